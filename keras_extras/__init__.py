@@ -1,0 +1,19 @@
+"""Keras 3 layers, optimizers that need no gradients, datasets and pipelines."""
+
+import importlib
+
+from keras_extras._version import __version__
+
+_SUBPACKAGES = ("datasets", "layers", "metrics", "optimizers", "pipelines", "visualization")
+
+__all__ = ["__version__", *_SUBPACKAGES]
+
+
+def __getattr__(name: str):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

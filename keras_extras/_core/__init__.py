@@ -1,0 +1,1 @@
+"""What every folder shares: registration, argument checks, optional imports. Imports nothing of ours."""

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import keras
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras_state():
+    """Names, random seeds and dtype policy do not leak from test to test."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(20)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def atlas_csv() -> Path:
+    """18,000 real events in the open-data format, where this machine has them."""
+    path = SHARED_DATA / "higgs" / "atlas_higgs_sample.csv.gz"
+    if not path.exists():
+        pytest.skip(f"needs the real Higgs events at {path}")
+    return path
