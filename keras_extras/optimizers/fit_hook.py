@@ -1,0 +1,100 @@
+"""The one seam to `fit`, and the only file that touches what Keras does not make public.
+
+`fit` hands an optimizer gradients and never the model, so an optimizer that evaluates the loss
+itself cannot take part. Here the trainer class of Keras gets two wrappers, once, when the first
+such optimizer is constructed:
+
+- `train_step`: if the optimizer evaluates losses itself it takes the step, else all is as before;
+- `make_train_function`: the compiled step cannot raise, so what it found wrong is raised between
+  two batches.
+
+`tests/test_fit_hook.py` is the canary: it fails when a new version of Keras moves any of this.
+"""
+
+import functools
+import inspect
+
+import keras
+from keras import ops
+
+
+def install_fit_hook(optimizer_class: type) -> None:
+    """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`."""
+    if keras.backend.backend() != "tensorflow":
+        raise ImportError(
+            f"{optimizer_class.__name__} needs Keras' TensorFlow backend. "
+            f"Received: backend={keras.backend.backend()!r}. "
+            "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
+        )
+    trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
+    if hasattr(trainer.train_step, "__wrapped__"):
+        return
+
+    def optimizer_of(model):
+        optimizer = model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer = optimizer.inner_optimizer
+        return optimizer if isinstance(optimizer, optimizer_class) else None
+
+    trainer.train_step = _dispatching(trainer.train_step, optimizer_of)
+    trainer.make_train_function = _checking(trainer.make_train_function, optimizer_of)
+
+
+def _dispatching(stock_train_step, optimizer_of):
+    @functools.wraps(stock_train_step)
+    def train_step(self, data):
+        optimizer = optimizer_of(self)
+        if optimizer is None:
+            return stock_train_step(self, data)
+        return _take_step(self, optimizer, data)
+
+    return train_step
+
+
+def _checking(stock_make_train_function, optimizer_of):
+    @functools.wraps(stock_make_train_function)
+    def make_train_function(self, force=False):
+        made_before = self.train_function
+        stock_make_train_function(self, force)
+        optimizer = optimizer_of(self)
+        if optimizer is None or self.train_function is made_before:
+            return
+        optimizer.begin_training(self)
+        train_function = self.train_function
+
+        def checked_train_function(iterator):
+            optimizer.raise_if_failed()
+            return {**train_function(iterator), **optimizer.extra_logs()}
+
+        self.train_function = checked_train_function
+
+    return make_train_function
+
+
+def _take_step(model, optimizer, data):
+    """Keras' own `train_step`, with `optimizer.minimize` in place of the gradient."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    compute_loss = model.compute_loss
+    if "training" in inspect.signature(compute_loss).parameters:
+        compute_loss = functools.partial(compute_loss, training=True)
+
+    def loss_and_prediction():
+        y_pred = model(x, training=True)
+        return compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight), y_pred
+
+    if not model.built:
+        model(x, training=False)
+    if model.optimizer is not optimizer and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    optimizer.minimize(lambda: loss_and_prediction()[0], model.trainable_variables)
+
+    # The logs show the loss of the weights just found; the same pass updates moving statistics
+    # and seeds. A batch that no candidate could be evaluated on logs NaN and leaves no trace.
+    states = [(state, ops.copy(state)) for state in model.non_trainable_variables]
+    loss, y_pred = loss_and_prediction()
+    loss = ops.where(optimizer.failed, float("nan"), loss)
+    for state, before in states:
+        state.assign(ops.where(optimizer.failed, before, ops.copy(state)))
+    batch_size = ops.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
+    model._loss_tracker.update_state(loss, sample_weight=batch_size)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

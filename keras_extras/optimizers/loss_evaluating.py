@@ -1,0 +1,142 @@
+"""LossEvaluatingOptimizer: the base of optimizers that evaluate the loss themselves."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras.optimizers.fit_hook import install_fit_hook
+
+
+class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
+    """Base class of optimizers that evaluate the loss instead of receiving gradients.
+
+    Used in `model.compile(optimizer=...)`, such an optimizer takes the training steps of stock
+    `fit` and `train_on_batch`: for each batch it gets a function from weights to loss, evaluates
+    it as often as it likes, and moves the weights. In a custom training loop call
+    `optimizer.minimize(loss_fn, variables)`.
+
+    A subclass overrides `search`, and `build` for its state. What `search` finds goes through
+    `descend`, which brings everything Keras does around an update: learning rate schedules,
+    clipping, weight decay, moving averages and the count of iterations.
+
+    The first such optimizer to be constructed connects the class with Keras' trainer.
+    """
+
+    def __init__(self, learning_rate: Any, **kwargs: Any):
+        for name in ("gradient_accumulation_steps", "loss_scale_factor"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` does not apply to {type(self).__name__}, which evaluates the loss "
+                    f"and computes no gradients; leave it out. Received: {name}={kwargs[name]!r}"
+                )
+        install_fit_hook(LossEvaluatingOptimizer)
+        super().__init__(learning_rate, **kwargs)
+        # Two counters that the compiled step writes and the host reads between batches.
+        self._failed = self.add_variable((), dtype="bool", name="failed")
+        self._nonfinite = self.add_variable((), dtype="int32", name="nonfinite_candidates")
+        self._model = None
+
+    def search(
+        self, loss_of: Callable[[Sequence[Any]], Any], variables: Sequence[keras.Variable]
+    ) -> None:
+        """Moves `variables` towards a lower loss; to be overridden.
+
+        Args:
+            loss_of: A pure function from a list of tensors, one for each variable and of its
+                shape, to the scalar float32 loss of the current batch. It may be mapped with
+                `keras.ops.vectorized_map` and called any number of times; random layers see the
+                same random numbers in every call.
+            variables: The trainable variables.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override `search`.")
+
+    def minimize(self, loss_fn: Callable[[], Any], variables: Sequence[keras.Variable]) -> None:
+        """Takes one step towards a lower `loss_fn()`.
+
+        Args:
+            loss_fn: A function without arguments that returns a scalar loss and reads
+                `variables`, as in `lambda: keras.ops.mean((model(x) - y) ** 2)`. It is evaluated
+                with other values in the variables' place; what it assigns to other variables is
+                forgotten. Wrap the surrounding loop body in `tf.function`, else every step is
+                traced anew.
+            variables: List of `keras.Variable`s to change.
+
+        Example:
+
+        ```python
+        import keras
+        import keras_extras
+
+        w = keras.Variable([3.0, -2.0])
+        optimizer = keras_extras.optimizers.MonteCarloOptimizer(0.5, seed=1)
+        optimizer.minimize(lambda: keras.ops.sum(w**2), [w])
+        ```
+        """
+        variables = list(variables)
+        if not variables:
+            raise ValueError(
+                f"{type(self).__name__} found no trainable variables to change. Check that the "
+                "model has layers with weights and that not all of them have `trainable=False`."
+            )
+        if not self.built:
+            self.build(variables)
+
+        def loss_of(values):
+            substituted = keras.StatelessScope(list(zip(variables, values)), collect_losses=True)
+            with substituted:
+                return ops.cast(loss_fn(), "float32")
+
+        self.search(loss_of, variables)
+
+    def descend(
+        self, gradients: Sequence[Any], variables: Sequence[keras.Variable] | None = None
+    ) -> None:
+        """Applies estimated gradients as Keras applies exact ones; calls `update_step`."""
+        super().apply(gradients, variables)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Always raises: gradients are not what this optimizer works with."""
+        raise ValueError(
+            f"{type(self).__name__} evaluates the loss itself and takes no gradients, but "
+            f"`apply` was called with {len(grads)} of them. If the model overrides `train_step`, "
+            "or in a custom training loop, call `optimizer.minimize(loss_fn, variables)` there, "
+            "where `loss_fn()` returns the loss of the batch; with `model.fit` and a stock "
+            "`train_step` there is nothing to do."
+        )
+
+    @property
+    def failed(self) -> Any:
+        """Whether the last step found no candidate with a finite loss and left all as it was."""
+        return ops.convert_to_tensor(self._failed)
+
+    def begin_training(self, model: keras.Model) -> None:
+        """Forgets what an earlier training run with `model` found wrong."""
+        self._model = weakref.ref(model)
+        self._failed.assign(False)
+        self._nonfinite.assign(0)
+
+    def raise_if_failed(self) -> None:
+        """Raises a ValueError if the last step failed."""
+        if bool(self._failed.numpy()):
+            self._failed.assign(False)
+            raise ValueError(
+                f"Training stopped: in the last batch, every candidate of {self.name} had a loss "
+                "that is NaN or infinite. The model keeps the weights from before that batch. "
+                "Look for NaN in the inputs or targets and for a loss that overflows, or make "
+                "the search narrower (a smaller `sigma` or `learning_rate`)."
+            )
+
+    def extra_logs(self) -> dict[str, int]:
+        """What `fit` logs beside the metrics: candidates with a non-finite loss, if any."""
+        count = int(self._nonfinite.numpy())
+        return {"nonfinite_candidates": count} if count else {}
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Called by `fit` at its end; a last batch that failed is told here."""
+        super().finalize_variable_values(var_list)
+        model = self._model and self._model()
+        if model is not None and not model.stop_training:
+            self.raise_if_failed()

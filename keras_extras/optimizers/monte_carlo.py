@@ -1,0 +1,387 @@
+"""MonteCarloOptimizer: trains by sampling the loss around its minimum."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.registration import serializable
+from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
+from keras_extras.optimizers.noise import NOISE
+from keras_extras.optimizers.population import evaluate_population
+from keras_extras.optimizers.priors import Prior
+from keras_extras.optimizers.search_space import Parameter, check_transform, match_patterns
+
+_ELITE_HISTORY = 100
+_ELITE_HISTORY_MAX_WEIGHTS = 10_000
+
+
+class Interval(NamedTuple):
+    """Lower end, median and upper end, arrays of the variable's shape."""
+
+    lower: np.ndarray
+    center: np.ndarray
+    upper: np.ndarray
+
+
+@serializable
+class MonteCarloOptimizer(LossEvaluatingOptimizer):
+    r"""Trains by sampling the loss around its minimum, without gradients of the model.
+
+    For every batch, `population_size` candidates are drawn in pairs on either side of the current
+    weights w, `w + sigma * e` and `w - sigma * e`, and all are evaluated on the batch in one
+    vectorised call. The differences of their losses estimate the gradient of the loss smoothed
+    over the sampling distribution,
+
+        g = sum_i (L(w + sigma e_i) - L(w - sigma e_i)) e_i / (2 sigma n),
+
+    and w takes an Adam step along it. Nothing in the model or in the loss needs to be
+    differentiable: rounding, argmax and the 0-1 loss train. This is an antithetic evolution
+    strategy (Salimans et al., 2017) with loss differences and random signs as directions (Spall,
+    1992), built on the ideas of KernelML: parameters with sampling distributions of their own,
+    constraints by transform, probabilistic updates, and what was sampled near the minimum kept
+    for intervals.
+
+    Candidates whose loss is not finite are left out, with their partner, and counted as
+    `nonfinite_candidates` in the logs. When no candidate has a finite loss, training stops with
+    a `ValueError` and the weights stay as they were.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
+            the size of a step, in the unit of `sigma`. A schedule that decays lets the search
+            settle; its step is one update. Defaults to `0.02`.
+        population_size: Even integer of at least 2, the candidates for each update.
+            Defaults to `256`.
+        sigma: Positive float, the distance of the candidates from the current weights in each
+            weight, in units of the weight or, where the weight has a prior, of the prior's
+            standard deviation. Defaults to `0.03`.
+        priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
+            A pattern is matched with `variable.path` as in `fnmatch`, the first that matches
+            counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a variable and, with
+            `prior_samples`, where its search starts. It adds nothing to the loss.
+            Defaults to `None`.
+        transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
+            any function of a tensor that keeps its shape: the search moves free coordinates and
+            the model only sees their transform. Keras constraints of a variable are applied to
+            every candidate as well. Defaults to `None`.
+        update_probability: Float in (0, 1], the chance of each weight to be changed in a
+            candidate. Defaults to `1.0`.
+        generations_per_batch: Integer, how many updates to make on each batch.
+            Defaults to `1`.
+        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+            the search starts from the best of them, or from the given weights if those are
+            better. Defaults to `0`.
+        noise: `"sign"` or `"normal"`, the distribution of the directions e. Signs are cheaper to
+            draw. Defaults to `"sign"`.
+        beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
+        beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
+        epsilon: Positive float that keeps the step finite. Defaults to `1e-8`.
+        elite_history: Integer, of how many updates to keep the best candidate, in as many copies
+            of the weights, for `confidence_intervals`. `None` means 100 for models of up to
+            10,000 weights and 0 above. Defaults to `None`.
+        chunk_size: Integer, how many candidates to evaluate at once, or `None` for all. The
+            memory for activations grows with it. Defaults to `None`.
+        seed: Integer or `None`. Defaults to `None`.
+        name: String. Defaults to `"monte_carlo"`.
+        **kwargs: Other arguments of `keras.optimizers.Optimizer`: `weight_decay`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`.
+
+    Raises:
+        ValueError: If an argument is out of range; when training starts, if a pattern matches no
+            trainable variable or a transform changes a shape.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    import keras_extras
+
+    x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+    y = (x[:, :1] > 0).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(
+        optimizer=keras_extras.optimizers.MonteCarloOptimizer(population_size=32, seed=1),
+        loss=lambda y, y_pred: keras.ops.mean(keras.ops.cast((y > 0.5) != (y_pred > 0), "float32")),
+    )
+    model.fit(x, y, batch_size=64, epochs=2, verbose=0)
+    ```
+
+    References:
+        - [Salimans et al., 2017, "Evolution Strategies as a Scalable Alternative to
+          Reinforcement Learning"](https://arxiv.org/abs/1703.03864)
+        - Spall, 1992, "Multivariate stochastic approximation using a simultaneous perturbation
+          gradient approximation", IEEE Transactions on Automatic Control 37(3)
+        - [Kingma and Ba, 2014, "Adam: A Method for Stochastic Optimization"](
+          https://arxiv.org/abs/1412.6980)
+        - [KernelML](https://github.com/Freedomtowin/kernelml)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.02,
+        population_size: int = 256,
+        sigma: float = 0.03,
+        priors: Mapping[str, Prior] | None = None,
+        transforms: Mapping[str, Callable[[Any], Any]] | None = None,
+        update_probability: float = 1.0,
+        generations_per_batch: int = 1,
+        prior_samples: int = 0,
+        noise: str = "sign",
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        elite_history: int | None = None,
+        chunk_size: int | None = None,
+        seed: int | None = None,
+        name: str = "monte_carlo",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.population_size = check_integer("population_size", population_size, minimum=2)
+        if self.population_size % 2:
+            raise ValueError(
+                "`population_size` must be even, because candidates come in pairs on either side "
+                f"of the current weights. Received: population_size={population_size}"
+            )
+        self.sigma = check_number("sigma", sigma, above=0)
+        self.priors = dict(priors or {})
+        self.transforms = dict(transforms or {})
+        self.update_probability = check_number(
+            "update_probability", update_probability, above=0, at_most=1
+        )
+        self.generations_per_batch = check_integer("generations_per_batch", generations_per_batch)
+        self.prior_samples = check_integer("prior_samples", prior_samples, minimum=0)
+        if self.prior_samples and not self.priors:
+            raise ValueError(
+                "`prior_samples` needs `priors` to draw from, e.g. "
+                f'priors={{"*": Normal(0.0, 0.1)}}. Received: prior_samples={prior_samples}'
+            )
+        self.noise = check_choice("noise", noise, NOISE)
+        self.beta_1 = _check_decay("beta_1", beta_1)
+        self.beta_2 = _check_decay("beta_2", beta_2)
+        self.epsilon = check_number("epsilon", epsilon, above=0)
+        self.elite_history = (
+            None if elite_history is None else check_integer("elite_history", elite_history, 0)
+        )
+        self.chunk_size = None if chunk_size is None else check_integer("chunk_size", chunk_size)
+        self.seed = seed
+        self._seed_generator = keras.random.SeedGenerator(seed)
+        self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        variables = list(variables)
+        priors = match_patterns("priors", self.priors, variables)
+        transforms = match_patterns("transforms", self.transforms, variables)
+        self._parameters = [
+            Parameter(variable, self._coordinates_of(variable, transform), transform, prior)
+            for variable, transform, prior in zip(variables, transforms, priors)
+        ]
+        coordinates = [p.coordinates for p in self._parameters]
+        super().build(coordinates)
+        self._momentums = self.add_optimizer_variables(coordinates, "momentum")
+        self._velocities = self.add_optimizer_variables(coordinates, "velocity")
+        self._build_elites(variables)
+
+    def _coordinates_of(self, variable, transform):
+        if transform is None:
+            return variable
+        check_transform(transform, variable)
+        return self.add_variable_from_reference(variable, "coordinates")
+
+    def _build_elites(self, variables):
+        rows = self.elite_history
+        if rows is None:
+            size = sum(math.prod(v.shape) for v in variables)
+            rows = _ELITE_HISTORY if size <= _ELITE_HISTORY_MAX_WEIGHTS else 0
+        self._elite_rows = rows
+        self._elites = [
+            self.add_variable((rows, *v.shape), dtype="float32", name=f"elites_{i}")
+            for i, v in enumerate(variables if rows else ())
+        ]
+
+    def search(self, loss_of, variables) -> None:
+        for p in self._parameters:
+            p.pull()
+
+        def loss_at(coordinates):
+            return loss_of([p.to_values(u) for p, u in zip(self._parameters, coordinates)])
+
+        if self.prior_samples:
+            ops.cond(
+                ops.equal(self.iterations, 0),
+                lambda: self._start_from_priors(loss_at),
+                lambda: None,
+            )
+        for _ in range(self.generations_per_batch):
+            self._generation(loss_at)
+        for p in self._parameters:
+            p.push()
+
+    def _generation(self, loss_at):
+        """Samples, evaluates, updates."""
+        noise = [
+            self._draw((self.population_size // 2, *p.variable.shape)) for p in self._parameters
+        ]
+        candidates = [self._candidates(p, e) for p, e in zip(self._parameters, noise)]
+        losses = evaluate_population(loss_at, candidates, self.chunk_size)
+        finite = ops.isfinite(losses)
+        self._nonfinite.assign_add(ops.sum(ops.cast(~finite, "int32")))
+
+        plus, minus = ops.split(losses, 2)
+        differences = plus - minus
+        usable = ops.isfinite(differences)
+        pairs = ops.sum(ops.cast(usable, "float32"))
+        variance = self.update_probability
+        shares = ops.where(usable, differences, 0.0) / (2 * self.sigma * variance * pairs)
+        gradients = [ops.tensordot(shares, e, axes=1) for e in noise]
+
+        def update():
+            self._keep_elite(candidates, losses)
+            self.descend(gradients, [p.coordinates for p in self._parameters])
+
+        self._failed.assign(ops.equal(pairs, 0))
+        ops.cond(pairs > 0, update, lambda: None)
+
+    def _draw(self, shape):
+        noise = NOISE[self.noise](shape, self._seed_generator)
+        if self.update_probability == 1:
+            return noise
+        chance = keras.random.uniform(shape, dtype="float32", seed=self._seed_generator)
+        return ops.where(chance < self.update_probability, noise, 0.0)
+
+    def _candidates(self, parameter, noise):
+        center = _float32(parameter.coordinates)
+        offset = self.sigma * parameter.scale * noise
+        return ops.concatenate([center + offset, center - offset])
+
+    def _start_from_priors(self, loss_at):
+        candidates = []
+        for p in self._parameters:
+            here = _float32(p.coordinates)
+            if p.prior is None:
+                drawn = ops.broadcast_to(here, (self.prior_samples, *here.shape))
+            else:
+                drawn = p.prior.sample((self.prior_samples, *here.shape), self._seed_generator)
+                drawn = ops.vectorized_map(p.to_coordinates, drawn)
+            candidates.append(ops.concatenate([here[None], drawn]))
+        losses = evaluate_population(loss_at, candidates, self.chunk_size)
+        for p, best in zip(self._parameters, _best(candidates, losses)):
+            p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
+
+    def _keep_elite(self, candidates, losses):
+        if not self._elite_rows:
+            return
+        row = ops.cast(ops.mod(self.iterations, self._elite_rows), "int32")
+        for p, elites, best in zip(self._parameters, self._elites, _best(candidates, losses)):
+            values = ops.cast(p.to_values(best), "float32")[None]
+            start = [row] + [0] * (len(elites.shape) - 1)
+            elites.assign(ops.slice_update(_float32(elites), start, values))
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Adam's step, in units of the variable's scale."""
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        gradient = ops.cast(gradient, variable.dtype)
+        rate = ops.cast(learning_rate, variable.dtype) * self._parameters[index].scale
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
+        velocity.assign_add((ops.square(gradient) - velocity) * (1 - self.beta_2))
+        mean = momentum / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
+        square = velocity / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
+        variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))
+
+    def confidence_intervals(self, level: float = 0.9) -> dict[str, Interval]:
+        """Where the best candidates of the latest updates lie: intervals in KernelML's sense.
+
+        For each weight, the interval holds the share `level` of the best candidates of the last
+        `elite_history` updates. It tells how far a weight can move while the loss stays near its
+        minimum. It is weak: at least about `sigma` wide, dependent on the learning rate, and with
+        no promise to cover a true value.
+
+        Args:
+            level: Float between 0 and 1. Defaults to `0.9`.
+
+        Returns:
+            Dict from variable path to an `Interval(lower, center, upper)` of arrays of the
+            variable's shape, the center being the median.
+
+        Raises:
+            ValueError: If nothing was sampled yet, or with `elite_history=0`.
+        """
+        level = check_number("level", level, above=0)
+        if level >= 1:
+            raise ValueError(f"`level` must be less than 1. Received: level={level}")
+        updates = int(self.iterations) if self.built else 0
+        if not updates or not self._elite_rows:
+            raise ValueError(
+                "There are no samples for confidence intervals. Train first, with "
+                "`elite_history` of at least 1 (by default, models of more than "
+                f"{_ELITE_HISTORY_MAX_WEIGHTS:,} weights keep none). Received: "
+                f"elite_history={self.elite_history} after {updates} updates"
+            )
+        quantiles = ((1 - level) / 2, 0.5, (1 + level) / 2)
+        return {
+            p.variable.path: Interval(
+                *np.quantile(elites.numpy()[:updates], quantiles, axis=0)
+            )
+            for p, elites in zip(self._parameters, self._elites)
+        }
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        super().finalize_variable_values([p.coordinates for p in self._parameters])
+        for p in self._parameters:
+            p.push()
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "population_size": self.population_size,
+            "sigma": self.sigma,
+            "priors": {k: serialize(v) for k, v in self.priors.items()},
+            "transforms": {k: serialize(v) for k, v in self.transforms.items()},
+            "update_probability": self.update_probability,
+            "generations_per_batch": self.generations_per_batch,
+            "prior_samples": self.prior_samples,
+            "noise": self.noise,
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "elite_history": self.elite_history,
+            "chunk_size": self.chunk_size,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None) -> "MonteCarloOptimizer":
+        config = dict(config)
+        for name in ("priors", "transforms"):
+            config[name] = {
+                pattern: keras.saving.deserialize_keras_object(entry, custom_objects)
+                for pattern, entry in (config.get(name) or {}).items()
+            }
+        return super().from_config(config, custom_objects)
+
+
+def _check_decay(name, value):
+    if check_number(name, value, at_least=0) >= 1:
+        raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
+    return float(value)
+
+
+def _float32(variable):
+    return ops.cast(ops.convert_to_tensor(variable), "float32")
+
+
+def _best(candidates, losses):
+    """The candidate of the lowest loss; the first if none is finite."""
+    index = ops.argmin(ops.where(ops.isfinite(losses), losses, float("inf")))
+    return [ops.take(c, index, axis=0) for c in candidates]

@@ -1,0 +1,111 @@
+"""The canary of the one seam to `fit`: fails when a new Keras moves what it stands on."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_extras.optimizers import MonteCarloOptimizer
+
+X = np.linspace(-1, 1, 32, dtype="float32").reshape(8, 4)
+Y = X.sum(axis=1, keepdims=True)
+
+
+def small_model():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+def trainer_class():
+    return next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
+
+
+def test_the_trainer_has_what_the_seam_wraps_and_uses():
+    trainer = trainer_class()
+    assert trainer is not keras.Model
+    assert "make_train_function" in vars(trainer)
+    model = small_model()
+    model.compile("sgd", "mse")
+    assert isinstance(model._loss_tracker, keras.metrics.Mean)
+    model.make_train_function()
+    assert callable(model.train_function)
+
+
+def test_the_seam_is_put_in_place_by_the_first_optimizer_and_never_by_an_import():
+    code = """
+import keras
+import keras_extras.optimizers, keras_extras.pipelines
+trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
+assert not hasattr(trainer.train_step, "__wrapped__")
+keras_extras.optimizers.MonteCarloOptimizer()
+assert hasattr(trainer.train_step, "__wrapped__")
+assert not hasattr(trainer.train_step.__wrapped__, "__wrapped__")
+keras_extras.optimizers.MonteCarloOptimizer()
+assert not hasattr(trainer.train_step.__wrapped__, "__wrapped__")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gradient_optimizers_train_as_if_the_seam_were_not_there():
+    def weights_after_fit():
+        keras.utils.set_random_seed(3)
+        model = small_model()
+        model.compile("adam", "mse")
+        model.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+        return model.get_weights()
+
+    MonteCarloOptimizer()
+    trainer = trainer_class()
+    wrapped = trainer.train_step, trainer.make_train_function
+    with_seam = weights_after_fit()
+    trainer.train_step, trainer.make_train_function = (f.__wrapped__ for f in wrapped)
+    try:
+        without_seam = weights_after_fit()
+    finally:
+        trainer.train_step, trainer.make_train_function = wrapped
+    for a, b in zip(with_seam, without_seam):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_recompiling_to_and_from_adam():
+    model = small_model()
+    kinds = []
+    for optimizer in ("adam", MonteCarloOptimizer(population_size=16, seed=0), "adam"):
+        model.compile(optimizer, "mse")
+        before = model.evaluate(X, Y, verbose=0)
+        model.fit(X, Y, epochs=20, verbose=0)
+        assert model.evaluate(X, Y, verbose=0) < before
+        kinds.append(type(model.optimizer).__name__)
+    assert kinds == ["Adam", "MonteCarloOptimizer", "Adam"]
+
+
+def test_another_backend_is_told_at_once():
+    code = """
+import keras_extras.optimizers
+try:
+    keras_extras.optimizers.MonteCarloOptimizer()
+except ImportError as error:
+    assert "KERAS_BACKEND=tensorflow" in str(error), error
+else:
+    raise SystemExit("no ImportError")
+"""
+    pytest.importorskip("jax", reason="needs another Keras backend to be installed")
+    environment = {"KERAS_BACKEND": "jax", "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_the_seam_works_where_a_model_takes_its_own_steps_with_minimize():
+    class OwnStep(keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            self.optimizer.minimize(
+                lambda: keras.ops.mean((self(x) - y) ** 2), self.trainable_variables
+            )
+            return {}
+
+    model = OwnStep([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(MonteCarloOptimizer(0.1, population_size=32, seed=0))
+    before = np.mean((model.predict(X, verbose=0) - Y) ** 2)
+    model.fit(X, Y, batch_size=8, epochs=30, verbose=0)
+    assert np.mean((model.predict(X, verbose=0) - Y) ** 2) < 0.2 * before

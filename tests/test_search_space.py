@@ -1,0 +1,180 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import stats
+
+from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
+from keras_extras.optimizers.search_space import match_patterns
+
+
+def minimise(target, start, steps=300, shape=(3,), **kwargs):
+    """Searches the minimum of the squared distance to `target`; returns the variable."""
+    with keras.name_scope("layer"):
+        w = keras.Variable(np.broadcast_to(np.float32(start), shape), name="w")
+    kwargs = {"population_size": 16, "learning_rate": 0.05, "sigma": 0.05, "seed": 1, **kwargs}
+    optimizer = MonteCarloOptimizer(**kwargs)
+
+    import tensorflow as tf
+
+    @tf.function
+    def step():
+        optimizer.minimize(lambda: ops.sum((w - ops.convert_to_tensor(target)) ** 2), [w])
+
+    for _ in range(steps):
+        step()
+    return w, optimizer
+
+
+@pytest.mark.parametrize(
+    ("prior", "reference"),
+    [
+        (priors.Normal(1.0, 2.0), stats.norm(1.0, 2.0)),
+        (priors.HalfNormal(0.5), stats.halfnorm(scale=0.5)),
+        (priors.Uniform(-1.0, 3.0), stats.uniform(-1.0, 4.0)),
+    ],
+)
+def test_priors_draw_from_their_distribution(prior, reference):
+    sample = ops.convert_to_numpy(prior.sample((20_000,), seed=4))
+    assert stats.kstest(sample, reference.cdf).pvalue > 1e-3
+    assert prior.stddev == pytest.approx(reference.std())
+
+
+def test_the_search_moves_in_units_of_the_prior():
+    unit, _ = minimise([1.0, 1.0, 1.0], 0.0, steps=10)
+    wide, _ = minimise(
+        [100.0, 100.0, 100.0], 0.0, steps=10, priors={"*/w": priors.Normal(0.0, 100.0)}
+    )
+    np.testing.assert_allclose(wide.numpy(), 100 * unit.numpy(), rtol=1e-3)
+
+
+def test_the_search_starts_from_the_best_draw_of_the_prior():
+    start, _ = minimise(
+        [5.0, 5.0, 5.0],
+        0.0,
+        steps=1,
+        learning_rate=1e-9,
+        prior_samples=500,
+        priors={"*/w": priors.Uniform(0.0, 10.0)},
+    )
+    assert np.sum((start.numpy() - 5) ** 2) < 2.5
+    kept, _ = minimise(
+        [5.0, 5.0, 5.0],
+        5.0,
+        steps=1,
+        learning_rate=1e-9,
+        prior_samples=500,
+        priors={"*/w": priors.Uniform(0.0, 10.0)},
+    )
+    np.testing.assert_allclose(kept.numpy(), 5.0)
+
+
+def test_bounds_reflect_and_keep_distances():
+    fold = transforms.Bounds(-1.0, 2.0)
+    u = np.linspace(-10, 10, 4001, dtype="float32")
+    w = ops.convert_to_numpy(fold(ops.convert_to_tensor(u)))
+    assert w.min() >= -1
+    assert w.max() <= 2
+    inside = (u >= -1) & (u <= 2)
+    np.testing.assert_allclose(w[inside], u[inside], atol=1e-5)
+    np.testing.assert_allclose(np.abs(np.diff(w)).mean(), np.diff(u).mean(), rtol=5e-3)
+    np.testing.assert_allclose(fold(ops.convert_to_tensor([2.25, -1.5])), [1.75, -0.5], atol=1e-6)
+    np.testing.assert_allclose(transforms.Bounds(lower=1.0)(ops.convert_to_tensor([-1.0])), [3.0])
+    np.testing.assert_allclose(transforms.Bounds(upper=1.0)(ops.convert_to_tensor([3.0])), [-1.0])
+
+
+def test_positive_and_its_inverse():
+    positive = transforms.Positive()
+    w = ops.convert_to_tensor([1e-3, 0.5, 1.0, 30.0, 200.0])
+    np.testing.assert_allclose(positive(positive.inverse(w)), w, rtol=1e-4)
+    assert float(positive(ops.convert_to_tensor(-20.0))) > 0
+
+
+@pytest.mark.parametrize(
+    ("transform", "target", "start", "expected", "tolerance"),
+    [
+        (transforms.Bounds(-1.0, 1.0), [2.0, 0.3, -5.0], 0.0, [1.0, 0.3, -1.0], 0.05),
+        (transforms.Positive(), [2.0, 0.3, -5.0], 1.0, [2.0, 0.3, 0.0], 0.05),
+        (ops.abs, [2.0, 0.3, -5.0], 1.0, [2.0, 0.3, 0.0], 0.05),
+    ],
+)
+def test_constrained_minimum_is_found(transform, target, start, expected, tolerance):
+    w, _ = minimise(target, start, transforms={"*/w": transform})
+    np.testing.assert_allclose(w.numpy(), expected, atol=tolerance)
+
+
+def test_integers_are_found():
+    w, optimizer = minimise(
+        [2.2, -3.4, 0.1], 0.0, transforms={"*": transforms.Integer()}, sigma=0.6
+    )
+    np.testing.assert_array_equal(w.numpy(), [2.0, -3.0, 0.0])
+    intervals = optimizer.confidence_intervals()[w.path]
+    assert set(intervals.lower) <= set(range(-5, 5))
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_every_candidate_obeys_transforms_and_keras_constraints(constrained):
+    class Strict(keras.layers.Layer):
+        """NaN unless all of a is at least 0 and all of b within [0, 1]."""
+
+        def build(self, input_shape):
+            constraint = "non_neg" if constrained else None
+            self.a = self.add_weight(shape=(4,), name="a", constraint=constraint)
+            self.b = self.add_weight(shape=(4,), name="b")
+
+        def call(self, x):
+            allowed = ops.all(self.a >= 0) & ops.all(self.b >= 0) & ops.all(self.b <= 1)
+            return x * ops.where(allowed, ops.sum(self.a + self.b), float("nan"))
+
+    model = keras.Sequential([keras.Input((1,)), Strict()])
+    model.layers[0].set_weights([np.full(4, 0.5)] * 2)
+    bounds = {"*/b": transforms.Bounds(0.0, 1.0)} if constrained else None
+    optimizer = MonteCarloOptimizer(0.1, 64, sigma=0.4, noise="normal", seed=0, transforms=bounds)
+    model.compile(optimizer, "mse")
+    x = np.ones((16, 1), "float32")
+    logs = model.fit(x, 9 * x, batch_size=16, epochs=5, verbose=0).history
+    assert ("nonfinite_candidates" in logs) == (not constrained)
+
+
+def test_weights_set_from_outside_are_followed():
+    w, optimizer = minimise([0.0, 0.0, 0.0], 1.0, transforms={"*/w": transforms.Positive()})
+    w.assign([5.0, 6.0, 7.0])
+    optimizer.learning_rate = 1e-9
+    optimizer.minimize(lambda: ops.sum(w**2), [w])
+    np.testing.assert_allclose(w.numpy(), [5.0, 6.0, 7.0], rtol=1e-4)
+
+
+def test_the_first_pattern_that_matches_counts():
+    def variable(name):
+        with keras.name_scope("dense"):
+            return keras.Variable(0.0, name=name)
+
+    variables = [variable("kernel"), variable("bias")]
+    assert match_patterns("priors", {"*/bias": 1, "*": 2}, variables) == [2, 1]
+    assert match_patterns("priors", {"*/bias": 1}, variables) == [None, 1]
+
+
+@pytest.mark.parametrize("name", ["priors", "transforms"])
+def test_a_pattern_without_a_variable_is_an_error(name):
+    entry = {"priors": priors.Normal(), "transforms": transforms.Positive()}[name]
+    with pytest.raises(ValueError, match=r"'\*/gamma', which matches none of 'layer/w'"):
+        minimise([0.0, 0.0, 0.0], 1.0, steps=1, **{name: {"*/gamma": entry}})
+
+
+def test_a_transform_that_changes_the_shape_is_an_error():
+    with pytest.raises(ValueError, match=r"turns shape \(3,\) into \(\)"):
+        minimise([0.0, 0.0, 0.0], 1.0, steps=1, transforms={"*/w": ops.sum})
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: priors.Normal(scale=0.0), "`scale` must be greater than 0"),
+        (lambda: priors.Uniform(1.0, 1.0), "`high` must be greater than 1"),
+        (lambda: transforms.Bounds(), "`lower` or `upper` must be given"),
+        (lambda: transforms.Bounds(1.0, 0.0), "`upper` must be greater than 1"),
+    ],
+)
+def test_bad_arguments(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
