@@ -102,7 +102,7 @@ def test_the_seam_works_where_a_model_takes_its_own_steps_with_minimize():
             self.optimizer.minimize(
                 lambda: keras.ops.mean((self(x) - y) ** 2), self.trainable_variables
             )
-            return {}
+            return {"step": self.optimizer.iterations}
 
     model = OwnStep([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(MonteCarloOptimizer(0.1, population_size=32, seed=0))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy.optimize import nnls
 
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -19,7 +20,8 @@ class EstimateOnly(MonteCarloOptimizer):
 
 
 def quadratic(w):
-    return 0.5 * ops.sum(w * ops.matmul(HESSIAN, w[:, None])[:, 0]) + ops.sum(SLOPE * w)
+    w = ops.convert_to_tensor(w)
+    return 0.5 * ops.dot(w, ops.dot(HESSIAN, w)) + ops.dot(SLOPE, w)
 
 
 @pytest.mark.parametrize("noise", ["sign", "normal"])
@@ -92,19 +94,19 @@ def test_moving_average_of_the_weights_is_kept_within_the_constraint():
         [keras.Input((3,)), keras.layers.Dense(1, use_bias=False, name="head")]
     )
     optimizer = MonteCarloOptimizer(
-        0.1, population_size=32, use_ema=True, ema_momentum=0.9, transforms={"*": ops.abs}, seed=0
+        0.05, population_size=32, use_ema=True, ema_momentum=0.9, transforms={"*": ops.abs}, seed=0
     )
     model.compile(optimizer, "mse")
-    model.fit(x, y, batch_size=16, epochs=30, verbose=0)
+    model.fit(x, y, batch_size=16, epochs=50, verbose=0)
     assert model.get_weights()[0].min() >= 0
-    np.testing.assert_allclose(model.get_weights()[0][:2, 0], [1.0, 2.0], atol=0.3)
+    np.testing.assert_allclose(model.get_weights()[0][:, 0], nnls(x, y[:, 0])[0], atol=0.05)
 
 
 def test_intervals_hold_the_share_of_elites_that_they_name():
     import tensorflow as tf
 
     w = keras.Variable([2.0, 2.0, 2.0])
-    optimizer = MonteCarloOptimizer(0.05, population_size=16, elite_history=40, seed=3)
+    optimizer = MonteCarloOptimizer(0.05, 16, noise="normal", elite_history=40, seed=3)
     with pytest.raises(ValueError, match="after 0 updates"):
         optimizer.confidence_intervals()
     step = tf.function(lambda: optimizer.minimize(lambda: quadratic(w), [w]))

@@ -152,6 +152,7 @@ def test_the_first_pattern_that_matches_counts():
     variables = [variable("kernel"), variable("bias")]
     assert match_patterns("priors", {"*/bias": 1, "*": 2}, variables) == [2, 1]
     assert match_patterns("priors", {"*/bias": 1}, variables) == [None, 1]
+    assert match_patterns("priors", {"bias": 1, "dense/k*": 2}, variables) == [2, 1]
 
 
 @pytest.mark.parametrize("name", ["priors", "transforms"])

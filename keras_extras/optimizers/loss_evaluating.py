@@ -110,7 +110,7 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
     @property
     def failed(self) -> Any:
         """Whether the last step found no candidate with a finite loss and left all as it was."""
-        return ops.convert_to_tensor(self._failed)
+        return ops.copy(self._failed)
 
     def begin_training(self, model: keras.Model) -> None:
         """Forgets what an earlier training run with `model` found wrong."""

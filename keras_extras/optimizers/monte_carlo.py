@@ -60,8 +60,8 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
             weight, in units of the weight or, where the weight has a prior, of the prior's
             standard deviation. Defaults to `0.03`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
-            A pattern is matched with `variable.path` as in `fnmatch`, the first that matches
-            counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a variable and, with
+            A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
+            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a variable and, with
             `prior_samples`, where its search starts. It adds nothing to the loss.
             Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
@@ -378,7 +378,7 @@ def _check_decay(name, value):
 
 
 def _float32(variable):
-    return ops.cast(ops.convert_to_tensor(variable), "float32")
+    return ops.cast(variable, "float32")
 
 
 def _best(candidates, losses):

@@ -46,15 +46,15 @@ class Parameter:
     def pull(self) -> None:
         """Follows weights that were set from outside since the last step."""
         if self.transform is not None:
-            values = ops.convert_to_tensor(self.variable)
-            here = ops.convert_to_tensor(self.coordinates)
+            values = ops.copy(self.variable)
+            here = ops.copy(self.coordinates)
             same = ops.all(ops.isclose(self.to_values(here), values, rtol=1e-5, atol=1e-6))
             self.coordinates.assign(ops.where(same, here, self.to_coordinates(values)))
 
     def push(self) -> None:
         """Gives the model the values at the coordinates."""
         if self.transform is not None:
-            self.variable.assign(self.to_values(ops.convert_to_tensor(self.coordinates)))
+            self.variable.assign(self.to_values(ops.copy(self.coordinates)))
 
 
 def match_patterns(
@@ -62,25 +62,32 @@ def match_patterns(
 ) -> list[Any]:
     """For each variable the entry of the first pattern that matches its path, else `None`.
 
+    A pattern is matched as in `fnmatch` with the path or with its end: `"head/*"` matches
+    `"sequential/head/kernel"`.
+
     Raises:
         ValueError: If a pattern matches no variable.
     """
-    paths = [variable.path for variable in variables]
+    def matches(pattern, variable):
+        path = variable.path
+        return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
+
     for pattern in patterns:
-        if not fnmatch.filter(paths, pattern):
+        if not any(matches(pattern, variable) for variable in variables):
+            paths = ", ".join(repr(variable.path) for variable in variables)
             raise ValueError(
                 f"Each pattern in `{name}` must match the path of a trainable variable. "
-                f"Received: {pattern!r}, which matches none of {', '.join(map(repr, paths))}"
+                f"Received: {pattern!r}, which matches none of {paths}"
             )
     return [
-        next((entry for pattern, entry in patterns.items() if fnmatch.fnmatch(path, pattern)), None)
-        for path in paths
+        next((entry for pattern, entry in patterns.items() if matches(pattern, variable)), None)
+        for variable in variables
     ]
 
 
 def check_transform(transform: Callable[[Any], Any], variable: keras.Variable) -> None:
     """Raises a ValueError if `transform` does not return what `variable` can hold."""
-    shape = tuple(transform(ops.convert_to_tensor(variable)).shape)
+    shape = tuple(transform(ops.copy(variable)).shape)
     if shape != tuple(variable.shape):
         raise ValueError(
             f"A transform must keep the shape of its variable. Received: {transform!r} for "
