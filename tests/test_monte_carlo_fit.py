@@ -157,7 +157,7 @@ def test_metrics_validation_and_callbacks(tmp_path):
         validation_data=(X, Y),
         callbacks=[
             keras.callbacks.ModelCheckpoint(checkpoint, monitor="val_loss", save_best_only=True),
-            keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, factor=0.3),
+            keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=0.05),
             keras.callbacks.EarlyStopping(
                 "val_loss", patience=3, min_delta=0.05, restore_best_weights=True
             ),

@@ -1,0 +1,36 @@
+# Everything runs in .venv, which the first target that needs it creates.
+# PYTHON chooses the interpreter (3.10 or newer) that it is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: example test lint format bench clean
+
+example: $(INSTALLED)
+	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/peers
+	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+.venv/peers: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[peers]"
+	touch $@
+
+clean:
+	rm -rf .venv outputs build dist *.egg-info
