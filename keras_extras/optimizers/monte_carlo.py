@@ -329,9 +329,7 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
             )
         quantiles = ((1 - level) / 2, 0.5, (1 + level) / 2)
         return {
-            p.variable.path: Interval(
-                *np.quantile(elites.numpy()[:updates], quantiles, axis=0)
-            )
+            p.variable.path: Interval(*np.quantile(elites.numpy()[:updates], quantiles, axis=0))
             for p, elites in zip(self._parameters, self._elites)
         }
 

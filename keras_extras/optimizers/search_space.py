@@ -68,6 +68,7 @@ def match_patterns(
     Raises:
         ValueError: If a pattern matches no variable.
     """
+
     def matches(pattern, variable):
         path = variable.path
         return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")

@@ -1,0 +1,5 @@
+"""Where data comes from."""
+
+from keras_extras.datasets import higgs
+
+__all__ = ["higgs"]

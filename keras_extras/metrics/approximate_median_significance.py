@@ -1,0 +1,143 @@
+"""ApproximateMedianSignificance: the discovery significance of a selection of events."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras._core.checks import check_number
+from keras_extras._core.registration import serializable
+
+
+@serializable
+class ApproximateMedianSignificance(keras.metrics.Metric):
+    """Approximate median significance (AMS) of the events that a classifier selects.
+
+    An event is selected if its prediction is greater than `threshold`. With `s` and `b` the sums
+    of the weights of the selected signal and background events, and `b_r` the regularization,
+
+    ```
+    AMS = sqrt(2 * ((s + b + b_r) * log(1 + s / (b + b_r)) - s))
+    ```
+
+    the median significance, in standard deviations, with which a counting experiment that expects
+    `s` signal and `b` background events would reject that there is background only. For `s` much
+    less than `b` it is close to `s / sqrt(b + b_r)`.
+
+    The weights are the `sample_weight` of each event, usually the number of events it stands for.
+    Keras hands weights only to metrics in `weighted_metrics`, so put this metric there; in
+    `metrics` it counts every event as one. `s` and `b` are summed over all batches of an epoch,
+    and the formula is applied to the totals. The AMS grows with the total weight: on a part of
+    the events, first scale the weights up to the total of all.
+
+    A prediction that is NaN selects nothing. Where negative weights make `s` negative, the AMS
+    is 0.
+
+    References:
+        Cowan, Cranmer, Gross and Vitells (2011), "Asymptotic formulae for likelihood-based tests
+        of new physics", equation 97, [arXiv:1007.1727](https://arxiv.org/abs/1007.1727);
+        Adam-Bourdarios, Cowan, Germain, Guyon, Kegl and Rousseau (2014), "Learning to discover:
+        the Higgs boson machine learning challenge", which adds `b_r = 10`.
+
+    Args:
+        threshold: Float. Events with a greater prediction are selected. Defaults to `0.5`.
+        regularization: Float of at least 0, the term `b_r` added to the background, in the units
+            of the weights. It keeps selections of very few events from looking significant.
+            Defaults to `10.0`.
+        name: String name of the metric. Defaults to `"ams"`.
+        dtype: The dtype of the sums. Defaults to `keras.config.floatx()`.
+
+    Raises:
+        TypeError: If `threshold` or `regularization` is not a number.
+        ValueError: If they are not finite, if `regularization` is negative, or, in
+            `update_state`, if an input holds more than one value for each event.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    metric = keras_extras.metrics.ApproximateMedianSignificance()
+    metric.update_state(
+        y_true=[1, 1, 0, 0],
+        y_pred=[0.9, 0.2, 0.7, 0.1],
+        sample_weight=[50.0, 50.0, 90.0, 900.0],
+    )
+    metric.result()  # 4.652: s = 50, b = 90
+    ```
+
+    In a model:
+
+    ```python
+    import keras
+    import keras_extras
+
+    model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(
+        loss="binary_crossentropy",
+        weighted_metrics=[keras_extras.metrics.ApproximateMedianSignificance(threshold=0.8)],
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        regularization: float = 10.0,
+        name: str = "ams",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
+        self._direction = "up"
+        self.threshold = check_number("threshold", threshold)
+        self.regularization = check_number("regularization", regularization, at_least=0.0)
+        self.signal = self.add_variable((), initializer="zeros", name="signal")
+        self.background = self.add_variable((), initializer="zeros", name="background")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds the weights of the selected events to the sums.
+
+        Args:
+            y_true: Labels of shape `(n,)` or `(n, 1)`, 1 for signal and 0 for background.
+            y_pred: Predictions, the greater the more like signal, of shape `(n,)` or `(n, 1)`.
+            sample_weight: Weights of shape `(n,)` or `(n, 1)`, or one for all. Defaults to 1.
+        """
+        weight = _flat("sample_weight", 1.0 if sample_weight is None else sample_weight, self.dtype)
+        selected = _flat("y_pred", y_pred, self.dtype) > self.threshold
+        is_signal = _flat("y_true", y_true, self.dtype) > 0.5
+        # `where`, not a product: the weight of an event that is not selected may be NaN.
+        signal = ops.where(ops.logical_and(selected, is_signal), weight, 0.0)
+        background = ops.where(ops.logical_and(selected, ~is_signal), weight, 0.0)
+        self.signal.assign_add(ops.sum(signal))
+        self.background.assign_add(ops.sum(background))
+
+    def result(self) -> Any:
+        """Returns the AMS of all events since the last reset."""
+        signal = ops.maximum(self.signal, 0.0)
+        background = ops.maximum(self.background + self.regularization, keras.config.epsilon())
+        return ops.sqrt(2.0 * background * _excess(signal / background))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "threshold": self.threshold,
+            "regularization": self.regularization,
+        }
+
+
+def _flat(name, values, dtype):
+    values = ops.cast(ops.convert_to_tensor(values), dtype)
+    if len(values.shape) > 2 or (len(values.shape) == 2 and values.shape[1] != 1):
+        raise ValueError(
+            f"`{name}` must have shape (n,) or (n, 1), one value for each event. "
+            f"Received: {name}.shape={tuple(values.shape)}. "
+            "Of a two-column softmax pass the column of the signal."
+        )
+    return ops.reshape(values, (-1,))
+
+
+def _excess(ratio):
+    """`(1 + ratio) * log(1 + ratio) - ratio`, by its series where the terms would cancel."""
+    series = ratio**2 * (1 / 2 - ratio * (1 / 6 - ratio * (1 / 12 - ratio / 20)))
+    return ops.where(ratio < 0.03, series, (1.0 + ratio) * ops.log1p(ratio) - ratio)
