@@ -9,7 +9,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def fresh_keras_state():
     """Names, random seeds and dtype policy do not leak from test to test."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(20)
     policy = keras.config.dtype_policy()
     yield

@@ -1,1 +1,1 @@
-"""What every folder shares: registration, argument checks, optional imports. Imports nothing of ours."""
+"""What every folder shares; it imports nothing of ours."""

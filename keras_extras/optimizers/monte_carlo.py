@@ -61,9 +61,9 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
             standard deviation. Defaults to `0.03`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
-            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a variable and, with
-            `prior_samples`, where its search starts. It adds nothing to the loss.
-            Defaults to `None`.
+            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a
+            variable and, with `prior_samples`, where its search starts. It adds nothing to the
+            loss. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
             any function of a tensor that keeps its shape: the search moves free coordinates and
             the model only sees their transform. Keras constraints of a variable are applied to

@@ -1,0 +1,55 @@
+"""What all figures share: matplotlib on first use, colours, axes, files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_extras._core.optional import import_optional
+
+# Okabe and Ito (2008): colours that stay apart for colour-blind readers.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def make_axes(ax: Any, width: float, height: float) -> Any:
+    """Returns `ax`, or the axes of a new figure that pyplot does not know of."""
+    if ax is not None:
+        return ax
+    return make_figure(width, height).subplots()
+
+
+def make_figure(width: float, height: float) -> Any:
+    """Returns an empty matplotlib Figure of a size in inches."""
+    figure = import_optional("matplotlib.figure", "plots", "keras_extras.visualization").Figure
+    return figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: str | os.PathLike, dpi: int = 150) -> Path:
+    """Writes a figure to a file, which is complete or not there at all.
+
+    Args:
+        figure: A matplotlib Figure.
+        path: Path of the file, whose ending names the format, such as `.png`.
+        dpi: Integer, dots per inch. Defaults to `150`.
+
+    Returns:
+        The path.
+
+    Example:
+
+    ```python
+    import os
+    import tempfile
+    from keras_extras import visualization
+
+    figure = visualization.plot_history({"a run": {"loss": [1.0, 0.5, 0.25]}})
+    visualization.save_figure(figure, os.path.join(tempfile.mkdtemp(), "loss.png"))
+    ```
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        figure.savefig(temporary, dpi=dpi)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,61 @@
+"""Loss curves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_extras.visualization.figures import COLORS, make_axes
+
+
+def plot_history(
+    histories: Mapping[str, Any], metric: str = "loss", floor: float | None = None, ax: Any = None
+) -> Any:
+    """Plots a metric of one or more training runs against the epochs, on a logarithmic scale.
+
+    Values on validation data are dashed.
+
+    Args:
+        histories: Dict from names to what `fit` returned, or to its `history` dict.
+        metric: Name in the logs. Defaults to `"loss"`.
+        floor: A value that cannot or need not be surpassed, shown as a line. Defaults to `None`.
+        ax: Matplotlib axes to draw on; a new figure without. Defaults to `None`.
+
+    Returns:
+        The matplotlib Figure.
+
+    Raises:
+        ValueError: If a run did not log `metric`.
+
+    Example:
+
+    ```python
+    from keras_extras import visualization
+
+    runs = {"sgd": {"loss": [1.0, 0.6, 0.4]}, "adam": {"loss": [1.0, 0.4, 0.3]}}
+    figure = visualization.plot_history(runs, floor=0.25)
+    ```
+    """
+    ax = make_axes(ax, 7, 4.5)
+    longest = 0
+    for color, (name, history) in zip(COLORS * len(histories), histories.items()):
+        logs = getattr(history, "history", history)
+        if metric not in logs:
+            raise ValueError(
+                f"`metric` must be one of {', '.join(map(repr, logs))}, which run {name!r} "
+                f"logged. Received: metric={metric!r}"
+            )
+        for key, style, label in (
+            (metric, "-", name),
+            (f"val_{metric}", "--", f"{name}, held out"),
+        ):
+            if key in logs:
+                epochs = np.arange(1, len(logs[key]) + 1)
+                ax.plot(epochs, logs[key], style, color=color, label=label)
+                longest = max(longest, len(epochs))
+    if floor is not None:
+        ax.axhline(floor, color="0.4", linewidth=1, linestyle=":", label=f"floor, {floor:.4g}")
+    ax.set(xlabel="epoch", ylabel=metric, xlim=(1, max(longest, 2)), yscale="log")
+    ax.grid(alpha=0.3, which="both")
+    ax.legend(frameon=False)
+    return ax.figure

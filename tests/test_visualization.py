@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from keras_extras import visualization
+
+RNG = np.random.default_rng(0)
+
+
+def test_history_draws_each_run_its_validation_and_the_floor():
+    runs = {"a": {"loss": [3.0, 2.0, 1.0], "val_loss": [4.0, 3.0, 2.0]}, "b": {"loss": [1.0]}}
+    figure = visualization.plot_history(runs, floor=0.5)
+    ax = figure.axes[0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["a", "a, held out", "b", "floor, 0.5"]
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [4.0, 3.0, 2.0])
+    assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
+    assert ax.get_xlim() == (1, 3)
+
+
+def test_history_of_an_unknown_metric_is_an_error():
+    with pytest.raises(ValueError, match=r"one of 'loss'.*metric='auc'"):
+        visualization.plot_history({"a": {"loss": [1.0]}}, metric="auc")
+
+
+def test_figures_are_drawn_on_given_axes():
+    figure = Figure()
+    ax = figure.subplots()
+    assert visualization.plot_intervals({"a": (0.0, 1.0, 2.0)}, ax=ax) is figure
+    assert visualization.plot_history({"a": {"loss": [1.0]}}, ax=ax) is figure
+    assert (
+        visualization.plot_latents(RNG.normal(size=(9, 2)), np.zeros(9), ax=figure.add_subplot())
+        is figure
+    )
+
+
+def test_latents_show_the_two_widest_directions():
+    scales = np.array([0.1, 5.0, 0.2, 2.0])
+    latents = RNG.normal(size=(3000, 4)) * scales
+    labels = (latents[:, 1] > 0).astype(int)
+    figure = visualization.plot_latents(latents, labels, {0: "background", 1: "signal"})
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["background", "signal"]
+    assert "86% of the variance" in ax.get_xlabel()
+    points = np.concatenate([c.get_offsets() for c in ax.collections])
+    assert len(points) == 3000
+    np.testing.assert_allclose(points.std(axis=0), [5.0, 2.0], rtol=0.05)
+    # The classes are told apart by the widest direction alone.
+    left, right = (c.get_offsets()[:, 0] for c in ax.collections)
+    assert left.max() < right.min() + 0.3 or right.max() < left.min() + 0.3
+
+
+def test_latents_are_thinned_out():
+    figure = visualization.plot_latents(RNG.normal(size=(999, 3)), np.zeros(999), max_points=100)
+    assert len(figure.axes[0].collections[0].get_offsets()) == 100
+
+
+@pytest.mark.parametrize(
+    ("latents", "labels"),
+    [(np.ones((3, 1)), np.ones(3)), (np.ones(3), np.ones(3)), (np.ones((3, 2)), np.ones((3, 1)))],
+)
+def test_latents_of_wrong_shapes_are_an_error(latents, labels):
+    with pytest.raises(ValueError, match=r"Received: latents\.shape"):
+        visualization.plot_latents(latents, labels)
+
+
+def test_reconstructions_show_every_feature_with_its_r_squared():
+    x = RNG.normal(size=(400, 7))
+    restored = x.copy()
+    restored[:, 1] = 0.5 * (x[:, 1] + x[:, 1].mean())
+    figure = visualization.plot_reconstructions(x, restored, [f"x{j}" for j in range(7)])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[0] == "x0\n$R^2$ = 1.00"
+    assert titles[1] == "x1\n$R^2$ = 0.75"
+    assert titles[7:] == [""] * 5
+    np.testing.assert_array_equal(figure.axes[2].collections[0].get_offsets()[:, 0], x[:, 2])
+
+
+def test_reconstructions_check_shapes_and_names():
+    x = np.zeros((5, 3))
+    with pytest.raises(ValueError, match="same shape"):
+        visualization.plot_reconstructions(x, x[:, :2])
+    with pytest.raises(ValueError, match="3 names"):
+        visualization.plot_reconstructions(x, x, ["a"])
+
+
+def test_intervals_show_every_entry_of_every_array():
+    intervals = {"alpha": (0.0, 1.0, 3.0), "g": (np.zeros(2), np.ones(2), np.array([2.0, 4.0]))}
+    ax = visualization.plot_intervals(intervals).axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["alpha", "g[0]", "g[1]"]
+    segments = np.array(ax.collections[0].get_segments())
+    np.testing.assert_array_equal(segments[:, :, 0], [[0, 3], [0, 2], [0, 4]])
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1.0, 1.0, 1.0])
+
+
+def test_long_intervals_say_what_they_leave_out():
+    many = {"w": (np.zeros(50), np.ones(50), np.ones(50))}
+    figure = visualization.plot_intervals(many, max_entries=10)
+    assert figure.axes[0].get_title() == "first 10 of 50 parameters"
+    with pytest.raises(ValueError, match="must not be empty"):
+        visualization.plot_intervals({})
+
+
+def test_files_are_complete_or_not_there(tmp_path):
+    figure = visualization.plot_intervals({"a": (0.0, 1.0, 2.0)})
+    path = visualization.save_figure(figure, tmp_path / "a.png")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="not supported"):
+        visualization.save_figure(figure, tmp_path / "a.nonsense")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
