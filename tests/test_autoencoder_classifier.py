@@ -303,8 +303,8 @@ def test_saved_loaded_and_continued_as_if_never_interrupted(events, tmp_path):
     assert loaded.evaluate(x, y, verbose=0) == pipeline.evaluate(x, y, verbose=0)
 
     for model in (pipeline, loaded):
-        keras.utils.set_random_seed(3)
-        fit(model, x, y)
+        model.fit_autoencoder(x, epochs=2, batch_size=64, shuffle=False, verbose=0)
+        model.fit_classifier(x, y, batch_size=64, shuffle=False, verbose=0)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), pipeline.predict(x, verbose=0))
     for one, other in zip(loaded.autoencoders, pipeline.autoencoders):
         assert int(one.optimizer.iterations.numpy()) == 4 * N // 64
@@ -398,6 +398,7 @@ def test_errors_in_the_data_show_before_the_first_epoch(events):
 
     refused(ValueError, r"one row for each event.*len\(x\)=512, len\(y\)=500", x, y[:500])
     refused(ValueError, r"len\(sample_weight\)=3", x, y, sample_weight=np.ones(3))
+    refused(ValueError, r"len\(y_val\)=9", x, y, validation_data=(x[:10], y[:9]))
     refused(TypeError, "`y` must hold numbers", x, np.where(y, "s", "b"))
     refused(TypeError, "`x` must be an array of numbers", iter(x), y)
     refused(ValueError, r"`x` must have shape \(n, d\).*\(6,\)", x[0], y)

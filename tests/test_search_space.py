@@ -110,6 +110,7 @@ def test_integers_are_found():
     np.testing.assert_array_equal(w.numpy(), [2.0, -3.0, 0.0])
     intervals = optimizer.confidence_intervals()[w.path]
     assert set(intervals.lower) <= set(range(-5, 5))
+    np.testing.assert_array_equal(intervals.center, w.numpy())
 
 
 @pytest.mark.parametrize("constrained", [True, False])

@@ -45,7 +45,7 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
             of the weights. It keeps selections of very few events from looking significant.
             Defaults to `10.0`.
         name: String name of the metric. Defaults to `"ams"`.
-        dtype: The dtype of the sums. Defaults to `keras.config.floatx()`.
+        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
 
     Raises:
         TypeError: If `threshold` or `regularization` is not a number.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import keras
@@ -21,7 +22,7 @@ _ELITE_HISTORY_MAX_WEIGHTS = 10_000
 
 
 class Interval(NamedTuple):
-    """Lower end, median and upper end, arrays of the variable's shape."""
+    """Lower end, center and upper end, arrays of the variable's shape."""
 
     lower: np.ndarray
     center: np.ndarray
@@ -280,10 +281,9 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         if not self._elite_rows:
             return
         row = ops.cast(ops.mod(self.iterations, self._elite_rows), "int32")
-        for p, elites, best in zip(self._parameters, self._elites, _best(candidates, losses)):
-            values = ops.cast(p.to_values(best), "float32")[None]
+        for elites, best in zip(self._elites, _best(candidates, losses)):
             start = [row] + [0] * (len(elites.shape) - 1)
-            elites.assign(ops.slice_update(_float32(elites), start, values))
+            elites.assign(ops.slice_update(_float32(elites), start, best[None]))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale."""
@@ -299,19 +299,21 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))
 
     def confidence_intervals(self, level: float = 0.9) -> dict[str, Interval]:
-        """Where the best candidates of the latest updates lie: intervals in KernelML's sense.
+        """How far from the weights the best candidates lie: intervals in KernelML's sense.
 
-        For each weight, the interval holds the share `level` of the best candidates of the last
-        `elite_history` updates. It tells how far a weight can move while the loss stays near its
-        minimum. It is weak: at least about `sigma` wide, dependent on the learning rate, and with
-        no promise to cover a true value.
+        For each weight, w -+ z r, where z is the normal quantile of `level` and r the root mean
+        square distance of the best candidates of the last `elite_history` updates from w. Where
+        there is a transform, the search's coordinates stand for w and the ends are transformed.
+        Such intervals are weak: they depend on `sigma` and the learning rate, with `noise="sign"`
+        r is at least about `sigma` for every weight, and nothing is promised about covering a
+        true value.
 
         Args:
             level: Float between 0 and 1. Defaults to `0.9`.
 
         Returns:
             Dict from variable path to an `Interval(lower, center, upper)` of arrays of the
-            variable's shape, the center being the median.
+            variable's shape, the center being the current weights.
 
         Raises:
             ValueError: If nothing was sampled yet, or with `elite_history=0`.
@@ -327,9 +329,9 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
                 f"{_ELITE_HISTORY_MAX_WEIGHTS:,} weights keep none). Received: "
                 f"elite_history={self.elite_history} after {updates} updates"
             )
-        quantiles = ((1 - level) / 2, 0.5, (1 + level) / 2)
+        z = NormalDist().inv_cdf((1 + level) / 2)
         return {
-            p.variable.path: Interval(*np.quantile(elites.numpy()[:updates], quantiles, axis=0))
+            p.variable.path: _interval(p, elites.numpy()[:updates], z)
             for p, elites in zip(self._parameters, self._elites)
         }
 
@@ -373,6 +375,16 @@ def _check_decay(name, value):
     if check_number(name, value, at_least=0) >= 1:
         raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
     return float(value)
+
+
+def _interval(parameter, elites, z):
+    center = np.array(_float32(parameter.coordinates))
+    distance = np.sqrt(np.mean((elites - center) ** 2, axis=0))
+    ends = [
+        np.array(parameter.to_values(ops.convert_to_tensor(center + k * distance)))
+        for k in (-z, 0.0, z)
+    ]
+    return Interval(np.min(ends, axis=0), ends[1], np.max(ends, axis=0))
 
 
 def _float32(variable):

@@ -133,6 +133,8 @@ class TwoStageTrainer:
         """
         x, y = self._check_inputs(x), as_labels(y)
         check_same_rows(x=x, y=y, sample_weight=sample_weight)
+        if validation_data is not None:
+            check_same_rows(**dict(zip(("x_val", "y_val", "sample_weight_val"), validation_data)))
         self.compute_loss(y=y[:8], y_pred=self(x[:8]))  # raises now, not after stage one
         shared = {
             "batch_size": batch_size,

@@ -11,10 +11,18 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 
 def make_axes(ax: Any, width: float, height: float) -> Any:
-    """Returns `ax`, or the axes of a new figure that pyplot does not know of."""
-    if ax is not None:
-        return ax
-    return make_figure(width, height).subplots()
+    """Returns `ax`, or the axes of a new figure that pyplot does not know of, in our style."""
+    if ax is None:
+        ax = make_figure(width, height).subplots()
+    style_axes(ax)
+    return ax
+
+
+def style_axes(ax: Any) -> None:
+    """Leaves the lines that carry information: two spines, and a pale grid behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
 
 
 def make_figure(width: float, height: float) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.optional import import_optional
 from keras_extras.visualization.figures import COLORS, make_axes
 
 
@@ -51,11 +52,15 @@ def plot_history(
         ):
             if key in logs:
                 epochs = np.arange(1, len(logs[key]) + 1)
-                ax.plot(epochs, logs[key], style, color=color, label=label)
+                marker = "o" if len(epochs) == 1 else None
+                ax.plot(epochs, logs[key], style, marker=marker, color=color, label=label)
                 longest = max(longest, len(epochs))
     if floor is not None:
         ax.axhline(floor, color="0.4", linewidth=1, linestyle=":", label=f"floor, {floor:.4g}")
     ax.set(xlabel="epoch", ylabel=metric, xlim=(1, max(longest, 2)), yscale="log")
-    ax.grid(alpha=0.3, which="both")
+    ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.legend(frameon=False)
     return ax.figure

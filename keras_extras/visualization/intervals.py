@@ -1,5 +1,6 @@
 """Intervals of parameters."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from keras_extras.visualization.figures import COLORS, make_axes
 
 def plot_intervals(intervals: Mapping[str, Any], max_entries: int = 40, ax: Any = None) -> Any:
     """Plots intervals as horizontal bars around their centers, one row for each entry.
+
+    What all names begin with, such as the name of the model, is left out.
 
     Args:
         intervals: Dict from names to triples `(lower, center, upper)` of numbers or of arrays of
@@ -32,26 +35,34 @@ def plot_intervals(intervals: Mapping[str, Any], max_entries: int = 40, ax: Any 
     figure = visualization.plot_intervals({"alpha": (0.5, 1.0, 1.5), "beta": (0.0, 0.1, 0.3)})
     ```
     """
+    start = _shared_folder(intervals)
     rows = [
-        (f"{name}{list(index)}" if index else name, *values)
-        for name, interval in intervals.items()
+        (f"{name[start:]}{list(index) if index else ''}", color, *values)
+        for color, (name, interval) in zip(COLORS * len(intervals), intervals.items())
         for index, values in _entries(interval)
     ]
     if not rows:
-        raise ValueError("`intervals` must not be empty. Received: intervals={}")
-    names, *bounds = zip(*rows[:max_entries])
+        raise ValueError(f"`intervals` must not be empty. Received: intervals={intervals}")
+    names, colors, *bounds = zip(*rows[:max_entries])
     lower, center, upper = (np.array(values) for values in bounds)
 
-    ax = make_axes(ax, 7, 1.2 + 0.28 * len(names))
+    ax = make_axes(ax, 7, 1 + 0.24 * len(names))
     positions = np.arange(len(names))
-    ax.hlines(positions, lower, upper, color=COLORS[0], linewidth=2)
-    ax.plot(center, positions, "o", color=COLORS[1], markersize=4)
-    ax.set_yticks(positions, names, fontsize=8)
+    ax.axvline(0, color="0.6", linewidth=1)
+    ax.hlines(positions, lower, upper, color=colors, linewidth=2.5)
+    ax.scatter(center, positions, color="white", edgecolors=colors, s=26, linewidths=1.5, zorder=3)
+    ax.set_yticks(positions, names, fontsize=9)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="value")
-    ax.grid(alpha=0.3, axis="x")
+    ax.grid(visible=False, axis="y")
     if len(rows) > len(names):
-        ax.set_title(f"first {len(names)} of {len(rows)} parameters", fontsize=9)
+        ax.set_title(f"first {len(names)} of {len(rows)} parameters", fontsize=11)
     return ax.figure
+
+
+def _shared_folder(paths):
+    """Length of the folders that all paths lie in, as 4 of `a/b/c` and `a/b/d/e`."""
+    folders = [path[: path.rfind("/") + 1] for path in paths]
+    return os.path.commonprefix(folders).rfind("/") + 1
 
 
 def _entries(interval):

@@ -54,19 +54,21 @@ def plot_latents(
     share = widths[:2] ** 2 / np.sum(widths**2)
 
     ax = make_axes(ax, 6.5, 5.5)
-    classes = np.unique(labels)
-    for color, label in zip(COLORS * len(classes), classes):
-        chosen = points[labels == label]
+    classes, index = np.unique(labels, return_inverse=True)
+    colors = np.array(COLORS * len(classes))[: len(classes)]
+    # All classes in one layer, point by point: none hides another.
+    ax.scatter(*points.T, s=10, alpha=0.5, linewidths=0, c=colors[index])
+    for color, label in zip(colors, classes):
         name = (names or {}).get(label.item(), str(label))
-        ax.scatter(*chosen.T, s=7, alpha=0.35, linewidths=0, color=color, label=name)
-    limits = np.quantile(points, (0.002, 0.998), axis=0)
-    margins = 0.1 * (limits[1] - limits[0])
+        ax.scatter([], [], s=40, linewidths=0, color=color, label=name)
+    # A few far events would press all others into a corner.
+    low, high = np.quantile(points, (0.005, 0.995), axis=0)
+    margin = 0.1 * (high - low)
     ax.set(
         xlabel=f"first principal component ({share[0]:.0%} of the variance)",
         ylabel=f"second principal component ({share[1]:.0%})",
-        xlim=(limits[0, 0] - margins[0], limits[1, 0] + margins[0]),
-        ylim=(limits[0, 1] - margins[1], limits[1, 1] + margins[1]),
+        xlim=(low[0] - margin[0], high[0] + margin[0]),
+        ylim=(low[1] - margin[1], high[1] + margin[1]),
     )
-    for handle in ax.legend(frameon=False, markerscale=3).legend_handles:
-        handle.set_alpha(1)
+    ax.legend(frameon=False)
     return ax.figure

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras.visualization.figures import COLORS, make_figure
+from keras_extras.visualization.figures import COLORS, make_figure, style_axes
 
 _COLUMNS = 6
 
@@ -14,6 +14,7 @@ def plot_reconstructions(
     x: Any,
     reconstructions: Any,
     feature_names: Sequence[str] | None = None,
+    max_features: int = 30,
     max_points: int = 1000,
 ) -> Any:
     """Plots reconstructed against true values, one panel for each feature, with its R squared.
@@ -22,6 +23,8 @@ def plot_reconstructions(
         x: Array of shape `(n, d)`.
         reconstructions: Array of the same shape.
         feature_names: `d` names. Defaults to `None`, their numbers.
+        max_features: Integer, how many panels to draw at most; the title tells of the others.
+            Defaults to `30`.
         max_points: Integer, how many rows to draw at most, evenly taken; R squared counts all.
             Defaults to `1000`.
 
@@ -55,24 +58,29 @@ def plot_reconstructions(
     residual = np.mean((x - reconstructions) ** 2, axis=0)
     r_squared = 1 - residual / np.maximum(np.var(x, axis=0), 1e-12)
 
-    columns = min(_COLUMNS, x.shape[1])
-    rows = -(-x.shape[1] // columns)
-    figure = make_figure(2 * columns, 1.9 * rows)
+    drawn = min(x.shape[1], max_features)
+    columns = min(_COLUMNS, drawn)
+    rows = -(-drawn // columns)
+    figure = make_figure(2.1 * columns, 2.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     step = -(-len(x) // max_points)
     for j, panel in enumerate(panels):
-        if j >= x.shape[1]:
+        if j >= drawn:
             panel.set_axis_off()
             continue
         true, restored = x[::step, j], reconstructions[::step, j]
         low, high = np.quantile(np.concatenate([true, restored]), (0.005, 0.995))
         margin = 0.05 * (high - low) + 1e-6
         limits = (low - margin, high + margin)
-        panel.plot(limits, limits, color="0.6", linewidth=0.8)
-        panel.scatter(true, restored, s=3, alpha=0.3, linewidths=0, color=COLORS[0])
-        panel.set(xlim=limits, ylim=limits)
-        panel.set_title(f"{names[j]}\n$R^2$ = {r_squared[j]:.2f}", fontsize=6.5)
-        panel.tick_params(labelsize=6)
-    figure.supxlabel("true value", fontsize=9)
-    figure.supylabel("reconstructed value", fontsize=9)
+        style_axes(panel)
+        panel.plot(limits, limits, color=COLORS[1], linewidth=1)
+        panel.scatter(true, restored, s=4, alpha=0.35, linewidths=0, color=COLORS[0])
+        panel.set(xlim=limits, ylim=limits, box_aspect=1)
+        panel.set_title(f"{names[j]}\n$R^2$ = {r_squared[j]:.2f}", fontsize=8)
+        panel.tick_params(labelsize=7)
+        panel.locator_params(nbins=4)
+    figure.supxlabel("true value", fontsize=11)
+    figure.supylabel("reconstructed value", fontsize=11)
+    if drawn < x.shape[1]:
+        figure.suptitle(f"first {drawn} of {x.shape[1]} features", fontsize=11)
     return figure
