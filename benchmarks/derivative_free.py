@@ -170,7 +170,7 @@ def evosax(task: Task, run: Run, algorithm: str, **settings) -> None:
     for x in task.batches():
         key, state = step(key, state, x)
         jax.block_until_ready(state)
-        if clock.over(lambda: float(total(search.get_mean(state), task.x))):
+        if clock.over(lambda state=state: float(total(search.get_mean(state), task.x))):
             return
         run.evaluations += POPULATION
 
@@ -224,7 +224,7 @@ METHODS: dict[str, Callable[[Task, Run], None]] = {
 }
 
 
-def plot(runs: list[Run], path: Path) -> None:
+def plot(runs: list[Run]):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -239,7 +239,7 @@ def plot(runs: list[Run], path: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def machine() -> dict[str, str]:
@@ -288,7 +288,8 @@ def main(
         print(f"{name:34} {error:13.4f} {rate:>15}", flush=True)
     report = {"machine": machine(), "floor": task.floor, "runs": [vars(run) for run in runs]}
     (out / "derivative_free.json").write_text(json.dumps(report, indent=1))
-    plot(runs, out / "derivative_free.png")
+    figure = plot(runs)
+    keras_extras.visualization.save_figure(figure, out / "derivative_free.png")
     print(f"\nWritten: {out}/derivative_free.json, {out}/derivative_free.png")
     return runs
 

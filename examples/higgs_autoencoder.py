@@ -29,6 +29,7 @@ import keras_extras
 from keras_extras import visualization
 
 LATENTS = 10
+CLASSIFIER_EPOCHS, CLASSIFIER_BATCH = 40, 256
 FORMS = ("field_equation", "linear", "log", "inverse", "diagonal", "tensor")
 
 
@@ -41,15 +42,15 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         print(self.title)
-        self.bar = keras.utils.Progbar(self.params["epochs"], stateful_metrics=None, interval=0.5)
+        self.bar = keras.utils.Progbar(self.params["epochs"], interval=0.5)
 
     def on_epoch_end(self, epoch, logs=None):
-        shown = {name: value for name, value in (logs or {}).items() if "loss" in name}
-        self.bar.update(epoch + 1, values=shown.items())
+        self.epoch = epoch + 1
+        self.bar.update(self.epoch, [(k, v) for k, v in logs.items() if "loss" in k])
 
     def on_train_end(self, logs=None):
-        if self.bar._seen_so_far < self.bar.target:
-            print()
+        if self.epoch < self.params["epochs"]:  # the last epoch ends the line itself
+            print(f"\nstopped after {self.epoch} epochs")
 
 
 def make_optimizer(name: str, steps: int, seed: int) -> keras.optimizers.Optimizer:
@@ -65,10 +66,10 @@ def make_optimizer(name: str, steps: int, seed: int) -> keras.optimizers.Optimiz
 def make_classifier() -> keras.Model:
     return keras.Sequential(
         [
-            keras.layers.Dense(100, activation="relu"),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(50, activation="relu"),
-            keras.layers.Dropout(0.2),
+            keras.layers.Dense(200, activation="swish"),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(100, activation="swish"),
+            keras.layers.Dropout(0.3),
             keras.layers.Dense(1, activation="sigmoid"),
         ],
         name="classifier",
@@ -97,45 +98,175 @@ def make_pipeline(
     )
 
 
-def judge(scores: dict[str, np.ndarray], events: dict[str, Any]) -> dict[str, float]:
-    """AUC on test, and the significance at the threshold that is best on validation."""
-
-    def significance(part, threshold):
-        metric = keras_extras.metrics.ApproximateMedianSignificance(threshold=threshold)
-        labels, weights = events[part].labels, events[part].weights
-        metric.update_state(labels, scores[part], sample_weight=weights)
-        return float(metric.result())
-
-    thresholds = np.quantile(scores["validation"], np.linspace(0.6, 0.97, 38))
-    best = max(thresholds, key=lambda threshold: significance("validation", float(threshold)))
+def load_events(data: str, num_events: int | None, seed: int) -> dict[str, Any]:
+    """Events to train on, to choose on (epochs, thresholds) and to judge by."""
+    train, test = keras_extras.datasets.higgs.load_data(data, num_events=num_events, seed=seed)
+    cut = int(0.85 * len(train.labels))
     return {
-        "auc": float(roc_auc_score(events["test"].labels, scores["test"])),
-        "ams": significance("test", float(best)),
+        "train": take(train, slice(None, cut)),
+        "validation": take(train, slice(cut, None)),
+        "test": test,
     }
 
 
-def hold_out(events: Any, share: float) -> tuple[Any, Any]:
-    """The first rows and the last `share` of rows, weights of both rescaled to the whole."""
-    cut = int(len(events.labels) * (1 - share))
-    parts = []
-    for rows in (slice(None, cut), slice(cut, None)):
-        labels = events.labels[rows]
-        parts.append(
-            events._replace(
-                features=events.features[rows],
-                labels=labels,
-                weights=keras_extras.datasets.higgs.rescale_weights(labels, events.weights[rows]),
-                event_ids=events.event_ids[rows],
-            )
+def take(events: Any, rows: slice) -> Any:
+    """Some of the events, their weights rescaled to the expected numbers of all events."""
+    labels = events.labels[rows]
+    return events._replace(
+        features=events.features[rows],
+        labels=labels,
+        weights=keras_extras.datasets.higgs.rescale_weights(labels, events.weights[rows]),
+        event_ids=events.event_ids[rows],
+    )
+
+
+def train_autoencoders(
+    events: dict, optimizer: str, form: str, epochs: int, realizations: int, seed: int
+) -> tuple[Any, Any, float]:
+    """Stage one: a pipeline with trained autoencoders, their history and the seconds for each."""
+    features = events["train"].features
+    # Batches of about 500 events, all of the same size.
+    steps = max(1, round(len(features) / 500))
+    pipeline = make_pipeline(features, form, realizations, seed)
+    pipeline.compile(
+        autoencoder_optimizer=make_optimizer(optimizer, epochs * steps, seed),
+        classifier_optimizer=classifier_optimizer(len(features)),
+        steps_per_execution=steps,
+    )
+    title = f"Autoencoder, form {form!r}, trained by {optimizer}"
+    began = time.perf_counter()
+    histories = pipeline.fit_autoencoder(
+        features,
+        batch_size=-(-len(features) // steps),
+        epochs=epochs,
+        verbose=0,
+        callbacks=[EpochProgress(title)],
+    )
+    return pipeline, histories[0], (time.perf_counter() - began) / realizations
+
+
+def compare_autoencoders(events: dict, pipelines: dict[str, tuple[Any, float]]) -> dict[str, dict]:
+    """Errors of reconstruction beside those of PCA with as many components."""
+    first = next(iter(pipelines.values()))[0]
+    x = {part: first.preprocess(events[part].features) for part in ("train", "test")}
+    pca = PCA(LATENTS).fit(x["train"])
+
+    def row(restore, seconds):
+        error = {part: float(np.mean((restore(part) - x[part]) ** 2)) for part in x}
+        spread = float(np.var(x["test"], axis=0).mean())
+        return {"error": error, "r_squared": 1 - error["test"] / spread, "seconds": seconds}
+
+    rows = {
+        f"PCA with {LATENTS} components": row(
+            lambda part: pca.inverse_transform(pca.transform(x[part])), None
         )
-    return tuple(parts)
+    }
+    floor = rows[f"PCA with {LATENTS} components"]["error"]
+    for name, (pipeline, seconds) in pipelines.items():
+        rows[f"autoencoder by {name}"] = row(
+            lambda part, pipeline=pipeline: pipeline.reconstruct(events[part].features), seconds
+        )
+    for values in rows.values():
+        error = values.pop("error")
+        values["mse"] = error["train"]
+        values["over_floor"] = error["train"] / floor["train"]
+        values["over_floor_on_test"] = error["test"] / floor["test"]
+    return rows
+
+
+def classifier_optimizer(rows: int, epochs: int = CLASSIFIER_EPOCHS) -> keras.optimizers.Optimizer:
+    steps = epochs * -(-rows // CLASSIFIER_BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
+    return keras.optimizers.AdamW(rate, weight_decay=1e-3)
+
+
+def compare_classifiers(
+    events: dict, pipeline: Any, epochs: int, trees: int, seed: int
+) -> dict[str, dict]:
+    """Stage two: the same perceptron, and a random forest, on three kinds of features."""
+    x = {part: pipeline.preprocess(rows.features) for part, rows in events.items()}
+    latents = {part: pipeline.encode(rows.features) for part, rows in events.items()}
+    both = {part: pipeline.features_of(rows.features) for part, rows in events.items()}
+    labels = {part: rows.labels for part, rows in events.items()}
+    results = {}
+    for kind, features in {"raw features": x, "latents": latents, "both": both}.items():
+        model = make_classifier()
+        if kind == "both":
+            model = pipeline.classifier
+        else:
+            model.compile(classifier_optimizer(len(features["train"])), "binary_crossentropy")
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=8, restore_best_weights=True)
+        model.fit(
+            features["train"],
+            labels["train"],
+            validation_data=(features["validation"], labels["validation"]),
+            batch_size=CLASSIFIER_BATCH,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[stopping, EpochProgress(f"Perceptron on {kind}")],
+        )
+        scores = {
+            part: model.predict(rows, 4096, verbose=0)[:, 0] for part, rows in features.items()
+        }
+        results[f"perceptron on {kind}"] = judge(scores, events)
+
+        print(f"Random forest on {kind}")
+        forest = RandomForestClassifier(trees, min_samples_leaf=3, n_jobs=2, random_state=seed)
+        forest.fit(features["train"], labels["train"])
+        scores = {part: forest.predict_proba(rows)[:, 1] for part, rows in features.items()}
+        results[f"random forest on {kind}"] = judge(scores, events)
+    return results
+
+
+def judge(scores: dict[str, np.ndarray], events: dict) -> dict[str, float]:
+    """AUC on test, and the significance there at the threshold that is best on validation.
+
+    Thresholds that select less than 8 % are left out: too few events to measure by.
+    """
+
+    def significance(part, threshold):
+        metric = keras_extras.metrics.ApproximateMedianSignificance(threshold=float(threshold))
+        rows = events[part]
+        metric.update_state(rows.labels, scores[part], sample_weight=rows.weights)
+        return float(metric.result())
+
+    thresholds = np.quantile(scores["validation"], np.linspace(0.6, 0.92, 33))
+    best = max(thresholds, key=lambda threshold: significance("validation", threshold))
+    return {
+        "auc": float(roc_auc_score(events["test"].labels, scores["test"])),
+        "significance": significance("test", best),
+    }
+
+
+def draw(events: dict, pipeline: Any, histories: dict, floor: float) -> dict[str, Any]:
+    test = events["test"]
+    figures = {
+        "loss": visualization.plot_history(histories, floor=floor),
+        "latents": visualization.plot_latents(
+            pipeline.encode(test.features), test.labels, {0: "background", 1: "signal"}
+        ),
+        "reconstructions": visualization.plot_reconstructions(
+            pipeline.preprocess(test.features),
+            pipeline.reconstruct(test.features),
+            feature_names=test.feature_names,
+        ),
+    }
+    optimizer = pipeline.autoencoders[0].optimizer
+    if isinstance(optimizer, keras_extras.optimizers.MonteCarloOptimizer):
+        intervals = {
+            "/".join(path.split("/")[-2:]): interval
+            for path, interval in optimizer.confidence_intervals(0.9).items()
+            if not path.endswith("kernel")
+        }
+        figures["intervals"] = visualization.plot_intervals(intervals)
+    return figures
 
 
 def main(
     data: str = "simulated",
     optimizer: str = "monte_carlo",
     form: str = "field_equation",
-    epochs: int | None = None,
+    epochs: int = 180,
     realizations: int = 1,
     out: str | Path = "outputs/higgs_autoencoder",
     seed: int = 0,
@@ -145,152 +276,32 @@ def main(
     keras.utils.set_random_seed(seed)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    epochs = epochs or (3 if fast else 180)
-    classifier_epochs, trees = (2, 20) if fast else (25, 300)
+    epochs, classifier_epochs, trees = (3, 2, 20) if fast else (epochs, CLASSIFIER_EPOCHS, 300)
 
     print(f"Loading events: {data}")
-    load_data = keras_extras.datasets.higgs.load_data
-    train, test = load_data(data, num_events=2_000 if fast else None, seed=seed)
-    train, validation = hold_out(train, 0.15)
-    events = {"train": train, "validation": validation, "test": test}
-    print(", ".join(f"{len(part.labels):,} {name}" for name, part in events.items()))
+    events = load_events(data, 2_000 if fast else None, seed)
+    print(", ".join(f"{len(rows.labels):,} to {part}" for part, rows in events.items()))
 
-    # Stage one: no labels are used. Batches of about 500, all of the same size.
-    steps = max(1, round(len(train.labels) / 500))
-    batch_size = -(-len(train.labels) // steps)
-    pipeline = make_pipeline(train.features, form, realizations, seed)
-    x = dict.fromkeys(events)
-    pipeline.compile(
-        autoencoder_optimizer=make_optimizer(optimizer, epochs * steps, seed),
-        classifier_optimizer=keras.optimizers.Adam(1e-3),
-        steps_per_execution=steps,
+    pipeline, history, seconds = train_autoencoders(
+        events, optimizer, form, epochs, realizations, seed
     )
-    began = time.perf_counter()
-    histories = pipeline.fit_autoencoder(
-        train.features,
-        batch_size=batch_size,
-        epochs=epochs,
-        verbose=0,
-        callbacks=[EpochProgress(f"Autoencoder, {form} form, {optimizer}, {realizations} x")],
+    reference, reference_history, reference_seconds = train_autoencoders(
+        events, "adam", form, min(epochs, 120), 1, seed
     )
-    seconds = (time.perf_counter() - began) / realizations
-    x = {name: pipeline.preprocess(part.features) for name, part in events.items()}
+    pipelines = {optimizer: (pipeline, seconds), "adam": (reference, reference_seconds)}
+    autoencoders = compare_autoencoders(events, pipelines)
+    classifiers = compare_classifiers(events, pipeline, classifier_epochs, trees, seed)
 
-    print("The same network with the gradient")
-    reference = make_pipeline(train.features, form, 1, seed)
-    adam_epochs = min(epochs, 120)
-    reference.compile(make_optimizer("adam", adam_epochs * steps, seed), steps_per_execution=steps)
-    began = time.perf_counter()
-    adam_histories = reference.fit_autoencoder(
-        train.features,
-        batch_size=batch_size,
-        epochs=adam_epochs,
-        verbose=0,
-        callbacks=[EpochProgress("Autoencoder, Adam")],
-    )
-    adam_seconds = time.perf_counter() - began
-
-    pca = PCA(LATENTS).fit(x["train"])
-    restored = {
-        f"PCA with {LATENTS} components (the floor)": (
-            {part: pca.inverse_transform(pca.transform(rows)) for part, rows in x.items()},
-            None,
-        ),
-        f"autoencoder, {optimizer}": (
-            {part: pipeline.reconstruct(events[part].features) for part in x},
-            seconds,
-        ),
-        "autoencoder, adam": (
-            {part: reference.reconstruct(events[part].features) for part in x},
-            adam_seconds,
-        ),
-    }
-    error = {
-        name: {part: float(np.mean((rows - x[part]) ** 2)) for part, rows in parts.items()}
-        for name, (parts, _) in restored.items()
-    }
-    floor = next(iter(error.values()))
-    autoencoders = {
-        name: {
-            "mse": error[name]["train"],
-            "over_floor": error[name]["train"] / floor["train"],
-            "over_floor_test": error[name]["test"] / floor["test"],
-            "r_squared": 1 - error[name]["test"] / float(np.var(x["test"], axis=0).mean()),
-            "seconds": seconds,
-        }
-        for name, (_, seconds) in restored.items()
-    }
-
-    # Stage two: the same perceptron on three kinds of features, and random forests beside it.
-    latents = {name: pipeline.encode(part.features) for name, part in events.items()}
-    inputs = {
-        "raw features": x,
-        "latents": latents,
-        "both": {name: np.hstack([x[name], latents[name]]) for name in x},
-    }
-    classifiers = {}
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
-    for name, parts in inputs.items():
-        model = pipeline.classifier if name == "both" else make_classifier()
-        fit = {
-            "batch_size": 128,
-            "epochs": classifier_epochs,
-            "verbose": 0,
-            "callbacks": [stopping, EpochProgress(f"Classifier on {name}")],
-        }
-        if name == "both":
-            pipeline.fit_classifier(
-                train.features,
-                train.labels,
-                validation_data=(validation.features, validation.labels),
-                **fit,
-            )
-        else:
-            model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
-            model.fit(
-                parts["train"],
-                train.labels,
-                validation_data=(parts["validation"], validation.labels),
-                **fit,
-            )
-        scores = {part: model.predict(rows, 4096, verbose=0)[:, 0] for part, rows in parts.items()}
-        classifiers[f"perceptron on {name}"] = judge(scores, events)
-
-        print(f"Random forest on {name}")
-        forest = RandomForestClassifier(trees, min_samples_leaf=3, n_jobs=2, random_state=seed)
-        forest.fit(parts["train"], train.labels)
-        scores = {part: forest.predict_proba(rows)[:, 1] for part, rows in parts.items()}
-        classifiers[f"random forest on {name}"] = judge(scores, events)
-
-    # One file holds it all.
     pipeline.save(out / "pipeline.keras")
     loaded = keras.models.load_model(out / "pipeline.keras")
-    difference = float(
-        np.abs(
-            loaded.predict(test.features, 4096, verbose=0)
-            - pipeline.predict(test.features, 4096, verbose=0)
-        ).max()
-    )
+    predictions = [
+        model.predict(events["test"].features, 4096, verbose=0) for model in (pipeline, loaded)
+    ]
+    difference = float(np.abs(predictions[0] - predictions[1]).max())
 
-    figures = {
-        "loss": visualization.plot_history(
-            {optimizer: histories[0], "adam": adam_histories[0]}, floor=floor["train"]
-        ),
-        "latents": visualization.plot_latents(latents["test"], test.labels),
-        "reconstructions": visualization.plot_reconstructions(
-            x["test"],
-            pipeline.reconstruct(test.features),
-            feature_names=test.feature_names,
-        ),
-    }
-    trained_by = pipeline.autoencoders[0].optimizer
-    if isinstance(trained_by, keras_extras.optimizers.MonteCarloOptimizer):
-        intervals = {
-            path: interval
-            for path, interval in trained_by.confidence_intervals(0.9).items()
-            if not path.endswith("kernel")
-        }
-        figures["intervals"] = visualization.plot_intervals(intervals)
+    floor = next(iter(autoencoders.values()))["mse"]
+    histories = {"adam": reference_history, optimizer: history}
+    figures = draw(events, pipeline, histories, floor)
     for name, figure in figures.items():
         visualization.save_figure(figure, out / f"{name}.png")
 
@@ -306,11 +317,11 @@ def print_tables(autoencoders: dict, classifiers: dict) -> None:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
         print(
             f"{name:36}{row['mse']:9.4f}{row['over_floor']:13.4f}"
-            f"{row['over_floor_test']:9.4f}{row['r_squared']:8.3f}{seconds:>7}"
+            f"{row['over_floor_on_test']:9.4f}{row['r_squared']:8.3f}{seconds:>7}"
         )
     print(f"\n{'signal against background':36}{'AUC':>9}{'significance':>14}")
     for name, row in classifiers.items():
-        print(f"{name:36}{row['auc']:9.4f}{row['ams']:14.2f}")
+        print(f"{name:36}{row['auc']:9.4f}{row['significance']:14.2f}")
 
 
 if __name__ == "__main__":
@@ -324,7 +335,7 @@ if __name__ == "__main__":
         help="of the autoencoder: monte_carlo or the name of a Keras optimizer",
     )
     parser.add_argument("--form", default="field_equation", choices=FORMS)
-    parser.add_argument("--epochs", type=int, help="of the autoencoder (default: 180)")
+    parser.add_argument("--epochs", type=int, default=180, help="of the autoencoder")
     parser.add_argument("--realizations", type=int, default=1, help="autoencoders to stack")
     parser.add_argument("--out", default="outputs/higgs_autoencoder", help="folder for figures")
     parser.add_argument("--seed", type=int, default=0)

@@ -16,6 +16,9 @@ def test_history_draws_each_run_its_validation_and_the_floor():
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [4.0, 3.0, 2.0])
     assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
     assert ax.get_xlim() == (1, 3)
+    figure.draw_without_rendering()
+    ticks = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels())))
+    assert {ticks[value] for value in (0.5, 1.0, 2.0, 3.0)} == {"0.5", "1", "2", "3"}
 
 
 def test_history_of_an_unknown_metric_is_an_error():
@@ -42,12 +45,15 @@ def test_latents_show_the_two_widest_directions():
     ax = figure.axes[0]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["background", "signal"]
     assert "86% of the variance" in ax.get_xlabel()
-    points = np.concatenate([c.get_offsets() for c in ax.collections])
+    points, colors = ax.collections[0].get_offsets(), ax.collections[0].get_facecolors()
     assert len(points) == 3000
     np.testing.assert_allclose(points.std(axis=0), [5.0, 2.0], rtol=0.05)
-    # The classes are told apart by the widest direction alone.
-    left, right = (c.get_offsets()[:, 0] for c in ax.collections)
-    assert left.max() < right.min() + 0.3 or right.max() < left.min() + 0.3
+    # The widest direction alone tells the classes apart, and each has the color of its name.
+    for handle, label in zip(ax.get_legend().legend_handles, (0, 1)):
+        of_class = (colors[:, :3] == handle.get_facecolor()[0, :3]).all(axis=1)
+        np.testing.assert_array_equal(of_class, labels == label)
+    first = np.asarray(points[:, 0])
+    assert abs(np.corrcoef(first, latents[:, 1])[0, 1]) > 0.999
 
 
 def test_latents_are_thinned_out():
@@ -74,6 +80,17 @@ def test_reconstructions_show_every_feature_with_its_r_squared():
     assert titles[1] == "x1\n$R^2$ = 0.75"
     assert titles[7:] == [""] * 5
     np.testing.assert_array_equal(figure.axes[2].collections[0].get_offsets()[:, 0], x[:, 2])
+    limits = figure.axes[2].get_xlim()
+    np.testing.assert_array_equal(figure.axes[2].lines[0].get_xydata(), np.transpose([limits] * 2))
+
+
+def test_reconstructions_of_many_features_say_what_they_leave_out():
+    x = RNG.normal(size=(20, 50))
+    figure = visualization.plot_reconstructions(x, x, max_features=3)
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == [
+        f"feature {j}" for j in range(3)
+    ]
+    assert figure.get_suptitle() == "first 3 of 50 features"
 
 
 def test_reconstructions_check_shapes_and_names():
@@ -90,7 +107,24 @@ def test_intervals_show_every_entry_of_every_array():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["alpha", "g[0]", "g[1]"]
     segments = np.array(ax.collections[0].get_segments())
     np.testing.assert_array_equal(segments[:, :, 0], [[0, 3], [0, 2], [0, 4]])
-    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(ax.collections[1].get_offsets()[:, 0], [1.0, 1.0, 1.0])
+    colors = ax.collections[0].get_colors()
+    assert (colors[1] == colors[2]).all()
+    assert (colors[0] != colors[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("paths", "shown"),
+    [
+        (["model/dense/kernel", "model/dense/bias"], ["kernel", "bias"]),
+        (["model/ab/w", "model/ac/w"], ["ab/w", "ac/w"]),
+        (["model/dense/kernel"], ["kernel"]),
+        (["model/w", "b"], ["model/w", "b"]),
+    ],
+)
+def test_intervals_leave_out_the_folders_that_all_names_share(paths, shown):
+    figure = visualization.plot_intervals(dict.fromkeys(paths, (0.0, 1.0, 2.0)))
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == shown
 
 
 def test_long_intervals_say_what_they_leave_out():

@@ -1,6 +1,6 @@
 """Intervals of parameters."""
 
-import os
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,9 +60,10 @@ def plot_intervals(intervals: Mapping[str, Any], max_entries: int = 40, ax: Any 
 
 
 def _shared_folder(paths):
-    """Length of the folders that all paths lie in, as 4 of `a/b/c` and `a/b/d/e`."""
-    folders = [path[: path.rfind("/") + 1] for path in paths]
-    return os.path.commonprefix(folders).rfind("/") + 1
+    """Length of the folders that all paths lie in, 4 for `a/b/c` and `a/b/d/e`."""
+    folders = [path.split("/")[:-1] for path in paths]
+    shared = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*folders))
+    return sum(len(level[0]) + 1 for level in shared)
 
 
 def _entries(interval):

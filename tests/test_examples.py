@@ -1,0 +1,58 @@
+"""Every example runs, in its fast mode, and leaves what it promises."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
+def test_every_example_has_a_test_and_help(script):
+    assert f"test_{script.stem}" in globals()
+    help_text = subprocess.run(
+        [sys.executable, script, "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    assert "--fast" in help_text
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "form", "realizations"),
+    [("monte_carlo", "field_equation", 1), ("adam", "tensor", 2)],
+)
+def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
+    example = load(ROOT / "examples" / "higgs_autoencoder.py")
+    result = example.main(
+        optimizer=optimizer, form=form, realizations=realizations, out=tmp_path, fast=True
+    )
+    printed = capsys.readouterr().out
+    assert "MSE / floor" in printed
+    assert result["difference"] < 1e-6
+    assert result["autoencoders"]["PCA with 10 components"]["over_floor"] == 1
+    assert result["autoencoders"]["autoencoder by adam"]["over_floor"] > 1
+    assert result["classifiers"]["random forest on raw features"]["auc"] > 0.8
+    assert len(result["classifiers"]) == 6
+    figures = {"loss.png", "latents.png", "reconstructions.png"}
+    if optimizer == "monte_carlo":
+        figures.add("intervals.png")
+    assert {path.name for path in tmp_path.iterdir()} == figures | {"pipeline.keras"}
+
+
+def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
+    runs = benchmark.main(seconds=1.0, methods="keras", out=tmp_path)
+    assert [run.method for run in runs][0] == "keras-extras MonteCarloOptimizer"
+    assert runs[0].errors[-1] < runs[0].errors[0]
+    assert runs[0].evaluations > 0
+    assert "error / floor" in capsys.readouterr().out
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
