@@ -51,7 +51,7 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
 def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
     runs = benchmark.main(seconds=1.0, methods="keras", out=tmp_path)
-    assert [run.method for run in runs][0] == "keras-extras MonteCarloOptimizer"
+    assert runs[0].method == "keras-extras MonteCarloOptimizer"
     assert runs[0].errors[-1] < runs[0].errors[0]
     assert runs[0].evaluations > 0
     assert "error / floor" in capsys.readouterr().out

@@ -73,6 +73,12 @@ def _checking(stock_make_train_function, optimizer_of):
 
 def _take_step(model, optimizer, data):
     """Keras' own `train_step`, with `optimizer.minimize` in place of the gradient."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"{type(optimizer).__name__} trains on one device. Received: a model built in the "
+            f"scope of {type(model.distribute_strategy).__name__} with {replicas} replicas"
+        )
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     compute_loss = model.compute_loss
     if "training" in inspect.signature(compute_loss).parameters:

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
+from keras_extras.optimizers.intervals import Interval, interval_of
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.noise import NOISE
 from keras_extras.optimizers.population import evaluate_population
@@ -19,14 +19,6 @@ from keras_extras.optimizers.search_space import Parameter, check_transform, mat
 
 _ELITE_HISTORY = 100
 _ELITE_HISTORY_MAX_WEIGHTS = 10_000
-
-
-class Interval(NamedTuple):
-    """Lower end, center and upper end, arrays of the variable's shape."""
-
-    lower: np.ndarray
-    center: np.ndarray
-    upper: np.ndarray
 
 
 @serializable
@@ -100,16 +92,20 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
 
     ```python
     import keras
-    import numpy as np
     import keras_extras
+    import numpy as np
 
     x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
     y = (x[:, :1] > 0).astype("float32")
+
+
+    def wrong_decisions(y, score):
+        return keras.ops.mean(keras.ops.cast((y > 0.5) != (score > 0), "float32"))
+
+
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(
-        optimizer=keras_extras.optimizers.MonteCarloOptimizer(population_size=32, seed=1),
-        loss=lambda y, y_pred: keras.ops.mean(keras.ops.cast((y > 0.5) != (y_pred > 0), "float32")),
-    )
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer(population_size=32, sigma=0.3)
+    model.compile(optimizer, loss=wrong_decisions)
     model.fit(x, y, batch_size=64, epochs=2, verbose=0)
     ```
 
@@ -151,8 +147,8 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
                 f"of the current weights. Received: population_size={population_size}"
             )
         self.sigma = check_number("sigma", sigma, above=0)
-        self.priors = dict(priors or {})
-        self.transforms = dict(transforms or {})
+        self.priors = _check_patterns("priors", priors, Prior, "a prior, such as Normal(0.0, 1.0)")
+        self.transforms = _check_patterns("transforms", transforms, Callable, "a function")
         self.update_probability = check_number(
             "update_probability", update_probability, above=0, at_most=1
         )
@@ -331,7 +327,7 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
             )
         z = NormalDist().inv_cdf((1 + level) / 2)
         return {
-            p.variable.path: _interval(p, elites.numpy()[:updates], z)
+            p.variable.path: interval_of(p, elites.numpy()[:updates], z)
             for p, elites in zip(self._parameters, self._elites)
         }
 
@@ -377,14 +373,20 @@ def _check_decay(name, value):
     return float(value)
 
 
-def _interval(parameter, elites, z):
-    center = np.array(_float32(parameter.coordinates))
-    distance = np.sqrt(np.mean((elites - center) ** 2, axis=0))
-    ends = [
-        np.array(parameter.to_values(ops.convert_to_tensor(center + k * distance)))
-        for k in (-z, 0.0, z)
-    ]
-    return Interval(np.min(ends, axis=0), ends[1], np.max(ends, axis=0))
+def _check_patterns(name, patterns, kind, expected):
+    patterns = {} if patterns is None else patterns
+    if not isinstance(patterns, Mapping):
+        raise TypeError(
+            f"`{name}` must be a dict from patterns of variable paths. "
+            f"Received: {name}={patterns!r}"
+        )
+    for pattern, entry in patterns.items():
+        if not isinstance(entry, kind):
+            raise TypeError(
+                f"`{name}` must hold {expected}, for each pattern. "
+                f"Received: {entry!r} for {pattern!r}"
+            )
+    return dict(patterns)
 
 
 def _float32(variable):
