@@ -111,7 +111,7 @@ def fit_keras(task: Task, run: Run, optimizer, decay: float, evaluations_per_bat
     """Any Keras optimizer in stock `fit`; the learning rate falls linearly with the time."""
     model = task.model()
     epoch = len(task.x) // BATCH
-    model.compile(optimizer, "mse", steps_per_execution=epoch // 4)
+    model.compile(optimizer, "mse", steps_per_execution=epoch // 4, jit_compile=True)
     clock = Clock(task, run)
     rate = float(optimizer.learning_rate)
 
