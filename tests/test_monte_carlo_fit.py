@@ -302,6 +302,17 @@ def test_bad_confidence_level(level):
         model.optimizer.confidence_intervals(level)
 
 
+def test_an_optimizer_serves_the_variables_that_it_was_built_for():
+    model = make_model()
+    fit(model, 1)
+    model.get_layer("hidden").trainable = False
+    model.compile(model.optimizer, "mse")
+    with pytest.raises(ValueError, match="make a new optimizer"):
+        fit(model, 1)
+    model.compile(MonteCarloOptimizer(population_size=8), "mse")
+    fit(model, 1)
+
+
 def test_gradients_are_refused_with_the_way_out():
     optimizer = MonteCarloOptimizer()
     with pytest.raises(ValueError, match=r"optimizer\.minimize\(loss_fn, variables\)"):

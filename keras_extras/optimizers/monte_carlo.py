@@ -205,6 +205,12 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         ]
 
     def search(self, loss_of, variables) -> None:
+        if [id(v) for v in variables] != [id(p.variable) for p in self._parameters]:
+            raise ValueError(
+                f"{self.name} was built for other variables; make a new optimizer for these. "
+                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
+                f"{', '.join(repr(p.variable.path) for p in self._parameters)}"
+            )
         for p in self._parameters:
             p.pull()
 
