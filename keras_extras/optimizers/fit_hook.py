@@ -40,6 +40,15 @@ def install_fit_hook(optimizer_class: type) -> None:
     trainer.make_train_function = _checking(trainer.make_train_function, optimizer_of)
 
 
+def without_autograph(function):
+    """Keeps the `tf.function` of a custom training loop from rewriting `function`."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def _dispatching(stock_train_step, optimizer_of):
     @functools.wraps(stock_train_step)
     def train_step(self, data):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.optimizers.fit_hook import install_fit_hook
+from keras_extras.optimizers.fit_hook import install_fit_hook, without_autograph
 
 
 class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
@@ -53,6 +53,7 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
         """
         raise NotImplementedError(f"{type(self).__name__} must override `search`.")
 
+    @without_autograph
     def minimize(self, loss_fn: Callable[[], Any], variables: Sequence[keras.Variable]) -> None:
         """Takes one step towards a lower `loss_fn()`.
 
@@ -61,7 +62,7 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
                 `variables`, as in `lambda: keras.ops.mean((model(x) - y) ** 2)`. It is evaluated
                 with other values in the variables' place; what it assigns to other variables is
                 forgotten. Wrap the surrounding loop body in `tf.function`, else every step is
-                traced anew.
+                traced anew; AutoGraph leaves `loss_fn` as it is.
             variables: List of `keras.Variable`s to change.
 
         Example:
