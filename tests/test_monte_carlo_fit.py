@@ -284,6 +284,7 @@ def test_some_candidates_without_a_finite_loss_are_left_out_and_counted():
         ({"priors": {"*": 1.0}}, TypeError, r"a prior, .* Received: 1.0 for '\*'"),
         ({"priors": [priors.Normal()]}, TypeError, "`priors` must be a dict"),
         ({"transforms": {"*": 1.0}}, TypeError, "a function"),
+        ({"transforms": {"*": transforms.Positive}}, TypeError, "a function"),
         ({"gradient_accumulation_steps": 2}, ValueError, "computes no gradients"),
         ({"loss_scale_factor": 8.0}, ValueError, "computes no gradients"),
         ({"learnin_rate": 0.1}, ValueError, "learnin_rate"),
@@ -311,6 +312,30 @@ def test_an_optimizer_serves_the_variables_that_it_was_built_for():
         fit(model, 1)
     model.compile(MonteCarloOptimizer(population_size=8), "mse")
     fit(model, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "variables", "error", "match"),
+    [
+        (1.0, [keras.Variable(1.0)], TypeError, "`loss_fn` must be a function"),
+        (lambda: 1.0, keras.Variable(1.0), TypeError, "must be a list of `keras.Variable`s"),
+        (lambda: 1.0, [1.0], TypeError, "must be a list of `keras.Variable`s"),
+        (lambda: ops.ones(2), [keras.Variable(1.0)], ValueError, r"a loss of shape \(2,\)"),
+    ],
+)
+def test_bad_calls_of_minimize(loss_fn, variables, error, match):
+    with pytest.raises(error, match=match):
+        MonteCarloOptimizer(population_size=2).minimize(loss_fn, variables)
+
+
+def test_a_fit_that_never_used_the_optimizer_ends_quietly():
+    class Idle(keras.Sequential):
+        def train_step(self, data):
+            return {"loss": ops.zeros(())}
+
+    model = Idle([keras.Input((4,)), layers.Dense(1)])
+    model.compile(MonteCarloOptimizer(), "mse")
+    model.fit(X, Y, verbose=0)
 
 
 def test_gradients_are_refused_with_the_way_out():

@@ -76,6 +76,18 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
         optimizer.minimize(lambda: keras.ops.sum(w**2), [w])
         ```
         """
+        if not callable(loss_fn):
+            raise TypeError(
+                "`loss_fn` must be a function without arguments that returns the loss, as in "
+                f"`lambda: loss(y, model(x))`. Received: loss_fn={loss_fn!r}"
+            )
+        if not isinstance(variables, (list, tuple)) or not all(
+            isinstance(variable, keras.Variable) for variable in variables
+        ):
+            raise TypeError(
+                "`variables` must be a list of `keras.Variable`s, such as "
+                f"`model.trainable_variables`. Received: variables={variables!r}"
+            )
         variables = list(variables)
         if not variables:
             raise ValueError(
@@ -88,7 +100,13 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
         def loss_of(values):
             substituted = keras.StatelessScope(list(zip(variables, values)), collect_losses=True)
             with substituted:
-                return ops.cast(loss_fn(), "float32")
+                loss = ops.cast(loss_fn(), "float32")
+            if len(loss.shape):
+                raise ValueError(
+                    "`loss_fn` must return a scalar, such as the mean over the batch. "
+                    f"Received: a loss of shape {tuple(loss.shape)}"
+                )
+            return loss
 
         self.search(loss_of, variables)
 

@@ -338,8 +338,9 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         }
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
-        super().finalize_variable_values([p.coordinates for p in self._parameters])
-        for p in self._parameters:
+        parameters = self._parameters if self.built else ()
+        super().finalize_variable_values([p.coordinates for p in parameters])
+        for p in parameters:
             p.push()
 
     def get_config(self) -> dict[str, Any]:
@@ -387,7 +388,7 @@ def _check_patterns(name, patterns, kind, expected):
             f"Received: {name}={patterns!r}"
         )
     for pattern, entry in patterns.items():
-        if not isinstance(entry, kind):
+        if not isinstance(entry, kind) or isinstance(entry, type):
             raise TypeError(
                 f"`{name}` must hold {expected}, for each pattern. "
                 f"Received: {entry!r} for {pattern!r}"
