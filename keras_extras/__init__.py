@@ -4,7 +4,15 @@ import importlib
 
 from keras_extras._version import __version__
 
-_SUBPACKAGES = ("datasets", "layers", "metrics", "optimizers", "pipelines", "visualization")
+_SUBPACKAGES = (
+    "datasets",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "pipelines",
+    "visualization",
+)
 
 __all__ = ["__version__", *_SUBPACKAGES]
 

@@ -1,0 +1,60 @@
+"""Targets and the distributions that are to explain them: shapes that fit, or an error."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+
+
+def require_distribution(distribution: Any, owner: str) -> Any:
+    """Returns `distribution` if it is one, or says where a distribution comes from."""
+    if not isinstance(distribution, tfd.Distribution):
+        raise TypeError(
+            f"{owner} needs a model whose output is a distribution: end the model with a layer "
+            "such as `keras_extras.layers.IndependentNormal`. "
+            f"Received: y_pred={distribution!r} of type {type(distribution).__name__}"
+        )
+    return distribution
+
+
+def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
+    """Returns `y_true` with the shape of single draws, `batch_shape + event_shape`.
+
+    A last axis of length 1 is added or dropped, as Keras does for losses of tensors; leading axes
+    that only the distribution has (several draws of a latent variable) may be missing. No other
+    shape is taken: TFP would broadcast `(n, 1)` against `(n,)` to `(n, n)` silently.
+
+    Args:
+        y_true: Tensor of targets.
+        distribution: A `tfd.Distribution` whose event is one tensor.
+        owner: What asks, the start of the error.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    y_true = tf.convert_to_tensor(y_true)
+    if not isinstance(distribution.event_shape, tf.TensorShape):
+        return y_true
+    expected = distribution.batch_shape.concatenate(distribution.event_shape)
+    actual = y_true.shape
+    if expected.rank is None or actual.rank is None:
+        return y_true
+    ends_in_one = actual[-1:] == [1]
+    if actual.rank == expected.rank + 1 and ends_in_one:
+        y_true = tf.squeeze(y_true, axis=-1)
+    elif actual.rank + 1 == expected.rank and expected[-1:] == [1] and not ends_in_one:
+        y_true = tf.expand_dims(y_true, axis=-1)
+    rank = y_true.shape.rank
+    if rank > expected.rank or not y_true.shape.is_compatible_with(
+        expected[expected.rank - rank :]
+    ):
+        raise ValueError(
+            f"{owner} cannot pair targets of shape {_written(actual)} with a distribution of "
+            f"batch shape {_written(distribution.batch_shape)} and event shape "
+            f"{_written(distribution.event_shape)}. Targets must have shape {_written(expected)}. "
+            f"Received: y_true.shape={_written(actual)}"
+        )
+    return y_true
+
+
+def _written(shape):
+    return str(tuple(shape.as_list()))

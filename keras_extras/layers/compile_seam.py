@@ -1,0 +1,83 @@
+"""The one seam between distributions and Keras' training: around `compute_loss` and metrics.
+
+Both methods are public, but a layer has no public way to reach them in the model that it will be
+part of. They are wrapped once, when the first layer of distributions is made, for two reasons:
+
+1. Keras squeezes or expands predictions whose rank differs from that of the targets by one. That
+   makes a plain tensor of a distribution, and a loss such as `-rv_y.log_prob(y)` fails. Here the
+   targets are given the distribution's shape before, or an error if they cannot have it.
+2. Under `tf.distribute` Keras builds losses and metrics with placeholders in place of the model's
+   outputs. Here the model is called again to have distributions.
+
+A test fails when Keras no longer calls the two methods in this way.
+"""
+
+import functools
+import inspect
+
+import keras
+
+from keras_extras._core.probability import tf
+from keras_extras._core.targets import match_targets
+
+
+def install_compile_seam() -> None:
+    """Wraps `compute_loss` and `compute_metrics` where keras.Model has them from, once."""
+    for name, wrap in (("compute_loss", _wrap_loss), ("compute_metrics", _wrap_metrics)):
+        owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
+        stock = vars(owner)[name]
+        if not hasattr(stock, "keeps_distributions"):
+            wrapped = functools.wraps(stock)(wrap(stock))
+            wrapped.keeps_distributions = True
+            setattr(owner, name, wrapped)
+
+
+def _wrap_loss(stock):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y_pred = _outputs(self, x, y_pred)
+        y = _targets(y, y_pred, getattr(self, "loss", None))
+        return stock(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+    return compute_loss
+
+
+def _wrap_metrics(stock):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y_pred = _outputs(self, x, y_pred)
+        return stock(self, x, _targets(y, y_pred, None), y_pred, sample_weight)
+
+    return compute_metrics
+
+
+def _outputs(model, x, y_pred):
+    building_for_replicas = (
+        tf.distribute.has_strategy()
+        and tf.distribute.in_cross_replica_context()
+        and not tf.executing_eagerly()
+    )
+    return model(x, training=False) if building_for_replicas else y_pred
+
+
+def _targets(y, y_pred, losses):
+    """The targets, those of distributions in the shape of a draw."""
+    try:
+        keras.tree.assert_same_structure(y, y_pred)
+    except ValueError:
+        return y  # Keras' own business: labels for a part of the outputs, or an error.
+    must_fit = any(_is_own_function(loss) for loss in keras.tree.flatten(losses))
+
+    def match(target, prediction):
+        if target is None or not hasattr(prediction, "tensor_distribution"):
+            return target
+        try:
+            return match_targets(target, prediction, "The loss")
+        except ValueError:
+            if must_fit:
+                raise
+            return target  # A loss of tensors, such as a sparse crossentropy of logits.
+
+    return keras.tree.map_structure(match, y, y_pred)
+
+
+def _is_own_function(loss):
+    return inspect.isfunction(loss) and not loss.__module__.startswith("keras.")

@@ -1,0 +1,100 @@
+"""DistributionLayer: the base of all layers whose output is a distribution."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras.layers.compile_seam import install_compile_seam
+from keras_extras.layers.functions import deserialize_function, method_name, serialize_function
+
+
+class DistributionLayer(keras.layers.Layer):
+    """A layer whose output is a distribution that is also a tensor.
+
+    A child says in `make_distribution(inputs)` which distribution. The layer computes in
+    `keras.config.floatx()` whatever the global dtype policy is, because densities overflow in
+    half precision.
+
+    Args:
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted: the name
+            of a method or property such as `"sample"`, `"mean"` or `"mode"`, the method itself
+            such as `tfd.Distribution.mean`, or a function of the distribution. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters for NaN and for values out
+            of range, which costs time and is not done under XLA. Defaults to `False`.
+        seed: Integer seed of the draws, or a `keras.random.SeedGenerator`. Defaults to `None`.
+        dtype: The dtype of the computations; `None` means `keras.config.floatx()`. Defaults to
+            `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name` and `activity_regularizer`.
+    """
+
+    def __init__(
+        self,
+        convert_to_tensor_fn: str | Callable[[Any], Any] = "sample",
+        validate_args: bool = False,
+        seed: Any = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        require_probability()
+        install_compile_seam()
+        super().__init__(dtype=dtype or keras.config.floatx(), **kwargs)
+        self.convert_to_tensor_fn = method_name(deserialize_function(convert_to_tensor_fn))
+        self.validate_args = validate_args
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def make_distribution(self, inputs: Any) -> Any:
+        """Returns the `tfd.Distribution` that belongs to `inputs`."""
+        raise NotImplementedError
+
+    def call(self, inputs: Any) -> Any:
+        from keras_extras.layers.tensor_distribution import TensorDistribution
+
+        if self.validate_args:
+            inputs = keras.tree.map_structure(self._check_finite, inputs)
+        try:
+            distribution = self.make_distribution(inputs)
+            distribution = getattr(distribution, "tensor_distribution", distribution)
+            if not isinstance(distribution, tfd.Distribution):
+                raise TypeError(
+                    f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
+                    f"Received: {distribution!r} of type {type(distribution).__name__}"
+                )
+            if self.validate_args:
+                distribution = _validated(distribution)
+            return TensorDistribution(distribution, self.convert_to_tensor_fn, self.seed_generator)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"Layer {self.name!r}: {error.message}") from error
+
+    def _check_finite(self, inputs):
+        message = f"Layer {self.name!r} received NaN or infinite parameters"
+        return tf.debugging.check_numerics(inputs, message) if inputs.dtype.is_floating else inputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        # As if `compute_output_shape`, which asks this method, were not defined.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return self.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype)).shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "convert_to_tensor_fn": serialize_function(self.convert_to_tensor_fn, self.name),
+            "validate_args": self.validate_args,
+            "seed": keras.saving.serialize_keras_object(self.seed),
+        }
+
+
+def _validated(distribution):
+    """The distribution with TFP's own checks of parameters, also inside of it."""
+    inner = {
+        name: _validated(value)
+        for name, value in distribution.parameters.items()
+        if isinstance(value, tfd.Distribution)
+    }
+    return distribution.copy(validate_args=True, **inner)

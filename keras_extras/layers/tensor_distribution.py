@@ -1,0 +1,151 @@
+"""TensorDistribution: a distribution that is a tensor wherever Keras or TensorFlow wants one.
+
+It subclasses a class of TensorFlow Probability, so this module is imported with the first
+distribution that a layer makes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+
+class TensorDistribution(tfd.Distribution):
+    """What layers of distributions return: a `tfd.Distribution`, and a tensor by one function.
+
+    Every method and property is that of `tensor_distribution`, except that draws without a seed
+    take theirs from the layer's seed generator. The tensor is computed once, so that all who
+    convert the distribution see the same draw. Its dtype is always `keras.config.floatx()`:
+    Keras casts outputs of any other dtype for its losses, and a cast leaves a plain tensor.
+
+    Args:
+        distribution: A `tfd.Distribution`.
+        convert_to_tensor_fn: Name of a method or property of the distribution, or a function of
+            the distribution.
+        seed_generator: A `keras.random.SeedGenerator`.
+    """
+
+    __array_priority__ = 100  # NumPy arrays leave their operators to ours, as to `tf.Tensor`'s.
+
+    def __init__(
+        self,
+        distribution: tfd.Distribution,
+        convert_to_tensor_fn: str | Callable[[tfd.Distribution], Any],
+        seed_generator: keras.random.SeedGenerator,
+    ):
+        # Not `tfd.Distribution.__init__`: its state is that of the wrapped distribution.
+        tf.Module.__init__(self)
+        self.tensor_distribution = distribution
+        self._seed_generator = seed_generator
+        self._tensor = tf.cast(self._concretize(convert_to_tensor_fn), self.dtype)
+
+    def _concretize(self, convert_to_tensor_fn):
+        if not isinstance(convert_to_tensor_fn, str):
+            return convert_to_tensor_fn(self)
+        value = getattr(self, convert_to_tensor_fn)
+        return value() if callable(value) else value
+
+    def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> tf.Tensor:
+        return self.tensor_distribution.sample(sample_shape, seed=self._seed(seed), **kwargs)
+
+    def experimental_sample_and_log_prob(
+        self, sample_shape: Any = (), seed: Any = None, **kwargs: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.tensor_distribution.experimental_sample_and_log_prob(
+            sample_shape, seed=self._seed(seed), **kwargs
+        )
+
+    def _seed(self, seed):
+        # TFP's samplers are stateless for a seed of two `int32`.
+        return tf.cast(self._seed_generator.next(), tf.int32) if seed is None else seed
+
+    def is_tensor_like(self) -> bool:
+        """Its presence makes `tf.is_tensor` true, and with it Keras hands the object on."""
+        return True
+
+    @property
+    def dtype(self) -> tf.DType:
+        return tf.as_dtype(keras.config.floatx())
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        return self._tensor.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._tensor.shape.rank
+
+    def get_shape(self) -> tf.TensorShape:
+        return self._tensor.shape
+
+    def numpy(self) -> np.ndarray:
+        return self._tensor.numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._tensor.numpy(), dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self._tensor)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "tensor_distribution":
+            raise AttributeError(name)
+        distribution = self.tensor_distribution
+        if not hasattr(distribution, name) and isinstance(distribution, tfd.Independent):
+            distribution = distribution.distribution
+        return getattr(distribution, name)
+
+
+def _of_distribution(name):
+    return property(lambda self: getattr(self.tensor_distribution, name))
+
+
+def _special_of_distribution(name):
+    def method(self, *arguments):
+        return getattr(self.tensor_distribution, name)(*arguments)
+
+    return method
+
+
+def _of_tensor(name):
+    def operator(self, *operands):
+        return getattr(self._tensor, name)(*map(_tensor_of, operands))
+
+    return operator
+
+
+def _tensor_of(value):
+    return value._tensor if isinstance(value, TensorDistribution) else value
+
+
+# `in vars` leaves alone what is defined above; slicing and comparison for equality stay those of
+# the distribution.
+for _name in vars(tfd.Distribution):
+    if _name not in vars(TensorDistribution) and not _name.startswith("__"):
+        setattr(TensorDistribution, _name, _of_distribution(_name))
+for _name in ("__getitem__", "__iter__"):
+    setattr(TensorDistribution, _name, _special_of_distribution(_name))
+for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {"__getitem__", "__eq__", "__ne__"}:
+    setattr(TensorDistribution, _name, _of_tensor(_name))
+
+
+def _convert(value, dtype=None, name=None, as_ref=False):
+    return value._tensor if dtype is None else tf.cast(value._tensor, dtype, name=name)
+
+
+tf.register_tensor_conversion_function(TensorDistribution, _convert)
+
+
+@tfd.RegisterKL(TensorDistribution, tfd.Distribution)
+def _kl_from_tensor_distribution(a, b, name=None):
+    return tfd.kl_divergence(a.tensor_distribution, b, name=name)
+
+
+@tfd.RegisterKL(tfd.Distribution, TensorDistribution)
+def _kl_to_tensor_distribution(a, b, name=None):
+    return tfd.kl_divergence(a, b.tensor_distribution, name=name)
