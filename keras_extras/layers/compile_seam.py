@@ -35,7 +35,7 @@ def install_compile_seam() -> None:
 def _wrap_loss(stock):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         y_pred = _outputs(self, x, y_pred)
-        y = _targets(y, y_pred, getattr(self, "loss", None))
+        y = _targets(self, y, y_pred, getattr(self, "loss", None))
         return stock(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     return compute_loss
@@ -44,7 +44,7 @@ def _wrap_loss(stock):
 def _wrap_metrics(stock):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         y_pred = _outputs(self, x, y_pred)
-        return stock(self, x, _targets(y, y_pred, None), y_pred, sample_weight)
+        return stock(self, x, _targets(self, y, y_pred, None), y_pred, sample_weight)
 
     return compute_metrics
 
@@ -58,25 +58,37 @@ def _outputs(model, x, y_pred):
     return model(x, training=False) if building_for_replicas else y_pred
 
 
-def _targets(y, y_pred, losses):
-    """The targets, those of distributions in the shape of a draw."""
+def _targets(model, y, y_pred, losses):
+    """The targets, those of distributions in the shape of a draw.
+
+    Targets for a part of the outputs, or in a structure that does not fit, are Keras' business.
+    """
+    if isinstance(y, dict) and isinstance(y_pred, list | tuple):
+        y_pred = dict(zip(model.output_names, y_pred))
+    if isinstance(y, dict) and isinstance(y_pred, dict):
+        return {name: _targets(model, y[name], y_pred.get(name), _part(losses, name)) for name in y}
+    if isinstance(y, list | tuple):
+        if not isinstance(y_pred, list | tuple) or len(y) != len(y_pred):
+            return y
+        parts = enumerate(zip(y, y_pred))
+        return [_targets(model, *pair, _part(losses, index)) for index, pair in parts]
+    if y is None or not hasattr(y_pred, "tensor_distribution"):
+        return y
     try:
-        keras.tree.assert_same_structure(y, y_pred)
+        return match_targets(y, y_pred, "The loss")
     except ValueError:
-        return y  # Keras' own business: labels for a part of the outputs, or an error.
-    must_fit = any(_is_own_function(loss) for loss in keras.tree.flatten(losses))
+        if _is_own_function(losses):
+            raise
+        return y  # For a loss of tensors, such as a sparse crossentropy of logits.
 
-    def match(target, prediction):
-        if target is None or not hasattr(prediction, "tensor_distribution"):
-            return target
-        try:
-            return match_targets(target, prediction, "The loss")
-        except ValueError:
-            if must_fit:
-                raise
-            return target  # A loss of tensors, such as a sparse crossentropy of logits.
 
-    return keras.tree.map_structure(match, y, y_pred)
+def _part(losses, key):
+    """The loss of one output: of one loss for all, a list or a dict that may lack it."""
+    if isinstance(losses, dict):
+        return losses.get(key)
+    if isinstance(losses, list | tuple):
+        return losses[key] if isinstance(key, int) and key < len(losses) else None
+    return losses
 
 
 def _is_own_function(loss):

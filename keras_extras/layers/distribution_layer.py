@@ -54,9 +54,9 @@ class DistributionLayer(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         from keras_extras.layers.tensor_distribution import TensorDistribution
 
-        if self.validate_args:
-            inputs = keras.tree.map_structure(self._check_finite, inputs)
         try:
+            if self.validate_args:
+                inputs = keras.tree.map_structure(self._check_finite, inputs)
             distribution = self.make_distribution(inputs)
             distribution = getattr(distribution, "tensor_distribution", distribution)
             if not isinstance(distribution, tfd.Distribution):

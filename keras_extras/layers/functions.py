@@ -41,24 +41,22 @@ def serialize_function(function: str | Callable[..., Any], owner: str) -> Any:
         UserWarning,
         stacklevel=3,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras' own warning, which does not name the layer.
-        config = keras.saving.serialize_keras_object(function)
-    return {**config, "modules": _modules_of(function)}
+    # Keras' own layer of a function has the byte code in its configuration, and minds safe mode.
+    layer = keras.layers.Lambda(function, name="lambda")
+    return {"lambda": layer.get_config(), "modules": _modules_of(function)}
 
 
 def deserialize_function(config: Any) -> Any:
     """The function that `serialize_function` described; anything else unchanged."""
     if not isinstance(config, dict):
         return config
-    modules = config.get("modules", {})
-    function = keras.saving.deserialize_keras_object(config)
-    if config["class_name"] != "__lambda__":
-        return function
-    scope = {name: importlib.import_module(module) for name, module in modules.items()}
+    if "lambda" not in config:
+        return keras.saving.deserialize_keras_object(config)
+    function = keras.layers.Lambda.from_config(config["lambda"]).function
+    modules = {name: importlib.import_module(path) for name, path in config["modules"].items()}
     return types.FunctionType(
         function.__code__,
-        {"__builtins__": builtins, **scope},
+        {"__builtins__": builtins, **modules},
         function.__name__,
         function.__defaults__,
         function.__closure__,

@@ -47,6 +47,12 @@ class TensorDistribution(tfd.Distribution):
     def _concretize(self, convert_to_tensor_fn):
         if not isinstance(convert_to_tensor_fn, str):
             return convert_to_tensor_fn(self)
+        if not hasattr(self, convert_to_tensor_fn):
+            raise ValueError(
+                "`convert_to_tensor_fn` must be a function, or name a method or property of "
+                f"{self.tensor_distribution}. "
+                f"Received: convert_to_tensor_fn={convert_to_tensor_fn!r}"
+            )
         value = getattr(self, convert_to_tensor_fn)
         return value() if callable(value) else value
 
