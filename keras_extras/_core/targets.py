@@ -11,7 +11,7 @@ def require_distribution(distribution: Any, owner: str) -> Any:
         raise TypeError(
             f"{owner} needs a model whose output is a distribution: end the model with a layer "
             "such as `keras_extras.layers.IndependentNormal`. "
-            f"Received: y_pred={distribution!r} of type {type(distribution).__name__}"
+            f"Received: y_pred of type {type(distribution).__name__}"
         )
     return distribution
 

@@ -62,7 +62,7 @@ class DistributionLayer(keras.layers.Layer):
             if not isinstance(distribution, tfd.Distribution):
                 raise TypeError(
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
-                    f"Received: {distribution!r} of type {type(distribution).__name__}"
+                    f"Received: a value of type {type(distribution).__name__}"
                 )
             if self.validate_args:
                 distribution = _validated(distribution)

@@ -1,0 +1,151 @@
+"""The object that layers of distributions return: a distribution and a tensor at once."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_extras.layers import DistributionLambda
+
+tfd = tfp.distributions
+
+PARAMETERS = np.array([[0.5, 0.0], [-1.0, 2.0], [3.0, -1.0]], "float32")
+
+
+def normal(t):
+    return tfd.Normal(t[..., 0], tf.math.softplus(t[..., 1]))
+
+
+def make(convert_to_tensor_fn="sample", **kwargs):
+    return DistributionLambda(normal, convert_to_tensor_fn, **kwargs)(PARAMETERS)
+
+
+def test_it_has_the_methods_of_the_distribution():
+    actual, expected = make(), normal(PARAMETERS)
+    assert isinstance(actual, tfd.Distribution)
+    assert actual.batch_shape == (3,)
+    assert actual.event_shape == ()
+    assert actual.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    for name in ("mean", "mode", "stddev", "variance", "entropy", "batch_shape_tensor"):
+        np.testing.assert_array_equal(getattr(actual, name)(), getattr(expected, name)())
+    for name in ("log_prob", "prob", "cdf", "log_cdf", "survival_function"):
+        np.testing.assert_array_equal(getattr(actual, name)(0.3), getattr(expected, name)(0.3))
+    np.testing.assert_array_equal(actual.quantile(0.9), expected.quantile(0.9))
+    np.testing.assert_array_equal(actual.loc, expected.loc)
+    np.testing.assert_array_equal(actual[1].mean(), expected[1].mean())
+    np.testing.assert_array_equal(actual.copy(loc=0.0).mean(), [0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(actual.sample(4, seed=(1, 2)), expected.sample(4, seed=(1, 2)))
+
+
+def test_tfp_uses_it_as_any_other_distribution():
+    distribution, plain = make(), normal(PARAMETERS)
+    other = tfd.Normal(0.0, 1.0)
+    np.testing.assert_array_equal(
+        tfd.kl_divergence(distribution, other), tfd.kl_divergence(plain, other)
+    )
+    np.testing.assert_array_equal(
+        tfd.kl_divergence(other, distribution), tfd.kl_divergence(other, plain)
+    )
+    np.testing.assert_array_equal(tfd.kl_divergence(distribution, make()), [0.0, 0.0, 0.0])
+    wrapped = tfd.Independent(distribution, 1)
+    np.testing.assert_array_equal(wrapped.log_prob([0.0] * 3), tf.reduce_sum(plain.log_prob(0.0)))
+    assert wrapped.sample(2, seed=(1, 2)).shape == (2, 3)
+    doubled = tfp.bijectors.Scale(2.0)(distribution)
+    np.testing.assert_allclose(doubled.log_prob(1.0), plain.log_prob(0.5) - np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("convert_to_tensor_fn", "expected"),
+    [
+        ("mean", PARAMETERS[:, 0]),
+        (tfd.Distribution.mode, PARAMETERS[:, 0]),
+        (tfd.Normal.loc, PARAMETERS[:, 0]),
+        (lambda d: d.mean() + 2.0, PARAMETERS[:, 0] + 2.0),
+        (lambda d: tf.stack([d.mean(), -d.mean()]), [PARAMETERS[:, 0], -PARAMETERS[:, 0]]),
+    ],
+    ids=["name", "method", "property", "function", "other shape"],
+)
+def test_convert_to_tensor_fn(convert_to_tensor_fn, expected):
+    layer = DistributionLambda(normal, convert_to_tensor_fn)
+    distribution = layer(PARAMETERS)
+    assert tf.is_tensor(distribution)
+    assert distribution.shape == distribution.get_shape() == np.shape(expected)
+    assert distribution.ndim == np.ndim(expected)
+    assert distribution.dtype == tf.float32
+    for value in (
+        tf.convert_to_tensor(distribution),
+        keras.ops.convert_to_tensor(distribution),
+        keras.ops.abs(distribution) * np.sign(expected),
+        tf.identity(distribution),
+        tf.function(layer)(PARAMETERS),
+        distribution.numpy(),
+        np.asarray(distribution),
+    ):
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_operators_are_those_of_the_tensor():
+    distribution = make("mean")
+    mean = PARAMETERS[:, 0]
+    np.testing.assert_array_equal(distribution + 1.0, mean + 1.0)
+    np.testing.assert_array_equal(1.0 - distribution, 1.0 - mean)
+    np.testing.assert_array_equal(np.ones(3, "float32") * distribution, mean)
+    np.testing.assert_array_equal(tf.ones(3) / distribution, 1.0 / mean)
+    np.testing.assert_array_equal(distribution * distribution, mean**2)
+    np.testing.assert_array_equal(-distribution, -mean)
+    np.testing.assert_array_equal(abs(distribution), abs(mean))
+    np.testing.assert_array_equal(distribution > 0.0, mean > 0.0)
+    np.testing.assert_array_equal(tf.cast(distribution, "float64"), mean.astype("float64"))
+    assert float(DistributionLambda(normal, "mean")(PARAMETERS[0])) == 0.5
+    assert len({distribution, distribution}) == 1
+
+
+def test_all_conversions_see_one_draw():
+    distribution = make()
+    draw = np.asarray(distribution)
+    np.testing.assert_array_equal(tf.convert_to_tensor(distribution), draw)
+    np.testing.assert_array_equal(distribution + 0.0, draw)
+    assert not np.array_equal(distribution.sample(), draw)
+
+
+def test_draws_follow_the_seed_of_the_layer():
+    one, other = DistributionLambda(normal, seed=5), DistributionLambda(normal, seed=5)
+    np.testing.assert_array_equal(np.asarray(one(PARAMETERS)), np.asarray(other(PARAMETERS)))
+    np.testing.assert_array_equal(one(PARAMETERS).sample(4), other(PARAMETERS).sample(4))
+    draw, log_prob = one(PARAMETERS).experimental_sample_and_log_prob(2)
+    np.testing.assert_array_equal(log_prob, normal(PARAMETERS).log_prob(draw))
+    assert not np.array_equal(np.asarray(one(PARAMETERS)), np.asarray(one(PARAMETERS)))
+
+    draws = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        draws.append(np.asarray(make()))
+    np.testing.assert_array_equal(*draws)
+
+
+def test_draws_have_the_distribution():
+    """The mean of n draws lies within 4 standard errors, its square sum in a chi-square's 4."""
+    n = 10_000
+    draws = make(seed=1).sample(n).numpy()
+    expected = normal(PARAMETERS)
+    z = np.asarray((draws - expected.mean()) / expected.stddev())
+    assert np.abs(z.mean(axis=0)).max() < 4 / np.sqrt(n)
+    assert np.abs((z**2).mean(axis=0) - 1).max() < 4 * np.sqrt(2 / n)
+
+
+def test_integer_draws_become_tensors_of_floats():
+    layer = DistributionLambda(lambda t: tfd.Categorical(logits=t), seed=1)
+    distribution = layer(PARAMETERS)
+    assert distribution.sample().dtype == tf.int32
+    assert distribution.dtype == tf.convert_to_tensor(distribution).dtype == tf.float32
+    np.testing.assert_array_equal(
+        distribution.log_prob([0.0, 1.0, 0.0]), distribution.log_prob([0, 1, 0])
+    )
+
+
+def test_attributes_of_independent_entries_are_found():
+    layer = DistributionLambda(lambda t: tfd.Independent(tfd.Bernoulli(logits=t), 1), "logits")
+    np.testing.assert_array_equal(np.asarray(layer(PARAMETERS)), PARAMETERS)
+    with pytest.raises(AttributeError, match="no_such"):
+        layer(PARAMETERS).no_such  # noqa: B018
