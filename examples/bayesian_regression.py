@@ -1,0 +1,150 @@
+"""Regression that says how sure it is, in steps: from a line to a line with its noise.
+
+The data are simulated: y follows a curve of x, and its noise grows towards both ends of the
+range, which single numbers as predictions cannot show. Each case is a model of the same data:
+
+- none: a line, and the same noise everywhere. The uncertainty is not learnt.
+- aleatoric: a line, and a network for the noise. What the data leave open is learnt, as it would
+  stay open with any number of rows.
+
+    python examples/bayesian_regression.py                     # all cases, about half a minute
+    python examples/bayesian_regression.py --cases aleatoric   # some of them
+    python examples/bayesian_regression.py --fast              # a smoke test of a few seconds
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import keras_extras
+from keras_extras import visualization
+
+tfd = tfp.distributions
+LOWEST, HIGHEST = -20.0, 60.0
+
+
+def simulate(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x and y: a line that oscillates, and noise that grows away from x = 10."""
+    generator = np.random.default_rng(seed)
+    x = generator.uniform(LOWEST, HIGHEST, size=(rows, 1))
+    noise = 0.6 + 0.002 * (x - 10.0) ** 2
+    y = 5.0 + 0.125 * x * (1.0 + np.sin(x / 3.0)) + noise * generator.normal(size=(rows, 1))
+    return x.astype("float32"), y.astype("float32")
+
+
+def no_uncertainty() -> keras.Model:
+    """A line with noise of a fixed size."""
+    return keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Rescaling(1 / 40.0),
+            keras.layers.Dense(1),
+            keras_extras.layers.DistributionLambda(lambda t: tfd.Normal(loc=t, scale=1.0)),
+        ]
+    )
+
+
+def aleatoric_uncertainty() -> keras.Model:
+    """A line whose noise is a function of x, learnt along with it."""
+    inputs = keras.Input((1,))
+    scaled = keras.layers.Rescaling(1 / 40.0)(inputs)
+    hidden = keras.layers.Dense(32, activation="tanh")(scaled)
+    parameters = keras.layers.Concatenate()(
+        [keras.layers.Dense(1)(scaled), keras.layers.Dense(1)(hidden)]
+    )
+    outputs = keras_extras.layers.DistributionLambda(
+        lambda t: tfd.Normal(loc=t[..., :1], scale=1e-3 + tf.math.softplus(t[..., 1:]))
+    )(parameters)
+    return keras.Model(inputs, outputs)
+
+
+CASES: dict[str, Callable[[], keras.Model]] = {
+    "none": no_uncertainty,
+    "aleatoric": aleatoric_uncertainty,
+}
+
+
+def main(
+    cases: Sequence[str] = tuple(CASES),
+    rows: int = 1000,
+    epochs: int = 300,
+    out: str | Path = "outputs/bayesian_regression",
+    seed: int = 0,
+    fast: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Runs the example and returns the table that it prints."""
+    rows, epochs = (200, 3) if fast else (rows, epochs)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    x, y = simulate(rows, seed)
+    x_test, y_test = simulate(1000, seed + 1)
+    grid = np.linspace(LOWEST, HIGHEST, 200, dtype="float32")[:, None]
+
+    table, histories = {}, {}
+    bands = visualization.figures.make_figure(5.5 * len(cases), 4)
+    calibration = visualization.figures.make_figure(4 * len(cases), 4)
+    panels = zip(
+        bands.subplots(1, len(cases), sharey=True, squeeze=False)[0],
+        calibration.subplots(1, len(cases), sharey=True, squeeze=False)[0],
+    )
+    for name, (band_ax, calibration_ax) in zip(cases, panels):
+        keras.utils.set_random_seed(seed)
+        model = CASES[name]()
+        model.compile(
+            keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(0.02, epochs * rows // 50)
+            ),
+            loss=lambda y, rv_y: -rv_y.log_prob(y),
+            metrics=[
+                keras_extras.metrics.ContinuousRankedProbability(),
+                keras_extras.metrics.IntervalCoverage(0.9),
+                keras_extras.metrics.IntervalWidth(0.9),
+            ],
+        )
+        print(f"Training: {name}")
+        histories[name] = model.fit(x, y, batch_size=50, epochs=epochs, verbose=0).history
+        scores = model.evaluate(x_test, y_test, batch_size=1000, verbose=0, return_dict=True)
+        table[name] = {"nll": scores.pop("loss"), **scores}
+        visualization.PredictionBands.from_distribution(grid, model(grid)).plot(
+            ax=band_ax, x_train=x, y_train=y
+        )
+        band_ax.set_title(name)
+        visualization.CalibrationCurve.from_distribution(y_test, model(x_test)).plot(
+            ax=calibration_ax
+        )
+        calibration_ax.set_title(name)
+
+    figures = {
+        "bands": bands,
+        "calibration": calibration,
+        "loss": visualization.plot_history(histories),
+    }
+    for name, figure in figures.items():
+        visualization.save_figure(figure, out / f"{name}.png")
+    print(f"\n{'uncertainty':14}{'NLL':>9}{'CRPS':>9}{'90% holds':>11}{'width':>8}")
+    for name, scores in table.items():
+        nll, crps, coverage, width = scores.values()
+        print(f"{name:14}{nll:9.3f}{crps:9.4f}{coverage:11.3f}{width:8.3f}")
+    print(f"Written to {out}: {', '.join(f'{name}.png' for name in figures)}")
+    return table
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--rows", type=int, default=1000, help="to train with")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--out", default="outputs/bayesian_regression", help="folder for figures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fast", action="store_true", help="few rows, few epochs")
+    main(**vars(parser.parse_args()))
