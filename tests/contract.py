@@ -15,13 +15,17 @@ from keras import ops
 
 
 class LayerCase(NamedTuple):
-    """A layer and what to feed it. `more_inputs` holds batches of other ranks or widths."""
+    """A layer and what to feed it. `more_inputs` holds batches of other ranks or widths.
+
+    With `keeps_float32` the outputs are in float32 under every dtype policy.
+    """
 
     name: str
     make: Callable[[], keras.layers.Layer]
     inputs: np.ndarray
     more_inputs: tuple[np.ndarray, ...] = ()
     passes_mask: bool = True
+    keeps_float32: bool = False
 
 
 class OptimizerCase(NamedTuple):
@@ -33,21 +37,23 @@ class OptimizerCase(NamedTuple):
 
 
 class LossCase(NamedTuple):
-    """A loss of rows, and rows to compare."""
+    """A loss of rows, and rows to compare; `head` makes predictions of `y_pred` if given."""
 
     name: str
     make: Callable[..., keras.losses.Loss]
     y_true: np.ndarray
     y_pred: np.ndarray
+    head: Callable[[], keras.layers.Layer] | None = None
 
 
 class MetricCase(NamedTuple):
-    """A metric, and an even number of rows to measure."""
+    """A metric, and an even number of rows to measure; `head` as for losses."""
 
     name: str
     make: Callable[[], keras.metrics.Metric]
     y_true: np.ndarray
     y_pred: np.ndarray
+    head: Callable[[], keras.layers.Layer] | None = None
 
 
 def check_layer(case: LayerCase) -> None:
@@ -106,7 +112,7 @@ def check_optimizer(case: OptimizerCase) -> None:
 def check_loss(case: LossCase) -> None:
     """Puts a loss through configuration, reductions, weights, precision, compile and saving."""
     check_config(case.make())
-    y_true, y_pred = case.y_true, case.y_pred
+    y_true, y_pred = case.y_true, _predictions(case, case.y_pred)
     rows = np.asarray(case.make(reduction="none")(y_true, y_pred))
     assert rows.shape[:1] == y_true.shape[:1], f"Not one loss per row, but shape {rows.shape}"
     assert np.isfinite(rows).all(), "The loss is not finite"
@@ -118,11 +124,11 @@ def check_loss(case: LossCase) -> None:
     kept = np.arange(len(rows)) % 2
     assert_equal(
         total(y_true, y_pred, sample_weight=kept.astype("float32")),
-        total(y_true[kept == 1], y_pred[kept == 1]),
+        total(y_true[kept == 1], _predictions(case, case.y_pred[kept == 1])),
         "A sample weight of zero does not leave its row out",
     )
 
-    half = float(mean(y_true, y_pred.astype("float16")))
+    half = float(mean(y_true, _predictions(case, case.y_pred.astype("float16"))))
     assert np.isclose(half, rows.mean(), rtol=0.01), f"On float16 {half}, not {rows.mean()}"
     with policy("mixed_float16"):
         assert np.isfinite(float(case.make()(y_true, y_pred))), "Not finite in mixed_float16"
@@ -134,10 +140,13 @@ def check_metric(case: MetricCase) -> None:
     check_config(case.make())
     y_true, y_pred = case.y_true, case.y_pred
 
+    def update(metric, y_true, y_pred, *sample_weight):
+        metric.update_state(y_true, _predictions(case, y_pred), *sample_weight)
+
     def measure(*batches):
         metric = case.make()
         for batch in batches:
-            metric.update_state(*batch)
+            update(metric, *batch)
         return np.asarray(metric.result())
 
     whole = measure((y_true, y_pred))
@@ -146,9 +155,9 @@ def check_metric(case: MetricCase) -> None:
     assert_equal(measure(*halves), whole, "Two batches do not add up to one")
 
     metric = case.make()
-    metric.update_state(y_true[::2], y_pred[::2])
+    update(metric, y_true[::2], y_pred[::2])
     metric.reset_state()
-    metric.update_state(y_true, y_pred)
+    update(metric, y_true, y_pred)
     assert_equal(metric.result(), whole, "`reset_state` leaves something behind")
 
     times = np.arange(len(y_true)) % 3
@@ -179,7 +188,8 @@ def _check_layer_precision(case: LayerCase, name: str) -> None:
         layer = case.make()
         outputs = layer(case.inputs)
     dtype = keras.backend.standardize_dtype(outputs.dtype)
-    assert dtype == name.removeprefix("mixed_"), f"{name} gives outputs in {dtype}"
+    expected = "float32" if case.keeps_float32 else name.removeprefix("mixed_")
+    assert dtype == expected, f"{name} gives outputs in {dtype}"
     assert all(v.dtype == "float32" for v in layer.weights), f"{name} gives other weights"
     assert np.isfinite(np.asarray(ops.cast(outputs, "float32"))).all(), f"{name} overflows"
 
@@ -249,8 +259,13 @@ def _regression_model(optimizer: keras.optimizers.Optimizer) -> keras.Model:
     return model
 
 
+def _predictions(case: LossCase | MetricCase, values: np.ndarray) -> Any:
+    return values if case.head is None else case.head()(values)
+
+
 def _check_evaluation(case: LossCase | MetricCase, **compile_arguments: Any) -> None:
-    model = keras.Sequential([keras.Input(case.y_pred.shape[1:]), keras.layers.Identity()])
+    head = (case.head or keras.layers.Identity)()
+    model = keras.Sequential([keras.Input(case.y_pred.shape[1:]), head])
     model.compile(**compile_arguments)
     weights = np.linspace(0.0, 1.0, len(case.y_true))
 

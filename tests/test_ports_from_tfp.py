@@ -69,7 +69,7 @@ def test_regression_aleatoric_uncertainty():
 class RBFKernelFn(tf.keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        dtype = kwargs.get("dtype", None)
+        dtype = kwargs.get("dtype")
         self._amplitude = self.add_weight(
             initializer=tf.constant_initializer(0), dtype=dtype, name="amplitude"
         )
