@@ -22,6 +22,7 @@ format: $(INSTALLED)
 
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
+	$(BIN)/python benchmarks/heads.py --out outputs/heads
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,60 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
     if optimizer == "monte_carlo":
         figures.add("intervals.png")
     assert {path.name for path in tmp_path.iterdir()} == figures | {"pipeline.keras"}
+
+
+def test_bayesian_regression(tmp_path, capsys):
+    example = load(ROOT / "examples" / "bayesian_regression.py")
+    table = example.main(out=tmp_path, fast=True)
+    assert list(table) == ["none", "aleatoric"]
+    assert all(np.isfinite(list(scores.values())).all() for scores in table.values())
+    assert "90% holds" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bands.png",
+        "calibration.png",
+        "loss.png",
+    }
+
+
+def test_mixture_density(tmp_path, capsys):
+    example = load(ROOT / "examples" / "mixture_density.py")
+    table = example.main(out=tmp_path, fast=True)
+    assert list(table) == ["one normal", "mixture of normals", "mixture of logistics"]
+    assert all(np.isfinite(list(scores.values())).all() for scores in table.values())
+    assert "unseen galaxies" in capsys.readouterr().out
+    figures = {"densities.png", "redshifts.png", "calibration.png", "loss.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
+
+
+def test_photometric_redshifts_are_ambiguous():
+    """Neighbours in colour are far apart in redshift for many galaxies, and near for others."""
+    example = load(ROOT / "examples" / "mixture_density.py")
+    x, z = example.simulate(4_000, seed=0)
+    assert z.min() > 0
+    assert z.max() < 4.01
+    distances = np.linalg.norm(x[:500, None] - x[None], axis=-1)
+    neighbours = z[np.argsort(distances, axis=1)[:, 1:9]]
+    spread = neighbours.max(axis=1) - neighbours.min(axis=1)
+    assert np.mean(spread > 1.2) > 0.2
+    assert np.mean(spread < 0.6) > 0.2
+
+
+def test_variational_autoencoder(tmp_path, capsys):
+    example = load(ROOT / "examples" / "variational_autoencoder.py")
+    bounds = example.main(out=tmp_path, fast=True)
+    assert all(-50 < bound < -10 for bound in bounds.values())
+    assert "lower bound" in capsys.readouterr().out
+    figures = {"samples.png", "reconstructions.png", "latent_plane.png", "loss.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures | {"autoencoder.keras"}
+
+
+def test_benchmark_of_heads(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "heads.py")
+    results = benchmark.main(epochs=1, steps=2, out=tmp_path)
+    assert set(results) == {"graph", "XLA"}
+    assert all(result["ratio"] > 0 for result in results.values())
+    assert "a training step" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["heads.json"]
 
 
 def test_benchmark_of_derivative_free_peers(tmp_path, capsys):

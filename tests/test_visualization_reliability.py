@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
+from keras_extras.layers import DistributionLambda
 from keras_extras.visualization import ReliabilityCurve
 
 tfd = tfp.distributions
@@ -85,6 +86,12 @@ def test_two_classes_in_every_shape(y_true, predictions):
 def test_more_classes_in_every_shape(y_true, predictions):
     curve = ReliabilityCurve.from_predictions(y_true, predictions)
     assert_same(curve, ReliabilityCurve.from_predictions(CLASS_LABELS, CLASSES))
+
+
+def test_the_output_of_a_model_is_taken():
+    layer = DistributionLambda(lambda t: tfd.Independent(tfd.Bernoulli(probs=t), 1))
+    curve = ReliabilityCurve.from_predictions(LABELS, layer(POSITIVE[:, None].astype("float32")))
+    assert_same(curve, ReliabilityCurve.from_predictions(LABELS, POSITIVE.astype("float32")))
 
 
 def test_intervals_are_those_where_the_share_is_one_standard_error_away():
