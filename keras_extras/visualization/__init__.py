@@ -1,12 +1,21 @@
-"""Figures: each function computes what it shows, draws it and returns a matplotlib Figure."""
+"""Figures. A function `plot_...` computes what it shows, draws it and returns a matplotlib Figure;
+a class computes first, by a method `from_...`, keeps the arrays, and draws them with `plot`."""
 
+from keras_extras.visualization.calibration_curve import CalibrationCurve
 from keras_extras.visualization.figures import save_figure
 from keras_extras.visualization.history import plot_history
 from keras_extras.visualization.intervals import plot_intervals
 from keras_extras.visualization.latents import plot_latents
+from keras_extras.visualization.pit_histogram import PITHistogram
+from keras_extras.visualization.prediction_bands import PredictionBands
 from keras_extras.visualization.reconstructions import plot_reconstructions
+from keras_extras.visualization.reliability_curve import ReliabilityCurve
 
 __all__ = [
+    "CalibrationCurve",
+    "PITHistogram",
+    "PredictionBands",
+    "ReliabilityCurve",
     "plot_history",
     "plot_intervals",
     "plot_latents",

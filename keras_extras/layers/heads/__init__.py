@@ -1,0 +1,1 @@
+"""Named heads: layers that make a distribution of a known family."""

@@ -1,0 +1,106 @@
+"""Categorical: a categorical distribution over integer labels."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_extras._core.checks import check_integer
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.head import Head, dtype_name
+
+
+@serializable
+class Categorical(Head):
+    """A categorical distribution over integer labels.
+
+    ```
+    P(label i) = softmax(logits)_i
+    ```
+
+    The inputs are the logits, targets the labels 0 to `num_classes - 1`. There is no mean;
+    `convert_to_tensor_fn="logits"` suits Keras' sparse categorical metrics, as in
+    `metrics=["sparse_categorical_accuracy"]`.
+
+    Args:
+        num_classes: Integer, the number of classes.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mode"` or `"logits"`, as in `DistributionLambda`. Defaults to `"sample"`.
+        sample_dtype: The dtype of draws, `None` for `"int32"`. Defaults to `None`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(num_classes))`.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.Categorical(3)
+    distribution = layer([[0.0, 0.0, 9.0]])
+    distribution.mode()  # 2
+    ```
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        convert_to_tensor_fn: str | Callable[[Any], Any] = "sample",
+        sample_dtype: Any = None,
+        validate_args: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(convert_to_tensor_fn, validate_args=validate_args, **kwargs)
+        self.num_classes = check_integer("num_classes", num_classes)
+        self.sample_dtype = dtype_name(sample_dtype)
+        self.num_params = self.params_size(self.num_classes)
+
+    @staticmethod
+    def params_size(num_classes: int, name: str | None = None) -> int:
+        """Returns how many parameters one distribution needs.
+
+        Args:
+            num_classes: Integer, as in the constructor.
+            name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
+        """
+        return num_classes
+
+    @staticmethod
+    def new(
+        params: Any,
+        num_classes: int,
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Returns the distribution that belongs to parameters.
+
+        Args:
+            params: Tensor of shape `(..., params_size(num_classes))`.
+            num_classes: Integer, as in the constructor.
+            dtype: The dtype of draws, `None` for `"int32"`. Defaults to `None`.
+            validate_args: Boolean, whether to check parameters. Defaults to `False`.
+            name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
+
+        Returns:
+            A `tfd.Categorical` distribution.
+        """
+        return tfd.Categorical(
+            logits=tf.convert_to_tensor(params),
+            dtype=dtype or "int32",
+            validate_args=validate_args,
+        )
+
+    def make_distribution(self, inputs: Any) -> Any:
+        return self.new(
+            inputs, self.num_classes, self.sample_dtype, validate_args=self.validate_args
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "sample_dtype": self.sample_dtype,
+            "num_classes": self.num_classes,
+        }

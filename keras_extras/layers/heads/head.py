@@ -1,0 +1,38 @@
+"""Head: the base of named layers of distributions, and what they share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras_extras._core.checks import check_integer
+from keras_extras.layers.distribution_layer import DistributionLayer
+
+
+class Head(DistributionLayer):
+    """A layer of distributions of a known family.
+
+    A child makes the distribution in `make_distribution`, and keeps in `num_params` the length
+    of its inputs' last axis where that is known.
+    """
+
+    num_params: int | None = None
+
+    def call(self, inputs: Any) -> Any:
+        if self.num_params is not None and inputs.shape[-1] != self.num_params:
+            raise ValueError(
+                f"Layer {self.name!r} needs inputs whose last axis has "
+                f"{type(self).__name__}.params_size(...) = {self.num_params} entries. "
+                f"Received: inputs.shape={tuple(inputs.shape)}. "
+                f"Put `keras.layers.Dense({self.num_params})` before it."
+            )
+        return super().call(inputs)
+
+
+def event_dims(event_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Returns an event shape as a tuple of integers."""
+    dims = event_shape if hasattr(event_shape, "__iter__") else [event_shape]
+    return tuple(check_integer("event_shape", dim, minimum=0) for dim in dims)
+
+
+def dtype_name(dtype: Any) -> str | None:
+    """Returns the name of a dtype that is given as a name, a NumPy or a TensorFlow dtype."""
+    return dtype if dtype is None or isinstance(dtype, str) else getattr(dtype, "name", str(dtype))

@@ -1,0 +1,55 @@
+"""IndependentBeta: beta distributions of entries."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_head import IndependentHead
+
+
+@serializable
+class IndependentBeta(IndependentHead):
+    """Beta distributions of entries, for numbers between 0 and 1.
+
+    ```
+    density(y) ~ y**(concentration1 - 1) (1 - y)**(concentration0 - 1)
+    concentration = softplus(raw concentration) + 1e-6
+    ```
+
+    The first half of the inputs are the raw `concentration1`, the second half the raw
+    `concentration0`. The mean is concentration1 / (concentration1 + concentration0). Targets of
+    exactly 0 or 1 have no finite density in general: move them inside.
+
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.IndependentBeta()
+    distribution = layer([[2.0, 2.0]])
+    distribution.mean()  # 0.5
+    ```
+    """
+
+    params_per_entry = 2
+
+    @staticmethod
+    def entries(raw_concentration1: Any, raw_concentration0: Any, validate_args: bool) -> Any:
+        """Returns the distribution of the entries, of event shape `()`."""
+        pair = (tf.math.softplus(p) + 1e-6 for p in (raw_concentration1, raw_concentration0))
+        return tfd.Beta(*pair, validate_args=validate_args)

@@ -1,0 +1,55 @@
+"""IndependentGamma: gamma distributions of entries."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_head import IndependentHead
+
+
+@serializable
+class IndependentGamma(IndependentHead):
+    """Gamma distributions of entries, for positive numbers.
+
+    ```
+    density(y) = rate**concentration y**(concentration - 1) exp(-rate y) / Gamma(concentration)
+    concentration = softplus(raw concentration) + 1e-6
+    rate = softplus(raw rate) + 1e-6
+    ```
+
+    The first half of the inputs are the raw concentrations, the second half the raw rates. The
+    mean is concentration / rate.
+
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.IndependentGamma()
+    distribution = layer([[2.0, 2.0]])
+    distribution.mean()  # 1.0
+    ```
+    """
+
+    params_per_entry = 2
+
+    @staticmethod
+    def entries(raw_concentration: Any, raw_rate: Any, validate_args: bool) -> Any:
+        """Returns the distribution of the entries, of event shape `()`."""
+        concentration, rate = (tf.math.softplus(p) + 1e-6 for p in (raw_concentration, raw_rate))
+        return tfd.Gamma(concentration, rate, validate_args=validate_args)

@@ -1,0 +1,52 @@
+"""IndependentNormal: normal distributions of entries."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_head import IndependentHead
+
+
+@serializable
+class IndependentNormal(IndependentHead):
+    """Normal distributions of entries, with a location and a scale each.
+
+    ```
+    density(y) = exp(-z**2 / 2) / (sqrt(2 pi) scale), z = (y - loc) / scale
+    scale = softplus(raw scale)
+    ```
+
+    The first half of the inputs are the locations, the second half the raw scales.
+
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.IndependentNormal()
+    distribution = layer([[1.0, 0.0]])
+    distribution.stddev()  # softplus(0) = 0.693
+    ```
+    """
+
+    params_per_entry = 2
+
+    @staticmethod
+    def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
+        """Returns the distribution of the entries, of event shape `()`."""
+        return tfd.Normal(loc, tf.math.softplus(raw_scale), validate_args=validate_args)

@@ -1,0 +1,50 @@
+"""IndependentPoisson: Poisson distributions of entries."""
+
+from typing import Any
+
+from keras_extras._core.probability import tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_head import IndependentHead
+
+
+@serializable
+class IndependentPoisson(IndependentHead):
+    """Poisson distributions of entries, for counts.
+
+    ```
+    P(y) = rate**y exp(-rate) / y!
+    rate = exp(log rate)
+    ```
+
+    The inputs are the logarithms of the rates.
+
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.IndependentPoisson()
+    distribution = layer([[0.0]])
+    distribution.mean()  # 1.0
+    ```
+    """
+
+    @staticmethod
+    def entries(log_rate: Any, validate_args: bool) -> Any:
+        """Returns the distribution of the entries, of event shape `()`."""
+        return tfd.Poisson(log_rate=log_rate, validate_args=validate_args)

@@ -1,0 +1,55 @@
+"""IndependentStudentT: Student's t distributions of entries."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_head import IndependentHead
+
+
+@serializable
+class IndependentStudentT(IndependentHead):
+    """Student's t distributions of entries: normal in the middle, with tails for outliers.
+
+    ```
+    density(y) ~ (1 + z**2 / df)**(-(df + 1) / 2) / scale, z = (y - loc) / scale
+    df = 2 + softplus(raw df)
+    scale = softplus(raw scale)
+    ```
+
+    The thirds of the inputs are the raw degrees of freedom, the locations and the raw scales.
+    With more than 2 degrees of freedom mean and variance exist.
+
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.IndependentStudentT()
+    distribution = layer([[0.0, 1.0, 0.0]])
+    distribution.mean()  # 1.0
+    ```
+    """
+
+    params_per_entry = 3
+
+    @staticmethod
+    def entries(raw_df: Any, loc: Any, raw_scale: Any, validate_args: bool) -> Any:
+        """Returns the distribution of the entries, of event shape `()`."""
+        df, scale = 2.0 + tf.math.softplus(raw_df), tf.math.softplus(raw_scale)
+        return tfd.StudentT(df, loc, scale, validate_args=validate_args)

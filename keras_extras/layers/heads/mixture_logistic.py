@@ -1,0 +1,50 @@
+"""MixtureLogistic: mixtures of independent logistic distributions."""
+
+from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.independent_logistic import IndependentLogistic
+from keras_extras.layers.heads.independent_mixture import IndependentMixture
+
+
+@serializable
+class MixtureLogistic(IndependentMixture):
+    """A mixture of logistic distributions, for several answers to one input.
+
+    ```
+    density(y) = sum over k of softmax(logits)_k density_k(y)
+    ```
+
+    The first `num_components` inputs are the logits of the components, the others the parameters
+    of one component after the other, as `IndependentLogistic` takes them: locations, then raw
+    scales.
+
+    References:
+        Bishop (1994), "Mixture density networks".
+
+    Args:
+        num_components: Integer, the number of components.
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
+            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
+            `"sample"`.
+        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+            `False`.
+        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(..., params_size(num_components, event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    layer = keras_extras.layers.MixtureLogistic(2)
+    distribution = layer([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]])
+    distribution.mean()  # 1.0, between the components at -1 and 3
+    ```
+    """
+
+    component = IndependentLogistic

@@ -1,0 +1,58 @@
+"""Checks of what figures of predictions are computed from: one entry for each row."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_extras._core.checks import check_number
+from keras_extras._core.targets import require_distribution
+
+
+def rows_of(distribution: Any, owner: str) -> tuple[Any, int]:
+    """Returns the plain distribution and its number of rows, each of one entry."""
+    distribution = require_distribution(distribution, owner)
+    distribution = getattr(distribution, "tensor_distribution", distribution)
+    batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    shape = batch + event
+    if not batch or shape not in (batch[:1], (*batch[:1], 1)):
+        raise ValueError(
+            f"{owner} needs a distribution with one entry for each row, of batch shape (n,) or "
+            "(n, 1) and event shape (), or of batch shape (n,) and event shape (1,). "
+            f"Received: batch_shape={batch}, event_shape={event}"
+        )
+    return distribution, batch[0]
+
+
+def column(name: str, values: Any) -> np.ndarray:
+    """Returns finite numbers of shape `(n,)` from values of shape `(n,)` or `(n, 1)`."""
+    values = np.asarray(values, dtype="float64")
+    if values.shape not in ((values.size,), (values.size, 1)) or not values.size:
+        raise ValueError(
+            f"`{name}` must have shape (n,) or (n, 1) with n of at least 1. "
+            f"Received: {name}.shape={values.shape}"
+        )
+    check_finite(name, values)
+    return values.reshape(-1)
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Raises a `ValueError` if any of the values is NaN or infinite."""
+    faults = np.count_nonzero(~np.isfinite(values))
+    if faults:
+        raise ValueError(
+            f"`{name}` must hold finite numbers. "
+            f"Received: {faults} of {values.size} values are NaN or infinite"
+        )
+
+
+def check_share(name: str, value: Any) -> float:
+    """Returns `value` as a `float` if it is a number between 0 and 1, neither of them."""
+    value = check_number(name, value)
+    if not 0 < value < 1:
+        raise ValueError(f"`{name}` must lie in (0, 1). Received: {name}={value!r}")
+    return value
+
+
+def flat(values: Any) -> np.ndarray:
+    """Returns a tensor or array as a NumPy array of shape `(n,)`."""
+    return np.asarray(values, dtype="float64").reshape(-1)

@@ -1,0 +1,61 @@
+"""What the figures of calibration share: integral transforms, and what chance does to shares."""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from keras_extras._core.checks import check_integer
+from keras_extras._core.probability import tf
+from keras_extras._core.targets import match_targets
+from keras_extras.visualization.arguments import check_finite, check_share, column, flat, rows_of
+
+
+def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -> np.ndarray:
+    """Returns `F(y)` of each target, uniform on [0, 1] if the distributions are those of targets.
+
+    Where the distribution is discrete it is spread out evenly over the step of `F` at `y`, as
+    `F(y - 1) + u (F(y) - F(y - 1))` with `u` uniform.
+    """
+    seed = check_integer("seed", seed, minimum=0)
+    distribution, _ = rows_of(distribution, owner)
+    targets = column("y_true", y_true)
+    # With a last axis of length 1, one target cannot be taken for a row of many.
+    matched = match_targets(targets[:, None], distribution, owner)
+    is_discrete = _is_discrete(distribution)
+    if is_discrete:
+        _check_whole(targets)
+    matched = tf.cast(matched, distribution.dtype)
+    step = flat(distribution.prob(matched)) if is_discrete else 0.0
+    spread = np.random.default_rng(seed).uniform(size=len(targets))
+    # `F(y) - P(y)`, because some distributions refuse to tell `F(-1)`.
+    transforms = flat(distribution.cdf(matched)) - (1 - spread) * step
+    check_finite("F(y_true)", transforms)
+    return np.clip(transforms, 0.0, 1.0)
+
+
+def binomial_band(share: Any, count: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the share among `count` independent trials lies, at each `share` expected.
+
+    It is the normal approximation of the binomial distribution.
+    """
+    confidence = check_share("confidence", confidence)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = np.asarray(share)
+    half_width = z * np.sqrt(share * (1 - share) / count)
+    return np.clip(share - half_width, 0.0, 1.0), np.clip(share + half_width, 0.0, 1.0)
+
+
+def _is_discrete(distribution):
+    # TFP does not tell. Draws of a continuous distribution are not all whole numbers.
+    draws = np.asarray(distribution.sample(seed=(0, 0)))
+    return bool(np.all(draws == np.round(draws)))
+
+
+def _check_whole(targets):
+    fractions = targets[targets.astype("float32") % 1 != 0]
+    if fractions.size:
+        raise ValueError(
+            "`y_true` must hold whole numbers, because the distribution is discrete. "
+            f"Received: a value of {fractions[0]:g}"
+        )
