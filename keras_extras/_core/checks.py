@@ -47,3 +47,11 @@ def check_number(
         rule = " and ".join(rules) or "finite"
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
     return float(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """Returns `value` as a `float` if it is a number between 0 and 1, neither of them."""
+    value = check_number(name, value)
+    if not 0 < value < 1:
+        raise ValueError(f"`{name}` must lie in (0, 1). Received: {name}={value!r}")
+    return value

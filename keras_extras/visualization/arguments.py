@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.checks import check_number
+from keras_extras._core.marginals import unwrap
 from keras_extras._core.targets import require_distribution
 
 
 def rows_of(distribution: Any, owner: str) -> tuple[Any, int]:
     """Returns the plain distribution and its number of rows, each of one entry."""
     distribution = require_distribution(distribution, owner)
-    distribution = getattr(distribution, "tensor_distribution", distribution)
+    distribution = unwrap(distribution)
     batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
     shape = batch + event
     if not batch or shape not in (batch[:1], (*batch[:1], 1)):
@@ -43,14 +43,6 @@ def check_finite(name: str, values: np.ndarray) -> None:
             f"`{name}` must hold finite numbers. "
             f"Received: {faults} of {values.size} values are NaN or infinite"
         )
-
-
-def check_share(name: str, value: Any) -> float:
-    """Returns `value` as a `float` if it is a number between 0 and 1, neither of them."""
-    value = check_number(name, value)
-    if not 0 < value < 1:
-        raise ValueError(f"`{name}` must lie in (0, 1). Received: {name}={value!r}")
-    return value
 
 
 def flat(values: Any) -> np.ndarray:

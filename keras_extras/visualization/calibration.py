@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integer, check_share
+from keras_extras._core.marginals import cdf_before, entrywise, is_discrete
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
-from keras_extras.visualization.arguments import check_finite, check_share, column, flat, rows_of
+from keras_extras.visualization.arguments import check_finite, column, flat, rows_of
 
 
 def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -> np.ndarray:
@@ -22,14 +23,14 @@ def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -
     targets = column("y_true", y_true)
     # With a last axis of length 1, one target cannot be taken for a row of many.
     matched = match_targets(targets[:, None], distribution, owner)
-    is_discrete = _is_discrete(distribution)
-    if is_discrete:
+    discrete = is_discrete(distribution)
+    if discrete:
         _check_whole(targets)
     matched = tf.cast(matched, distribution.dtype)
-    step = flat(distribution.prob(matched)) if is_discrete else 0.0
-    spread = np.random.default_rng(seed).uniform(size=len(targets))
-    # `F(y) - P(y)`, because some distributions refuse to tell `F(-1)`.
-    transforms = flat(distribution.cdf(matched)) - (1 - spread) * step
+    before = flat(cdf_before(distribution, matched))
+    step = flat(entrywise("cdf", distribution, matched)) - before
+    spread = np.random.default_rng(seed).uniform(size=len(targets)) if discrete else 0.0
+    transforms = before + spread * step
     check_finite("F(y_true)", transforms)
     return np.clip(transforms, 0.0, 1.0)
 
@@ -44,12 +45,6 @@ def binomial_band(share: Any, count: int, confidence: float) -> tuple[np.ndarray
     share = np.asarray(share)
     half_width = z * np.sqrt(share * (1 - share) / count)
     return np.clip(share - half_width, 0.0, 1.0), np.clip(share + half_width, 0.0, 1.0)
-
-
-def _is_discrete(distribution):
-    # TFP does not tell. Draws of a continuous distribution are not all whole numbers.
-    draws = np.asarray(distribution.sample(seed=(0, 0)))
-    return bool(np.all(draws == np.round(draws)))
 
 
 def _check_whole(targets):

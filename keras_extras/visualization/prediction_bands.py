@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.checks import check_choice
+from keras_extras._core.checks import check_choice, check_share
+from keras_extras._core.marginals import quantile
 from keras_extras._core.probability import tfd
-from keras_extras.visualization.arguments import check_share, column, flat, rows_of
+from keras_extras.visualization.arguments import column, flat, rows_of
 from keras_extras.visualization.figures import COLORS, make_axes
 
 
@@ -86,12 +87,12 @@ class PredictionBands:
             )
         order = np.argsort(x, kind="stable")
         is_mean = center == "mean"
-        line = flat(distribution.mean()) if is_mean else _quantile(distribution, 0.5)
+        line = flat(distribution.mean()) if is_mean else flat(quantile(distribution, 0.5))
         return cls(
             x=x[order],
             line=line[order],
-            lower=np.stack([_quantile(distribution, (1 - c) / 2)[order] for c in levels]),
-            upper=np.stack([_quantile(distribution, (1 + c) / 2)[order] for c in levels]),
+            lower=np.stack([flat(quantile(distribution, (1 - c) / 2))[order] for c in levels]),
+            upper=np.stack([flat(quantile(distribution, (1 + c) / 2))[order] for c in levels]),
             levels=levels,
             center=center,
         )

@@ -36,10 +36,11 @@ class Categorical(Head):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.Categorical(3)
-    distribution = layer([[0.0, 0.0, 9.0]])
+    distribution = layer(np.array([[0.0, 0.0, 9.0]]))
     distribution.mode()  # 2
     ```
     """

@@ -43,10 +43,11 @@ class CategoricalMixtureOfOneHotCategorical(Head):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.CategoricalMixtureOfOneHotCategorical(3, num_components=2)
-    distribution = layer([[0.0] * 8])
+    distribution = layer(np.zeros((1, 8)))
     distribution.mean()  # 1 / 3 each
     ```
     """

@@ -39,10 +39,11 @@ class IndependentBernoulli(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentBernoulli()
-    distribution = layer([[0.0]])
+    distribution = layer(np.array([[0.0]]))
     distribution.mean()  # 0.5
     ```
     """

@@ -38,10 +38,11 @@ class IndependentGamma(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentGamma()
-    distribution = layer([[2.0, 2.0]])
+    distribution = layer(np.array([[2.0, 2.0]]))
     distribution.mean()  # 1.0
     ```
     """

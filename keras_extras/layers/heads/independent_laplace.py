@@ -37,10 +37,11 @@ class IndependentLaplace(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentLaplace()
-    distribution = layer([[1.0, 0.0]])
+    distribution = layer(np.array([[1.0, 0.0]]))
     distribution.stddev()  # sqrt(2) softplus(0) = 0.980
     ```
     """

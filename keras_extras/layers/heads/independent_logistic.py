@@ -37,10 +37,11 @@ class IndependentLogistic(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentLogistic()
-    distribution = layer([[1.0, 0.0]])
+    distribution = layer(np.array([[1.0, 0.0]]))
     distribution.mean()  # 1.0
     ```
     """

@@ -40,10 +40,11 @@ class IndependentNegativeBinomial(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentNegativeBinomial()
-    distribution = layer([[0.0, 0.0]])
+    distribution = layer(np.array([[0.0, 0.0]]))
     distribution.mean()  # 1.0
     ```
     """

@@ -36,10 +36,11 @@ class IndependentNormal(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentNormal()
-    distribution = layer([[1.0, 0.0]])
+    distribution = layer(np.array([[1.0, 0.0]]))
     distribution.stddev()  # softplus(0) = 0.693
     ```
     """

@@ -36,10 +36,11 @@ class IndependentPoisson(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentPoisson()
-    distribution = layer([[0.0]])
+    distribution = layer(np.array([[0.0]]))
     distribution.mean()  # 1.0
     ```
     """

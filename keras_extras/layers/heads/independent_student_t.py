@@ -38,10 +38,11 @@ class IndependentStudentT(IndependentHead):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.IndependentStudentT()
-    distribution = layer([[0.0, 1.0, 0.0]])
+    distribution = layer(np.array([[0.0, 1.0, 0.0]]))
     distribution.mean()  # 1.0
     ```
     """

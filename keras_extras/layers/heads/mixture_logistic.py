@@ -39,10 +39,11 @@ class MixtureLogistic(IndependentMixture):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.MixtureLogistic(2)
-    distribution = layer([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]])
+    distribution = layer(np.array([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]]))
     distribution.mean()  # 1.0, between the components at -1 and 3
     ```
     """

@@ -45,12 +45,12 @@ class MixtureSameFamily(Head):
     Example:
 
     ```python
-    import keras_extras
+    import numpy as np
     from keras_extras import layers
 
     layer = layers.MixtureSameFamily(2, layers.IndependentLaplace())
     size = layer.params_size(2, layers.IndependentLaplace.params_size())  # 6
-    distribution = layer([[0.0] * size])
+    distribution = layer(np.zeros((1, size)))
     distribution.mean()  # 0.0
     ```
     """

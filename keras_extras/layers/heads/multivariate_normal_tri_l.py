@@ -35,10 +35,11 @@ class MultivariateNormalTriL(Head):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.MultivariateNormalTriL(2)
-    distribution = layer([[1.0, 2.0, 0.0, 0.0, 0.0]])
+    distribution = layer(np.array([[1.0, 2.0, 0.0, 0.0, 0.0]]))
     distribution.mean()  # [1.0, 2.0]
     ```
     """

@@ -35,10 +35,11 @@ class OneHotCategorical(Head):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
 
     layer = keras_extras.layers.OneHotCategorical(3)
-    distribution = layer([[0.0, 0.0, 0.0]])
+    distribution = layer(np.array([[0.0, 0.0, 0.0]]))
     distribution.mean()  # 1 / 3 each
     ```
     """

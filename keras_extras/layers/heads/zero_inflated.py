@@ -51,11 +51,12 @@ class ZeroInflated(Head):
     Example:
 
     ```python
+    import numpy as np
     import keras_extras
     from keras_extras import layers
 
     layer = layers.ZeroInflated(layers.IndependentPoisson())
-    distribution = layer([[0.0, 1.0]])
+    distribution = layer(np.array([[0.0, 1.0]]))
     distribution.mean()  # exp(1) / 2 = 1.36
     ```
     """

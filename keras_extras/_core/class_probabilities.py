@@ -1,0 +1,57 @@
+"""Probabilities of classes, from tensors or from distributions."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_extras._core.marginals import unwrap
+from keras_extras._core.probability import tfd
+
+
+def class_probabilities(predictions: Any) -> Any:
+    """Returns probabilities of shape `(n, classes)`, of two classes also where one is given.
+
+    Args:
+        predictions: Tensor of shape `(n,)` or `(n, 1)`, the probabilities of the positive class;
+            or of shape `(n, classes)`, those of all; or a `Bernoulli`, `Categorical` or
+            `OneHotCategorical` distribution with one entry for each row, also within
+            `Independent`, or a mixture with the probabilities of classes as its mean.
+
+    Raises:
+        TypeError: If it is another distribution.
+        ValueError: If shapes do not fit.
+    """
+    # Not `isinstance`: tensors of probabilities do without TensorFlow Probability.
+    if hasattr(predictions, "log_prob"):
+        predictions = _of_distribution(unwrap(predictions))
+    predictions = ops.convert_to_tensor(predictions)
+    rank = len(predictions.shape)
+    if rank == 1 or (rank == 2 and predictions.shape[1] == 1):
+        positive = ops.reshape(predictions, (-1,))
+        return ops.stack([1.0 - positive, positive], axis=-1)
+    if rank != 2:
+        raise ValueError(
+            "Predictions of classes must have shape (n,), (n, 1) or (n, classes). "
+            f"Received: shape {tuple(predictions.shape)}"
+        )
+    return predictions
+
+
+def _of_distribution(distribution):
+    entries = distribution
+    if isinstance(distribution, tfd.Independent):
+        entries = distribution.distribution
+    if isinstance(entries, tfd.MixtureSameFamily) and isinstance(
+        entries.components_distribution, tfd.OneHotCategorical
+    ):
+        return entries.mean()
+    if not isinstance(entries, tfd.Bernoulli | tfd.Categorical | tfd.OneHotCategorical):
+        raise TypeError(
+            "Predictions of classes must be probabilities, or a distribution `Bernoulli`, "
+            f"`Categorical` or `OneHotCategorical`. Received: {distribution}"
+        )
+    probabilities = entries.probs_parameter()
+    # `(n, 1, classes)` says the same as `(n, classes)`.
+    if isinstance(entries, tfd.Categorical) and probabilities.shape[1:-1] == [1]:
+        probabilities = ops.squeeze(probabilities, axis=1)
+    return probabilities

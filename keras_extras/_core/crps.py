@@ -1,0 +1,99 @@
+"""The continuous ranked probability score, in closed form or from draws."""
+
+import math
+from typing import Any
+
+from keras_extras._core.marginals import is_multivariate_normal, mixture_weights, unwrap
+from keras_extras._core.probability import tf, tfd
+
+
+def has_closed_form(distribution: Any) -> bool:
+    """Whether `crps` needs no draws of a distribution."""
+    distribution = unwrap(distribution)
+    if isinstance(distribution, tfd.Independent):
+        return has_closed_form(distribution.distribution)
+    if isinstance(distribution, tfd.MixtureSameFamily):
+        return _are_normal(distribution.components_distribution)
+    scalars = (tfd.Normal, tfd.Laplace, tfd.Logistic)
+    return isinstance(distribution, scalars) or is_multivariate_normal(distribution)
+
+
+def crps(distribution: Any, y: Any, num_samples: int, seed: Any) -> Any:
+    """Returns the score of each member of the batch, summed over the entries of its event.
+
+    Args:
+        distribution: A `tfd.Distribution`.
+        y: Tensor of shape `batch_shape + event_shape`.
+        num_samples: Integer of at least 2, how many draws to take where there is no closed form.
+        seed: Function of no arguments that returns a seed of the draws.
+
+    Returns:
+        Tensor of shape `batch_shape`.
+    """
+    distribution = unwrap(distribution)
+    rank = distribution.event_shape.rank
+    y = tf.cast(y, distribution.dtype if distribution.dtype.is_floating else tf.float32)
+    if has_closed_form(distribution):
+        scores = _closed_form(distribution, y)
+    else:
+        draws = distribution.sample(num_samples, seed=seed())
+        scores = _of_draws(tf.cast(draws, y.dtype), y)
+    return tf.reduce_sum(scores, axis=list(range(-rank, 0)))
+
+
+def _closed_form(distribution, y):
+    """Scores of the entries. Sources: Gneiting and Raftery (2007), Jordan and others (2019)."""
+    if isinstance(distribution, tfd.Independent):
+        return _closed_form(distribution.distribution, y)
+    if isinstance(distribution, tfd.MixtureSameFamily):
+        return _of_normal_mixture(distribution, y)
+    if is_multivariate_normal(distribution):
+        return _of_normal(distribution.mean(), distribution.stddev(), y)
+    loc, scale = distribution.loc, distribution.scale
+    if isinstance(distribution, tfd.Normal):
+        return _of_normal(loc, scale, y)
+    z = tf.abs(y - loc) / scale
+    if isinstance(distribution, tfd.Laplace):
+        return scale * (z + tf.exp(-z) - 0.75)
+    return scale * (z + 2.0 * tf.math.softplus(-z) - 1.0)
+
+
+def _of_normal(loc, scale, y):
+    return _mean_distance(y - loc, scale) - scale / math.sqrt(math.pi)
+
+
+def _mean_distance(loc, scale):
+    """E |X| for normal X."""
+    z = loc / scale
+    density = tf.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return 2.0 * scale * density + loc * tf.math.erf(z / math.sqrt(2.0))
+
+
+def _of_normal_mixture(mixture, y):
+    """E |X - y| - 1/2 E |X - X'|, both sums over components; Grimit and others (2006)."""
+    axis = -1 - mixture.event_shape.rank
+    weights = mixture_weights(mixture)
+    components = mixture.components_distribution
+    loc, scale = components.mean(), components.stddev()
+    to_target = _mean_distance(tf.expand_dims(y, axis) - loc, scale)
+    differences = tf.expand_dims(loc, axis) - tf.expand_dims(loc, axis - 1)
+    variances = tf.expand_dims(scale**2, axis) + tf.expand_dims(scale**2, axis - 1)
+    apart = _mean_distance(differences, tf.sqrt(variances))
+    pairs = tf.expand_dims(weights, axis) * tf.expand_dims(weights, axis - 1) * apart
+    return tf.reduce_sum(weights * to_target, axis) - 0.5 * tf.reduce_sum(pairs, [axis - 1, axis])
+
+
+def _are_normal(distribution):
+    if isinstance(distribution, tfd.Independent):
+        return _are_normal(distribution.distribution)
+    return isinstance(distribution, tfd.Normal) or is_multivariate_normal(distribution)
+
+
+def _of_draws(draws, y):
+    """Unbiased: mean |X - y| - 1/2 of the mean distance of two different draws."""
+    count = tf.shape(draws)[0]
+    ranks = tf.cast(2 * tf.range(count) + 1 - count, y.dtype)
+    ordered = tf.sort(draws, axis=0)
+    pairs = tf.cast(count * (count - 1), y.dtype)
+    half_spread = tf.tensordot(ranks, ordered, axes=1) / pairs
+    return tf.reduce_mean(tf.abs(draws - y), axis=0) - half_spread

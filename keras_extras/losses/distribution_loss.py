@@ -1,0 +1,35 @@
+"""DistributionLoss: the base of losses of models that end in a distribution."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.targets import match_targets, require_distribution
+
+
+class DistributionLoss(keras.losses.Loss):
+    """A loss of targets and the distributions predicted for them.
+
+    Targets get the shape of a draw before `score` sees them: a last axis of length 1 is added or
+    dropped, and shapes that do not fit are an error.
+
+    Args:
+        name: String name of the loss.
+        reduction: Type of reduction over the batch, as of other Keras losses.
+        dtype: The dtype of the loss.
+    """
+
+    def __init__(self, name: str, reduction: str | None, dtype: Any):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def score(self, y_true: Any, distribution: Any) -> Any:
+        """Returns one score for each member of the batch."""
+        raise NotImplementedError
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        owner = type(self).__name__
+        distribution = require_distribution(y_pred, owner)
+        return self.score(match_targets(y_true, distribution, owner), distribution)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dtype": self.dtype}

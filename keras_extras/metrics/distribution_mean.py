@@ -1,0 +1,41 @@
+"""DistributionMean: the base of metrics that average a score of predicted distributions."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import tf
+from keras_extras._core.targets import match_targets, require_distribution
+
+
+class DistributionMean(keras.metrics.Mean):
+    """The weighted mean, over all batches, of a score of targets and their distributions.
+
+    Args:
+        name: String name of the metric.
+        dtype: The dtype of the sums; `None` means `keras.config.floatx()`.
+        direction: `"up"` or `"down"`, which way the metric improves, if it has one.
+    """
+
+    def __init__(self, name: str, dtype: Any, direction: str | None = None):
+        super().__init__(name=name, dtype=dtype)
+        # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
+        self._direction = direction
+
+    def score(self, y_true: Any, distribution: Any) -> Any:
+        """Returns one score for each member of the batch, or for each of its entries."""
+        raise NotImplementedError
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds the scores of a batch.
+
+        Args:
+            y_true: Tensor of targets; a last axis of length 1 may be missing or too many.
+            y_pred: The distribution that a model returns.
+            sample_weight: Weights of the rows. Defaults to 1.
+        """
+        owner = type(self).__name__
+        distribution = require_distribution(y_pred, owner)
+        y_true = tf.cast(y_true, distribution.dtype)
+        scores = self.score(match_targets(y_true, distribution, owner), distribution)
+        super().update_state(scores, sample_weight)

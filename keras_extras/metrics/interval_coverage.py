@@ -1,0 +1,68 @@
+"""IntervalCoverage: how often predicted intervals hold the target."""
+
+from typing import Any
+
+from keras_extras._core.checks import check_share
+from keras_extras._core.marginals import cdf_before, entrywise, quantile
+from keras_extras._core.probability import tf
+from keras_extras._core.registration import serializable
+from keras_extras.metrics.distribution_mean import DistributionMean
+
+
+@serializable
+class IntervalCoverage(DistributionMean):
+    """Share of the targets that lie in the central interval of their predicted distribution.
+
+    The interval of level `c` lies between the quantiles `(1 - c) / 2` and `(1 + c) / 2`, ends
+    included. A calibrated model of continuous targets covers a share `c`; less tells of
+    overconfidence. Intervals of counts hold whole numbers and cover at least `c`. Of vectors
+    each entry counts by itself.
+
+    Whether a target is inside is decided by the distribution function; distributions that have
+    none are judged by the quantiles of 1,000 draws.
+
+    Args:
+        level: Float between 0 and 1, the probability of the interval. Defaults to `0.9`.
+        name: String name of the metric. Defaults to `"interval_coverage"`.
+        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
+
+    Raises:
+        TypeError: If `level` is not a number, or, in `update_state`, if the prediction is no
+            distribution.
+        ValueError: If `level` is not between 0 and 1, or, in `update_state`, if the targets do
+            not have the shape of a draw.
+
+    Example:
+
+    ```python
+    import tensorflow_probability as tfp
+    import keras_extras
+
+    metric = keras_extras.metrics.IntervalCoverage(level=0.9)
+    metric.update_state([0.0, 1.0, 2.0], tfp.distributions.Normal([0.0, 0.0, 0.0], 1.0))
+    metric.result()  # 2 of 3 within 1.64 standard deviations
+    ```
+    """
+
+    def __init__(self, level: float = 0.9, name: str = "interval_coverage", dtype: Any = None):
+        super().__init__(name, dtype)
+        self.level = check_share("level", level)
+
+    def score(self, y_true: Any, distribution: Any) -> Any:
+        """Returns 1 for each entry inside of its interval and 0 for the others.
+
+        Args:
+            y_true: Tensor of targets, in the shape of a draw.
+            distribution: A `tfd.Distribution`.
+        """
+        low, high = (1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0
+        try:
+            reached = entrywise("cdf", distribution, y_true) >= low
+            not_passed = cdf_before(distribution, y_true) <= high
+        except NotImplementedError:
+            reached = y_true >= quantile(distribution, low)
+            not_passed = y_true <= quantile(distribution, high)
+        return tf.cast(tf.logical_and(reached, not_passed), self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "level": self.level}

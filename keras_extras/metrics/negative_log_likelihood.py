@@ -1,0 +1,46 @@
+"""NegativeLogLikelihood: the mean logarithmic score of predicted distributions."""
+
+from typing import Any
+
+from keras_extras._core.registration import serializable
+from keras_extras.metrics.distribution_mean import DistributionMean
+
+
+@serializable(name="metrics.NegativeLogLikelihood")
+class NegativeLogLikelihood(DistributionMean):
+    """Mean negative logarithm of the density, or probability, of the targets.
+
+    For models whose output is a distribution, such as those that end in `IndependentNormal`.
+    Unlike the loss of that name it is averaged over an epoch without regularization terms.
+
+    Args:
+        name: String name of the metric. Defaults to `"nll"`.
+        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
+
+    Raises:
+        TypeError: In `update_state`, if the prediction is no distribution.
+        ValueError: In `update_state`, if the targets do not have the shape of a draw.
+
+    Example:
+
+    ```python
+    import tensorflow_probability as tfp
+    import keras_extras
+
+    metric = keras_extras.metrics.NegativeLogLikelihood()
+    metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
+    metric.result()  # log(2 pi) / 2 = 0.919
+    ```
+    """
+
+    def __init__(self, name: str = "nll", dtype: Any = None):
+        super().__init__(name, dtype, direction="down")
+
+    def score(self, y_true: Any, distribution: Any) -> Any:
+        """Returns the negative log-likelihood of each member of the batch.
+
+        Args:
+            y_true: Tensor of targets, in the shape of a draw.
+            distribution: A `tfd.Distribution`.
+        """
+        return -distribution.log_prob(y_true)
