@@ -45,6 +45,9 @@ class DistributionLayer(keras.layers.Layer):
         self.validate_args = validate_args
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        prior = getattr(self.activity_regularizer, "distribution_b", None)
+        if isinstance(prior, keras.layers.Layer):
+            self.prior = prior  # Keras looks for weights in layers, not in regularizers.
         self.supports_masking = True
 
     def make_distribution(self, inputs: Any) -> Any:
@@ -72,7 +75,8 @@ class DistributionLayer(keras.layers.Layer):
 
     def _check_finite(self, inputs):
         message = f"Layer {self.name!r} received NaN or infinite parameters"
-        return tf.debugging.check_numerics(inputs, message) if inputs.dtype.is_floating else inputs
+        is_checked = inputs.dtype.is_floating and not isinstance(inputs, tfd.Distribution)
+        return tf.debugging.check_numerics(inputs, message) if is_checked else inputs
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         # As if `compute_output_shape`, which asks this method, were not defined.

@@ -1,0 +1,193 @@
+"""Functions that make the parameters and distributions of weights when a layer is built.
+
+What `default_loc_scale_fn()` and `default_mean_field_normal_fn()` return, and
+`default_multivariate_normal_fn` itself, is called with `dtype`, `shape`, `name`, `trainable` and
+`add_variable_fn`, the layer's `add_weight`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import tf, tfd, tfp
+
+
+def default_loc_scale_fn(
+    is_singular: bool = False,
+    loc_initializer: Any = None,
+    untransformed_scale_initializer: Any = None,
+    loc_regularizer: Any = None,
+    untransformed_scale_regularizer: Any = None,
+    loc_constraint: Any = None,
+    untransformed_scale_constraint: Any = None,
+) -> Callable[..., tuple[Any, Any]]:
+    """Returns a function that makes a location and a scale of trainable variables.
+
+    ```
+    scale = eps + softplus(untransformed scale)
+    ```
+
+    with `eps` the spacing of floating-point numbers at 1. The scale is computed anew whenever it
+    is used, so that gradients reach its variable.
+
+    Args:
+        is_singular: Boolean, whether there is no scale, but `None`. Defaults to `False`.
+        loc_initializer: Initializer of the location; `None` means
+            `RandomNormal(stddev=0.1)`. Defaults to `None`.
+        untransformed_scale_initializer: Initializer of the untransformed scale; `None` means
+            `RandomNormal(mean=-3.0, stddev=0.1)`, scales close to 0.05. Defaults to `None`.
+        loc_regularizer: Regularizer of the location. Defaults to `None`.
+        untransformed_scale_regularizer: Regularizer of the untransformed scale. Defaults to
+            `None`.
+        loc_constraint: Constraint on the location. Defaults to `None`.
+        untransformed_scale_constraint: Constraint on the untransformed scale. Defaults to `None`.
+
+    Returns:
+        Function of `(dtype, shape, name, trainable, add_variable_fn)` that returns the location
+        and the scale.
+
+    Example:
+
+    ```python
+    import keras
+    import keras_extras
+
+    layer = keras.layers.Layer()
+    make = keras_extras.layers.default_loc_scale_fn()
+    loc, scale = make("float32", (3, 2), "kernel", True, layer.add_weight)
+    ```
+    """
+
+    def make_loc_scale(
+        dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
+    ) -> tuple[Any, Any]:
+        dtype = tf.as_dtype(dtype)
+        loc = add_variable_fn(
+            name=f"{name}_loc",
+            shape=shape,
+            initializer=loc_initializer or keras.initializers.RandomNormal(stddev=0.1),
+            regularizer=loc_regularizer,
+            constraint=loc_constraint,
+            dtype=dtype.name,
+            trainable=trainable,
+        )
+        if is_singular:
+            return loc, None
+        raw_scale = add_variable_fn(
+            name=f"{name}_untransformed_scale",
+            shape=shape,
+            initializer=untransformed_scale_initializer
+            or keras.initializers.RandomNormal(mean=-3.0, stddev=0.1),
+            regularizer=untransformed_scale_regularizer,
+            constraint=untransformed_scale_constraint,
+            dtype=dtype.name,
+            trainable=trainable,
+        )
+        spacing = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
+        scale = _deferred(
+            lambda: spacing + tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, shape
+        )
+        return loc, scale
+
+    return make_loc_scale
+
+
+def _deferred(function, dtype, shape):
+    """A tensor that is computed whenever it is used, from variables as they are then."""
+    # TFP itself would convert a variable of Keras to a tensor once and for all.
+    return tfp.util.DeferredTensor(
+        tf.zeros((), dtype), lambda _: function(), dtype=dtype, shape=shape
+    )
+
+
+def default_mean_field_normal_fn(
+    is_singular: bool = False,
+    loc_initializer: Any = None,
+    untransformed_scale_initializer: Any = None,
+    loc_regularizer: Any = None,
+    untransformed_scale_regularizer: Any = None,
+    loc_constraint: Any = None,
+    untransformed_scale_constraint: Any = None,
+) -> Callable[..., Any]:
+    """Returns a function that makes independent normal distributions with trainable parameters.
+
+    Args:
+        is_singular: Boolean, whether the distribution is a single point. Defaults to `False`.
+        loc_initializer: Initializer of the location; `None` means
+            `RandomNormal(stddev=0.1)`. Defaults to `None`.
+        untransformed_scale_initializer: Initializer of the untransformed scale; `None` means
+            `RandomNormal(mean=-3.0, stddev=0.1)`, scales close to 0.05. Defaults to `None`.
+        loc_regularizer: Regularizer of the location. Defaults to `None`.
+        untransformed_scale_regularizer: Regularizer of the untransformed scale. Defaults to
+            `None`.
+        loc_constraint: Constraint on the location. Defaults to `None`.
+        untransformed_scale_constraint: Constraint on the untransformed scale. Defaults to `None`.
+
+    Returns:
+        Function of `(dtype, shape, name, trainable, add_variable_fn)` that returns a
+        distribution of event shape `shape`.
+
+    Example:
+
+    ```python
+    import keras
+    import keras_extras
+
+    layer = keras.layers.Layer()
+    make = keras_extras.layers.default_mean_field_normal_fn()
+    posterior = make("float32", (3, 2), "kernel", True, layer.add_weight)
+    posterior.sample()  # shape (3, 2)
+    ```
+    """
+    make_loc_scale = default_loc_scale_fn(
+        is_singular=is_singular,
+        loc_initializer=loc_initializer,
+        untransformed_scale_initializer=untransformed_scale_initializer,
+        loc_regularizer=loc_regularizer,
+        untransformed_scale_regularizer=untransformed_scale_regularizer,
+        loc_constraint=loc_constraint,
+        untransformed_scale_constraint=untransformed_scale_constraint,
+    )
+
+    def make_normal(
+        dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
+    ) -> Any:
+        loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
+        current_loc = _deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)
+        entries = tfd.Deterministic(current_loc)
+        if scale is not None:
+            entries = tfd.Normal(current_loc, scale)
+        return tfd.Independent(entries, reinterpreted_batch_ndims=len(shape))
+
+    return make_normal
+
+
+def default_multivariate_normal_fn(
+    dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
+) -> Any:
+    """Returns a standard normal distribution of weights, without variables.
+
+    Args:
+        dtype: The dtype of the weights.
+        shape: Integers, the shape of the weights.
+        name: Not used.
+        trainable: Not used.
+        add_variable_fn: Not used.
+
+    Returns:
+        A `tfd.Independent` distribution of event shape `shape`.
+
+    Example:
+
+    ```python
+    import keras_extras
+
+    make = keras_extras.layers.default_multivariate_normal_fn
+    prior = make("float32", (3, 2), "kernel", True, None)
+    prior.log_prob([[0.0, 0.0]] * 3)  # -3 log(2 pi)
+    ```
+    """
+    dtype = tf.as_dtype(dtype)
+    entries = tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype))
+    return tfd.Independent(entries, reinterpreted_batch_ndims=len(shape))

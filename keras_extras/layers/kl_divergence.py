@@ -1,0 +1,51 @@
+"""What the regularizer and the layer of a KL divergence share: the prior and the estimate."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_extras._core.marginals import unwrap
+from keras_extras._core.probability import tf, tfd
+
+
+def check_prior(distribution_b: Any) -> Any:
+    """Returns `distribution_b` if its trainable parameters can be trained by Keras."""
+    if isinstance(distribution_b, keras.layers.Layer):
+        distribution_b(tf.zeros(()))  # builds it, so that its weights exist
+    elif not isinstance(distribution_b, tfd.Distribution) and not callable(distribution_b):
+        raise TypeError(
+            "`distribution_b` must be a distribution, a layer or model that returns one, or a "
+            f"function without arguments. Received: distribution_b={distribution_b!r}"
+        )
+    elif getattr(distribution_b, "trainable_variables", ()):
+        raise ValueError(
+            "`distribution_b` must not hold trainable variables of TensorFlow, because Keras does "
+            "not train them. For a prior that is learnt, give a model, such as "
+            "`keras.Sequential([keras_extras.layers.VariableLayer(2), "
+            f"keras_extras.layers.IndependentNormal()])`. Received: {distribution_b}"
+        )
+    return distribution_b
+
+
+def divergence(
+    distribution_a: Any,
+    distribution_b: Any,
+    use_exact_kl: bool,
+    test_points_reduce_axis: int | Sequence[int] | None,
+    test_points_fn: Callable[[Any], Any],
+    weight: Any,
+) -> Any:
+    """Returns the weighted divergence, exact or at test points, not yet summed."""
+    if isinstance(distribution_b, keras.layers.Layer):
+        distribution_b = distribution_b(tf.zeros(()))
+    elif not isinstance(distribution_b, tfd.Distribution):
+        distribution_b = distribution_b()
+    prior = unwrap(distribution_b)
+    if use_exact_kl:
+        values = tfd.kl_divergence(unwrap(distribution_a), prior)
+    else:
+        points = test_points_fn(distribution_a)
+        values = distribution_a.log_prob(points) - prior.log_prob(points)
+        values = tf.reduce_mean(values, axis=test_points_reduce_axis)
+    return values if weight is None else tf.cast(weight, values.dtype) * values

@@ -1,0 +1,119 @@
+"""KLDivergenceAddLoss: passes a distribution on and adds its divergence from a prior."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.functions import deserialize_function, serialize_function
+from keras_extras.layers.kl_divergence import check_prior, divergence
+from keras_extras.layers.priors import deserialize_prior, serialize_prior
+
+
+@serializable
+class KLDivergenceAddLoss(keras.layers.Layer):
+    """Adds the Kullback-Leibler divergence of its input from a prior to the loss.
+
+    ```
+    KL(a, b) = E log a(z) - log b(z), z drawn from a
+    ```
+
+    averaged over the batch. The output is the input, a distribution `a`. It does what
+    `KLDivergenceRegularizer` does, behind the layer instead of in its `activity_regularizer`.
+
+    Args:
+        distribution_b: The prior: a `tfd.Distribution`; a layer or model, called with `0.`, whose
+            weights are trained with the model's; or a function without arguments.
+        use_exact_kl: Boolean, whether to use the closed form, for pairs of distributions that
+            have one. Defaults to `False`.
+        test_points_reduce_axis: Integer or integers, axes over which to average the estimates
+            first; `None` for all. Defaults to `None`.
+        test_points_fn: Function from `a` to the test points; `None` means its tensor. Defaults to
+            `None`.
+        weight: Float that multiplies the divergence. Defaults to `None`, 1.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        A distribution: the output of a layer such as `MultivariateNormalTriL`.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        TypeError: If `distribution_b` is nothing of the kind, or, in `call`, if the input is no
+            distribution.
+        ValueError: If it holds trainable `tf.Variable`s, which Keras would not train.
+
+    Example:
+
+    ```python
+    import keras
+    import tensorflow_probability as tfp
+    from keras_extras import layers
+
+    prior = tfp.distributions.MultivariateNormalDiag([0.0, 0.0])
+    encoder = keras.Sequential([
+        keras.Input((3,)),
+        keras.layers.Dense(layers.MultivariateNormalTriL.params_size(2)),
+        layers.MultivariateNormalTriL(2),
+        layers.KLDivergenceAddLoss(prior, weight=0.1),
+    ])
+    ```
+    """
+
+    def __init__(
+        self,
+        distribution_b: Any,
+        use_exact_kl: bool = False,
+        test_points_reduce_axis: int | Sequence[int] | None = None,
+        test_points_fn: Callable[[Any], Any] | None = None,
+        weight: float | None = None,
+        **kwargs: Any,
+    ):
+        require_probability()
+        # Without autocast: a cast would leave a plain tensor of the distribution.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.distribution_b = check_prior(deserialize_prior(distribution_b))
+        self.use_exact_kl = use_exact_kl
+        self.test_points_reduce_axis = test_points_reduce_axis
+        self.test_points_fn = deserialize_function(test_points_fn)
+        self.weight = weight
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        if not isinstance(inputs, tfd.Distribution):
+            raise TypeError(
+                f"Layer {self.name!r} must follow a layer of distributions, such as "
+                f"`MultivariateNormalTriL`. Received: inputs of type {type(inputs).__name__}"
+            )
+        values = divergence(
+            inputs,
+            self.distribution_b,
+            self.use_exact_kl,
+            self.test_points_reduce_axis,
+            self.test_points_fn or tf.convert_to_tensor,
+            self.weight,
+        )
+        self.add_loss(tf.reduce_mean(values))
+        return inputs
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        # Where models are put together, distributions are seen as tensors.
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        axis = self.test_points_reduce_axis
+        return {
+            **super().get_config(),
+            "distribution_b": serialize_prior(self.distribution_b, self.name),
+            "use_exact_kl": self.use_exact_kl,
+            "test_points_reduce_axis": list(axis) if isinstance(axis, tuple) else axis,
+            "test_points_fn": serialize_function(self.test_points_fn, self.name),
+            "weight": self.weight,
+        }

@@ -1,0 +1,28 @@
+"""Priors in configurations: distributions, layers and functions."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import tfd
+from keras_extras.layers.distribution_config import (
+    deserialize_distribution,
+    serialize_distribution,
+)
+from keras_extras.layers.functions import deserialize_function, serialize_function
+
+
+def serialize_prior(prior: Any, owner: str) -> Any:
+    """What a configuration holds for a distribution, a layer or a function."""
+    if isinstance(prior, tfd.Distribution):
+        return serialize_distribution(prior)
+    if isinstance(prior, keras.layers.Layer):
+        return keras.saving.serialize_keras_object(prior)
+    return serialize_function(prior, owner)
+
+
+def deserialize_prior(config: Any) -> Any:
+    """The prior that `serialize_prior` described; anything else unchanged."""
+    if isinstance(config, dict) and "distribution" in config:
+        return deserialize_distribution(config)
+    return deserialize_function(config)
