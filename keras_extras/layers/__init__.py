@@ -1,7 +1,20 @@
 """What models are made of."""
 
+from keras_extras.layers.autoregressive_network import AutoregressiveNetwork
+from keras_extras.layers.autoregressive_transform import AutoregressiveTransform
+from keras_extras.layers.blockwise_initializer import BlockwiseInitializer
+from keras_extras.layers.default_loc_scale_fn import (
+    default_loc_scale_fn,
+    default_mean_field_normal_fn,
+    default_multivariate_normal_fn,
+)
+from keras_extras.layers.distribution_lambda import DistributionLambda
+from keras_extras.layers.einstein_latent import EinsteinLatent
+from keras_extras.layers.exponentiated_quadratic_kernel import ExponentiatedQuadraticKernel
 from keras_extras.layers.heads.categorical import Categorical
 from keras_extras.layers.heads.categorical_mixture_of_one_hot_categorical import (
+    CategoricalMixtureOfOneHotCategorical,
+)
 from keras_extras.layers.heads.independent_bernoulli import IndependentBernoulli
 from keras_extras.layers.heads.independent_beta import IndependentBeta
 from keras_extras.layers.heads.independent_gamma import IndependentGamma
@@ -18,17 +31,10 @@ from keras_extras.layers.heads.multivariate_normal_diag import MultivariateNorma
 from keras_extras.layers.heads.multivariate_normal_tri_l import MultivariateNormalTriL
 from keras_extras.layers.heads.one_hot_categorical import OneHotCategorical
 from keras_extras.layers.heads.zero_inflated import ZeroInflated
-from keras_extras.layers.distribution_lambda import DistributionLambda
-from keras_extras.layers.einstein_latent import EinsteinLatent
-from keras_extras.layers.missing_value_imputer import MissingValueImputer
-from keras_extras.layers.scale_shift import ScaleShift
-from keras_extras.layers.autoregressive_network import AutoregressiveNetwork
-from keras_extras.layers.autoregressive_transform import AutoregressiveTransform
-from keras_extras.layers.blockwise_initializer import BlockwiseInitializer
-from keras_extras.layers.default_loc_scale_fn import default_loc_scale_fn, default_mean_field_normal_fn, default_multivariate_normal_fn
-from keras_extras.layers.exponentiated_quadratic_kernel import ExponentiatedQuadraticKernel
 from keras_extras.layers.kl_divergence_add_loss import KLDivergenceAddLoss
 from keras_extras.layers.kl_divergence_regularizer import KLDivergenceRegularizer
+from keras_extras.layers.missing_value_imputer import MissingValueImputer
+from keras_extras.layers.scale_shift import ScaleShift
 from keras_extras.layers.variable_layer import VariableLayer
 from keras_extras.layers.variational_gaussian_process import VariationalGaussianProcess
 
@@ -37,6 +43,7 @@ __all__ = [
     "AutoregressiveTransform",
     "BlockwiseInitializer",
     "Categorical",
+    "CategoricalMixtureOfOneHotCategorical",
     "DistributionLambda",
     "EinsteinLatent",
     "ExponentiatedQuadraticKernel",
@@ -65,5 +72,4 @@ __all__ = [
     "default_loc_scale_fn",
     "default_mean_field_normal_fn",
     "default_multivariate_normal_fn",
-    "from",
 ]
