@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_extras.layers import DistributionLambda
+from keras_extras.layers import DistributionLambda, VariableLayer
 from keras_extras.layers.compile_seam import install_compile_seam
+from keras_extras.losses import NegativeLogLikelihood
 
 tfd = tfp.distributions
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,19 @@ def test_several_draws_of_a_latent_variable_share_the_target():
     expected = np.mean([0.5 * (y - shift) ** 2 for shift in (0, 1, -1)]) * 2 + np.log(2 * np.pi)
     loss = model.evaluate(np.zeros((6, 2), "float32"), y, verbose=0)
     assert loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "loss"),
+    [((), nll), ((2, 3), nll), ((1,), NegativeLogLikelihood()), ((2, 3), NegativeLogLikelihood())],
+)
+def test_one_distribution_of_all_rows(shape, loss):
+    head = DistributionLambda(lambda t: tfd.Independent(tfd.Normal(t, 1.0), len(shape)))
+    model = keras.Sequential([VariableLayer(shape), head])
+    model.compile(keras.optimizers.SGD(0.2), loss)
+    y = targets(shape) + 5.0
+    model.fit(X, y, batch_size=6, epochs=60, verbose=0)
+    np.testing.assert_allclose(model(X).mean(), y.mean(axis=0), rtol=1e-3)
 
 
 def test_the_seam_is_installed_once_and_looks_like_the_original():

@@ -92,6 +92,7 @@ class RBFKernelFn(tf.keras.layers.Layer):
 def test_regression_functional_uncertainty(floatx):
     before = tf.keras.backend.floatx()
     tf.keras.backend.set_floatx(floatx)
+    tf.keras.config.set_dtype_policy(floatx)  # follows by itself in a fresh process
     try:
         x, y = line_with_noise(dtype=floatx)
         num_inducing_points = 10
@@ -117,7 +118,7 @@ def test_regression_functional_uncertainty(floatx):
             y, kl_weight=np.array(batch_size, x.dtype) / x.shape[0]
         )
         model.compile(optimizer=tf.optimizers.Adam(learning_rate=0.05), loss=loss)
-        losses = model.fit(x, y, batch_size=batch_size, epochs=60, verbose=False).history["loss"]
+        losses = model.fit(x, y, batch_size=batch_size, epochs=150, verbose=False).history["loss"]
         assert losses[-1] < losses[0]
         yhat = model(np.array([[-0.5], [0.5]], x.dtype))
         assert isinstance(yhat, tfd.Distribution)
@@ -127,6 +128,7 @@ def test_regression_functional_uncertainty(floatx):
         tf.keras.backend.set_floatx(before)
 
 
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras', for any dataset
 def test_vae():
     input_shape, encoded_size, base_depth = (8, 8, 1), 2, 4
     generator = np.random.default_rng(1)
@@ -176,6 +178,7 @@ def test_vae():
     xtilde = decoder(prior.sample(10))
     assert isinstance(xtilde, tfd.Distribution)
     assert xtilde.mean().shape == (10, 8, 8, 1)
-    z = encoder(images[:10])
-    kl = tf.reduce_mean(tfd.kl_divergence(z, prior))
-    assert kl > 0.0
+    z = encoder(images)
+    draws = z.sample(100)
+    kl = tf.reduce_mean(z.log_prob(draws) - prior.log_prob(draws))
+    assert 0.5 < kl < 10.0

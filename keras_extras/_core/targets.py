@@ -19,9 +19,10 @@ def require_distribution(distribution: Any, owner: str) -> Any:
 def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     """Returns `y_true` with the shape of single draws, `batch_shape + event_shape`.
 
-    A last axis of length 1 is added or dropped, as Keras does for losses of tensors; leading axes
-    that only the distribution has (several draws of a latent variable) may be missing. No other
-    shape is taken: TFP would broadcast `(n, 1)` against `(n,)` to `(n, n)` silently.
+    A last axis of length 1 is added or dropped, as Keras does for losses of tensors. Leading axes
+    that only the distribution has (several draws of a latent variable) may be missing, and there
+    may be more of them than a distribution has that does not depend on the rows. No other shape is
+    taken: TFP would broadcast `(n, 1)` against `(n,)` to `(n, n)` silently.
 
     Args:
         y_true: Tensor of targets.
@@ -39,14 +40,11 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     if expected.rank is None or actual.rank is None:
         return y_true
     ends_in_one = actual[-1:] == [1]
-    if actual.rank == expected.rank + 1 and ends_in_one:
+    if actual.rank == expected.rank + 1 and ends_in_one and not _fits(actual, expected):
         y_true = tf.squeeze(y_true, axis=-1)
     elif actual.rank + 1 == expected.rank and expected[-1:] == [1] and not ends_in_one:
         y_true = tf.expand_dims(y_true, axis=-1)
-    rank = y_true.shape.rank
-    if rank > expected.rank or not y_true.shape.is_compatible_with(
-        expected[expected.rank - rank :]
-    ):
+    if not _fits(y_true.shape, expected):
         raise ValueError(
             f"{owner} cannot pair targets of shape {_written(actual)} with a distribution of "
             f"batch shape {_written(distribution.batch_shape)} and event shape "
@@ -54,6 +52,15 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
             f"Received: y_true.shape={_written(actual)}"
         )
     return y_true
+
+
+def _fits(actual, expected):
+    extra = actual.rank - expected.rank
+    if extra <= 0:
+        return actual.is_compatible_with(expected[-extra:])
+    # Many targets of one distribution, which has no axis for the rows of data.
+    is_one = expected.rank == 0 or actual[0] != expected[0]
+    return expected.is_fully_defined() and is_one and actual[extra:] == expected
 
 
 def _written(shape):
