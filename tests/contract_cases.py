@@ -8,9 +8,12 @@ from functools import partial
 
 import keras
 import numpy as np
+import tensorflow_probability as tfp
 from contract import LayerCase, LossCase, MetricCase, OptimizerCase
 
 import keras_extras
+
+tfd = tfp.distributions
 
 _GENERATOR = np.random.default_rng(3)
 _ROWS = _GENERATOR.normal(size=(12, 5)).astype("float32")
@@ -55,7 +58,63 @@ def _imputer(**arguments) -> keras.layers.Layer:
     return layer
 
 
+def _head(name: str, *arguments, **keywords) -> LayerCase:
+    """A named layer of distributions, on rows of the width that it needs and on sequences."""
+
+    def make():
+        cls = getattr(keras_extras.layers, name)
+        return cls(*arguments, convert_to_tensor_fn=tensor, seed=5, **keywords)
+
+    tensor = keywords.pop("tensor", "mean")
+    width = make().num_params
+    rows = _GENERATOR.normal(size=(12, width)).astype("float32")
+    sequences = _GENERATOR.normal(size=(12, 4, width)).astype("float32")
+    return LayerCase(name, make, rows, (sequences,), keeps_float32=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+def _make_normal(t):
+    return tfd.Independent(tfd.Normal(t[..., :2], 0.1 + t[..., 2:4] ** 2), 1)
+
+
+def _network() -> keras.layers.Layer:
+    return keras_extras.layers.AutoregressiveNetwork(
+        3,
+        event_shape=5,
+        hidden_units=[16],
+        input_order="right-to-left",
+        activation="tanh",
+        kernel_regularizer="l2",
+    )
+
+
 LAYERS = [
+    _head("Categorical", 4, tensor="logits"),
+    _head("CategoricalMixtureOfOneHotCategorical", 3, 2),
+    _head("IndependentBernoulli", (2, 3), sample_dtype="int32"),
+    _head("IndependentBeta", (2,)),
+    _head("IndependentGamma", (2,)),
+    _head("IndependentLaplace", 2),
+    _head("IndependentLogistic", (2,)),
+    _head("IndependentNegativeBinomial", (2,)),
+    _head("IndependentNormal", (2, 2)),
+    _head("IndependentPoisson", (2,)),
+    _head("IndependentStudentT", (2,)),
+    _head("MixtureLogistic", 2, (3,)),
+    _head("MixtureNormal", 2),
+    _head("MixtureSameFamily", 2, keras_extras.layers.IndependentLaplace((2,))),
+    _head("MultivariateNormalDiag", 2),
+    _head("MultivariateNormalTriL", 3),
+    _head("OneHotCategorical", 3),
+    _head("ZeroInflated", keras_extras.layers.IndependentPoisson((2,))),
+    LayerCase(
+        "DistributionLambda",
+        lambda: keras_extras.layers.DistributionLambda(_make_normal, "mean", seed=5),
+        _ROWS,
+        (_SEQUENCES.repeat(2, axis=-1),),
+        keeps_float32=True,
+    ),
+    LayerCase("AutoregressiveNetwork", _network, _ROWS, (_ROWS[:, None],), passes_mask=False),
     *(
         LayerCase(
             f"EinsteinLatent-{form}",
@@ -79,7 +138,39 @@ OPTIMIZERS = [
     ),
 ]
 
-LOSSES: list[LossCase] = []
+_TARGETS = _GENERATOR.normal(size=(24, 2)).astype("float32")
+_PARAMETERS = _GENERATOR.normal(size=(24, 4)).astype("float32")
+
+
+def _normal_head() -> keras.layers.Layer:
+    return keras_extras.layers.IndependentNormal((2,), convert_to_tensor_fn="mean")
+
+
+LOSSES = [
+    LossCase(
+        "NegativeLogLikelihood",
+        lambda **arguments: keras_extras.losses.NegativeLogLikelihood(**arguments),
+        _TARGETS,
+        _PARAMETERS,
+        _normal_head,
+    ),
+    LossCase(
+        "ContinuousRankedProbability",
+        lambda **arguments: keras_extras.losses.ContinuousRankedProbability(
+            num_samples=50, seed=3, **arguments
+        ),
+        _TARGETS,
+        _PARAMETERS,
+        _normal_head,
+    ),
+    LossCase(
+        "BetaNegativeLogLikelihood",
+        lambda **arguments: keras_extras.losses.BetaNegativeLogLikelihood(beta=0.3, **arguments),
+        _TARGETS,
+        _PARAMETERS,
+        _normal_head,
+    ),
+]
 
 METRICS = [
     MetricCase(
@@ -88,7 +179,39 @@ METRICS = [
         _LABELS,
         _PROBABILITIES,
     ),
+    MetricCase(
+        "ExpectedCalibrationError",
+        lambda: keras_extras.metrics.ExpectedCalibrationError(num_bins=5),
+        _LABELS,
+        _PROBABILITIES,
+    ),
+    *(
+        MetricCase(type(make()).__name__, make, _TARGETS, _PARAMETERS, _normal_head)
+        for make in (
+            lambda: keras_extras.metrics.NegativeLogLikelihood(),
+            lambda: keras_extras.metrics.ContinuousRankedProbability(num_samples=50, seed=3),
+            lambda: keras_extras.metrics.IntervalCoverage(level=0.8),
+            lambda: keras_extras.metrics.IntervalWidth(level=0.8),
+        )
+    ),
 ]
 
 # Nothing can be made of a class that leaves a method to its children.
-ABSTRACT = {"LossEvaluatingOptimizer"}
+ABSTRACT = {
+    "DistributionLayer",
+    "DistributionLoss",
+    "DistributionMean",
+    "Head",
+    "IndependentHead",
+    "IndependentMixture",
+    "LossEvaluatingOptimizer",
+}
+
+# What does not take rows of numbers to rows of numbers has a life of its own, in its own tests.
+OF_ANOTHER_KIND = {
+    "AutoregressiveTransform": "takes distributions",
+    "ExponentiatedQuadraticKernel": "its weights do not show in its output",
+    "KLDivergenceAddLoss": "takes distributions",
+    "VariableLayer": "its output has no batch axis",
+    "VariationalGaussianProcess": "its rows depend on each other",
+}
