@@ -211,8 +211,10 @@ def main(
     print(f"\n{'on ' + format(len(z_test), ',') + ' unseen galaxies':26}", end="")
     print(f"{'NLL':>9}{'CRPS':>9}{'90% holds':>11}{'width':>8}")
     for name, scores in table.items():
-        nll, crps, coverage, width = scores.values()
-        print(f"{name:26}{nll:9.3f}{crps:9.4f}{coverage:11.3f}{width:8.3f}")
+        print(
+            f"{name:26}{scores['nll']:9.3f}{scores['crps']:9.4f}"
+            f"{scores['interval_coverage']:11.3f}{scores['interval_width']:8.3f}"
+        )
     print(f"Written to {out}: {', '.join(f'{name}.png' for name in figures)}")
     return table
 

@@ -105,7 +105,8 @@ def _mosaic(images):
 
 def _tiles(images):
     figure = visualization.figures.make_figure(9, 9 * images.shape[0] / images.shape[1])
-    _show(figure.subplots(), _mosaic(images))
+    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    _show(figure.subplots(), _mosaic(framed))
     return figure
 
 
