@@ -182,7 +182,9 @@ def draw(models: dict[str, keras.Model], x: np.ndarray, z: np.ndarray) -> dict[s
     calibration = visualization.figures.make_figure(10, 3.4)
     for ax, (name, model) in zip(calibration.subplots(1, 3, sharey=True), models.items()):
         visualization.PITHistogram.from_distribution(z, model(x), num_bins=20).plot(ax=ax)
+        ax.get_legend().remove()
         ax.set_title(name)
+    calibration.suptitle("calibrated predictions: even bars, 95% of them in the grey band")
     return {"densities": densities, "redshifts": plane, "calibration": calibration}
 
 
