@@ -133,10 +133,11 @@ class AutoregressiveNetwork(keras.layers.Layer):
                     f"Received: input_order={self.input_order}"
                 )
             order = np.array(self.input_order)
-        # Hidden degrees are spread evenly from 1 to the last that still leads somewhere.
-        degrees = [order] + [
-            np.ceil(np.linspace(1, max(entries - 1, 1), units)) for units in self.hidden_units
-        ]
+        # Hidden degrees are spread evenly over those that still lead somewhere.
+        degrees = [order]
+        for units in self.hidden_units:
+            steps = np.arange(1, units + 1) * (entries - 1) / (units + 1)
+            degrees.append(np.maximum(np.ceil(steps), 1))
         masks = [before[:, None] <= after for before, after in itertools.pairwise(degrees)]
         masks.append(np.repeat(degrees[-1][:, None] < order, self.params, axis=1))
         return [mask.astype("float32") for mask in masks]

@@ -64,6 +64,8 @@ def _serialize(name, value):
         array = np.asarray(None)
     if array.dtype == object:
         raise ValueError(f"The parameter `{name}` cannot be saved. Received: {value!r}")
+    if not hasattr(value, "dtype"):
+        return array.tolist()  # TFP chooses the dtype of Python numbers.
     return {"array": array.tolist(), "dtype": keras.backend.standardize_dtype(array.dtype)}
 
 

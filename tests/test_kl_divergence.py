@@ -1,0 +1,192 @@
+"""Divergences from priors, as regularizers and as layers: values, trained priors, saving."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from contract_support import check_config, policy, saved_and_loaded
+
+from keras_extras import layers, losses
+from keras_extras.layers.distribution_config import (
+    deserialize_distribution,
+    serialize_distribution,
+)
+
+tfd = tfp.distributions
+
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+PRIOR = tfd.MultivariateNormalDiag([0.0, 1.0], [1.0, 2.0])
+
+
+def posterior(**keywords):
+    return layers.MultivariateNormalDiag(2, seed=3, **keywords)
+
+
+def expected_mean_kl():
+    return float(tf.reduce_mean(tfd.kl_divergence(posterior()(X).tensor_distribution, PRIOR)))
+
+
+def test_exact_divergence():
+    regularizer = layers.KLDivergenceRegularizer(PRIOR, use_exact_kl=True)
+    plain = posterior()(X).tensor_distribution
+    assert float(regularizer(plain)) == pytest.approx(32 * expected_mean_kl(), rel=1e-5)
+    layer = posterior(activity_regularizer=regularizer)
+    layer(X)
+    assert float(layer.losses[0]) == pytest.approx(expected_mean_kl(), rel=1e-5)
+
+
+def test_estimate_is_unbiased():
+    """The mean of 200 estimates lies within 4 standard errors of the closed form."""
+    layer = posterior(activity_regularizer=layers.KLDivergenceRegularizer(PRIOR))
+    values = np.array([(layer(X), float(layer.losses[0]))[1] for _ in range(200)])
+    z = (values.mean() - expected_mean_kl()) / (values.std() / np.sqrt(200))
+    assert abs(z) < 4, f"z = {z:.2f}"
+
+
+def test_the_test_point_is_what_the_next_layer_sees():
+    layer = posterior(activity_regularizer=layers.KLDivergenceRegularizer(PRIOR))
+    rv = layer(X)
+    z = tf.convert_to_tensor(rv)
+    expected = tf.reduce_mean(rv.log_prob(z) - PRIOR.log_prob(z))
+    assert float(layer.losses[0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_several_test_points_and_weight():
+    def points(rv):
+        return rv.sample(500)
+
+    exact = expected_mean_kl()
+    layer = posterior(
+        activity_regularizer=layers.KLDivergenceRegularizer(
+            PRIOR, test_points_reduce_axis=0, test_points_fn=points, weight=0.5
+        )
+    )
+    layer(X)
+    assert float(layer.losses[0]) == pytest.approx(0.5 * exact, rel=0.05)
+    layer = layers.KLDivergenceAddLoss(PRIOR, test_points_fn=points, weight=0.5)
+    layer(posterior()(X))
+    assert float(layer.losses[0]) == pytest.approx(0.5 * exact, rel=0.05)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_regularizer_and_layer_add_the_same(jit_compile):
+    def total(regularizer, more):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [keras.Input((4,)), posterior(activity_regularizer=regularizer), *more]
+        )
+        model.add(keras.layers.Dense(2))
+        model.add(layers.IndependentNormal())
+        model.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=jit_compile)
+        return model.evaluate(X, X[:, 0], batch_size=16, verbose=0)
+
+    without = total(None, [])
+    by_regularizer = total(layers.KLDivergenceRegularizer(PRIOR, use_exact_kl=True), [])
+    by_layer = total(None, [layers.KLDivergenceAddLoss(PRIOR, use_exact_kl=True)])
+    assert by_regularizer == pytest.approx(without + expected_mean_kl(), rel=1e-5)
+    assert by_layer == pytest.approx(by_regularizer, rel=1e-5)
+
+
+def test_the_layer_passes_the_distribution_on():
+    for name in ("float32", "mixed_float16"):
+        with policy(name):
+            layer = layers.KLDivergenceAddLoss(PRIOR)
+            rv = posterior()(X)
+            assert layer(rv) is rv
+            model = keras.Sequential([keras.Input((4,)), posterior(), layer])
+        assert model.output_shape == (None, 2)
+        assert isinstance(model(X), tfd.Distribution)
+    with pytest.raises(TypeError, match="must follow a layer of distributions"):
+        layers.KLDivergenceAddLoss(PRIOR)(X)
+
+
+def trainable_prior():
+    return keras.Sequential([layers.VariableLayer((4,)), layers.MultivariateNormalDiag(2)])
+
+
+@pytest.mark.parametrize("kind", ["regularizer", "layer"])
+def test_a_prior_with_weights_is_trained_and_saved(kind):
+    prior = trainable_prior()
+    if kind == "regularizer":
+        regularizer = layers.KLDivergenceRegularizer(prior, use_exact_kl=True)
+        parts = [posterior(activity_regularizer=regularizer)]
+    else:
+        parts = [posterior(), layers.KLDivergenceAddLoss(prior, use_exact_kl=True)]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "tanh"), *parts])
+    assert any("constant" in variable.path for variable in model.trainable_variables)
+    model.compile(keras.optimizers.Adam(0.05), losses.NegativeLogLikelihood())
+    before = prior(tf.zeros(())).mean().numpy()
+    model.fit(X, X[:, :2] + 2.0, epochs=20, verbose=0)
+    assert np.abs(prior(tf.zeros(())).mean() - before).max() > 0.1
+
+    loaded = saved_and_loaded(model)
+    weights = {variable.path.split("/")[-1]: variable.numpy() for variable in model.weights}
+    for variable in loaded.weights:
+        np.testing.assert_array_equal(variable.numpy(), weights[variable.path.split("/")[-1]])
+    assert loaded.evaluate(X, X[:, :2], verbose=0) == pytest.approx(
+        model.evaluate(X, X[:, :2], verbose=0), rel=1e-5
+    )
+
+
+@keras.saving.register_keras_serializable("tests")
+def standard_prior():
+    return tfd.MultivariateNormalDiag([0.0, 1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("prior", [PRIOR, standard_prior], ids=["distribution", "function"])
+def test_saving(prior):
+    regularizer = layers.KLDivergenceRegularizer(prior, weight=0.3, test_points_reduce_axis=0)
+    check_config(regularizer)
+    check_config(layers.KLDivergenceAddLoss(prior, use_exact_kl=True, weight=0.3, name="kl"))
+    model = keras.Sequential([keras.Input((4,)), posterior(activity_regularizer=regularizer)])
+    model.compile("sgd", losses.NegativeLogLikelihood())
+    loaded = saved_and_loaded(model)
+    assert loaded.layers[0].activity_regularizer.get_config() == regularizer.get_config()
+    keras.utils.set_random_seed(1)
+    assert np.isfinite(loaded.evaluate(X, X[:, :2], verbose=0))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        tfd.Normal(0.5, [1.0, 2.0]),
+        tfd.Independent(tfd.Normal(tf.zeros(3), scale=1), reinterpreted_batch_ndims=1),
+        tfd.MultivariateNormalTriL([0.0, 1.0], [[1.0, 0.0], [0.5, 2.0]]),
+        tfd.MixtureSameFamily(
+            tfd.Categorical(logits=[0.0, 1.0]),
+            tfd.Independent(tfd.Laplace([[0.0], [1.0]], 0.5), 1),
+        ),
+        tfd.Sample(tfd.Gamma(2.0, 1.0), [2]),
+        tfd.Bernoulli(logits=[0.5], dtype=tf.int64),
+    ],
+    ids=lambda d: d.name,
+)
+def test_fixed_distributions_as_configurations(distribution):
+    restored = deserialize_distribution(serialize_distribution(distribution))
+    draw = distribution.sample(4, seed=(1, 2))
+    assert type(restored) is type(distribution)
+    assert restored.dtype == distribution.dtype
+    np.testing.assert_allclose(restored.log_prob(draw), distribution.log_prob(draw), rtol=1e-6)
+
+
+def test_only_distributions_come_from_a_configuration():
+    for name in ("kl_divergence", "os", "RegisterKL", "__class__"):
+        with pytest.raises(ValueError, match="There is no distribution"):
+            deserialize_distribution({"distribution": name, "parameters": {}})
+
+    class Own(tfd.Normal):
+        pass
+
+    with pytest.raises(ValueError, match="no distribution 'Own'"):
+        serialize_distribution(Own(0.0, 1.0))
+    bent = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfp.bijectors.Exp())
+    with pytest.raises(ValueError, match=r"`TransformedDistribution\.bijector` cannot be saved"):
+        serialize_distribution(bent)
+
+
+def test_wrong_priors():
+    with pytest.raises(TypeError, match="`distribution_b` must be a distribution"):
+        layers.KLDivergenceRegularizer(3.0)
+    with pytest.raises(ValueError, match=r"trainable variables of TensorFlow.*VariableLayer"):
+        layers.KLDivergenceAddLoss(tfd.Normal(tf.Variable(0.0), 1.0))
