@@ -147,3 +147,22 @@ def test_imports_are_found_in_every_shape(statement, names):
 def test_private_uses_are_found_in_every_shape(statement):
     assert private_keras_uses(statement)
     assert not private_keras_uses("import keras\nfrom keras import ops\nkeras.ops.sum(0)")
+
+
+def test_distributions_need_tensorflow(monkeypatch):
+    import keras
+
+    from keras_extras import layers
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for make in (
+        lambda: layers.IndependentNormal(),
+        lambda: layers.DistributionLambda(lambda t: t),
+        lambda: layers.KLDivergenceAddLoss(None),
+        lambda: layers.IndependentNormal.new(None),
+        lambda: layers.default_multivariate_normal_fn("float32", (), "w", True, None),
+    ):
+        with pytest.raises(
+            ImportError, match=r"need Keras on TensorFlow.*KERAS_BACKEND=tensorflow"
+        ):
+            make()

@@ -1,7 +1,5 @@
 """Models with distributions in stock Keras: training, shapes, precision, saving, bad input."""
 
-import warnings
-
 import keras
 import keras_tuner
 import numpy as np
@@ -10,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from contract_support import policy, saved_and_loaded
 
+from keras_extras import layers, losses
 from keras_extras.layers import DistributionLambda
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -248,23 +247,23 @@ def test_custom_loops(jit_compile):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:currentThread")  # keras-tuner's
 def test_keras_tuner_search(tmp_path):
     def build(hp):
-        model = make_model(column_normal)
+        head = getattr(layers, hp.Choice("head", ["IndependentNormal", "IndependentLaplace"]))
+        model = keras.Sequential([keras.layers.Dense(head.params_size(1)), head(1)])
         rate = hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")
-        model.compile(keras.optimizers.Adam(rate), nll)
+        model.compile(keras.optimizers.Adam(rate), losses.NegativeLogLikelihood())
         return model
 
     tuner = keras_tuner.RandomSearch(
         build, "val_loss", max_trials=2, directory=tmp_path, seed=1, overwrite=True
     )
-    with warnings.catch_warnings():
-        # Checkpoints of trials hold weights only, yet Keras asks for the configuration too.
-        warnings.simplefilter("ignore")
-        tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
+    tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
     best = tuner.get_best_hyperparameters()[0]
     assert 1e-4 <= best.get("learning_rate") <= 1e-1
     assert isinstance(tuner.hypermodel.build(best)(X), tfd.Distribution)
+    assert np.isfinite(tuner.oracle.get_best_trials()[0].score)
 
 
 def test_export_to_saved_model(tmp_path):
@@ -314,6 +313,10 @@ def test_wrong_arguments():
         DistributionLambda(3)
     with pytest.raises(ValueError, match=r"`convert_to_tensor_fn` must be .*'no_such'"):
         DistributionLambda(flat_normal, "no_such")(X)
+    with pytest.raises(TypeError, match=r"`convert_to_tensor_fn` must be a function.*None"):
+        DistributionLambda(flat_normal, None)
+    with pytest.raises(TypeError, match=r"`convert_to_tensor_fn` must return one tensor"):
+        DistributionLambda(flat_normal, lambda rv: (rv.mean(), rv.stddev()))(X)
     with pytest.raises(TypeError, match=r"Layer 'head' must make a distribution.*of type"):
         DistributionLambda(lambda t: t, name="head")(X)
     with pytest.raises(TypeError, match=r"Layer 'head' must make a distribution"):

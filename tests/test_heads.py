@@ -326,6 +326,15 @@ def test_zero_inflation():
         layers.ZeroInflated(layers.Categorical(3))
 
 
+def test_mixture_of_a_layer_without_known_size():
+    component = layers.DistributionLambda(lambda t: tfd.Normal(t[..., 0], tf.exp(t[..., 1])))
+    layer = layers.MixtureSameFamily(2, component, "mean")
+    t = np.array([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]], "float32")
+    np.testing.assert_allclose(np.asarray(layer(t)), [1.0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"num_components \* \(1 \+ component_params_size\)"):
+        layer(t[:, :5])
+
+
 def test_bernoulli_by_property_of_tfd():
     t = np.array([[0.5, -1.0]], "float32")
     for convert in (tfd.Bernoulli.logits, "logits"):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras_extras._core.marginals import unwrap
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
 from keras_extras.layers.functions import deserialize_function, serialize_function
@@ -82,8 +84,21 @@ class DistributionLambda(DistributionLayer):
             )
 
     def make_distribution(self, inputs: Any) -> Any:
-        return self.make_distribution_fn(inputs)
+        distribution = self.make_distribution_fn(inputs)
+        return _validated(distribution) if self.validate_args else distribution
 
     def get_config(self) -> dict[str, Any]:
         function = serialize_function(self.make_distribution_fn, self.name)
         return {**super().get_config(), "make_distribution_fn": function}
+
+
+def _validated(distribution):
+    """The distribution with TFP's own checks of parameters, also inside of it."""
+    if not isinstance(distribution, tfd.Distribution):
+        return distribution
+    inner = {
+        name: _validated(value)
+        for name, value in unwrap(distribution).parameters.items()
+        if isinstance(value, tfd.Distribution)
+    }
+    return unwrap(distribution).copy(validate_args=True, **inner)

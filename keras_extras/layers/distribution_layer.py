@@ -41,7 +41,13 @@ class DistributionLayer(keras.layers.Layer):
         require_probability()
         install_compile_seam()
         super().__init__(dtype=dtype or keras.config.floatx(), **kwargs)
-        self.convert_to_tensor_fn = method_name(deserialize_function(convert_to_tensor_fn))
+        convert_to_tensor_fn = method_name(deserialize_function(convert_to_tensor_fn))
+        if not (isinstance(convert_to_tensor_fn, str) or callable(convert_to_tensor_fn)):
+            raise TypeError(
+                "`convert_to_tensor_fn` must be a function, or name a method or property of "
+                f"distributions. Received: convert_to_tensor_fn={convert_to_tensor_fn!r}"
+            )
+        self.convert_to_tensor_fn = convert_to_tensor_fn
         self.validate_args = validate_args
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -67,8 +73,6 @@ class DistributionLayer(keras.layers.Layer):
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
                     f"Received: a value of type {type(distribution).__name__}"
                 )
-            if self.validate_args:
-                distribution = _validated(distribution)
             return TensorDistribution(distribution, self.convert_to_tensor_fn, self.seed_generator)
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"Layer {self.name!r}: {error.message}") from error
@@ -92,13 +96,3 @@ class DistributionLayer(keras.layers.Layer):
             "validate_args": self.validate_args,
             "seed": keras.saving.serialize_keras_object(self.seed),
         }
-
-
-def _validated(distribution):
-    """The distribution with TFP's own checks of parameters, also inside of it."""
-    inner = {
-        name: _validated(value)
-        for name, value in distribution.parameters.items()
-        if isinstance(value, tfd.Distribution)
-    }
-    return distribution.copy(validate_args=True, **inner)

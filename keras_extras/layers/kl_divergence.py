@@ -33,7 +33,7 @@ def divergence(
     distribution_b: Any,
     use_exact_kl: bool,
     test_points_reduce_axis: int | Sequence[int] | None,
-    test_points_fn: Callable[[Any], Any],
+    test_points_fn: Callable[[Any], Any] | None,
     weight: Any,
 ) -> Any:
     """Returns the weighted divergence, exact or at test points, not yet summed."""
@@ -45,7 +45,13 @@ def divergence(
     if use_exact_kl:
         values = tfd.kl_divergence(unwrap(distribution_a), prior)
     else:
-        points = test_points_fn(distribution_a)
+        points = (test_points_fn or _default_points)(distribution_a)
         values = distribution_a.log_prob(points) - prior.log_prob(points)
         values = tf.reduce_mean(values, axis=test_points_reduce_axis)
     return values if weight is None else tf.cast(weight, values.dtype) * values
+
+
+def _default_points(distribution):
+    """What the next layer sees of a layer's distribution, or a draw."""
+    is_output = hasattr(distribution, "tensor_distribution")
+    return tf.convert_to_tensor(distribution) if is_output else distribution.sample()

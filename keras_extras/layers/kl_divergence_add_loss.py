@@ -94,7 +94,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
             self.distribution_b,
             self.use_exact_kl,
             self.test_points_reduce_axis,
-            self.test_points_fn or tf.convert_to_tensor,
+            self.test_points_fn,
             self.weight,
         )
         self.add_loss(tf.reduce_mean(values))

@@ -89,7 +89,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
                 self.distribution_b,
                 self.use_exact_kl,
                 self.test_points_reduce_axis,
-                self.test_points_fn or tf.convert_to_tensor,
+                self.test_points_fn,
                 self.weight,
             )
         )

@@ -42,7 +42,13 @@ class TensorDistribution(tfd.Distribution):
         tf.Module.__init__(self)
         self.tensor_distribution = distribution
         self._seed_generator = seed_generator
-        self._tensor = tf.cast(self._concretize(convert_to_tensor_fn), self.dtype)
+        value = self._concretize(convert_to_tensor_fn)
+        if isinstance(value, list | tuple | dict):
+            raise TypeError(
+                f"`convert_to_tensor_fn` must return one tensor for {distribution}. "
+                f"Received: a value of type {type(value).__name__}"
+            )
+        self._tensor = tf.cast(value, self.dtype)
 
     def _concretize(self, convert_to_tensor_fn):
         if not isinstance(convert_to_tensor_fn, str):

@@ -41,8 +41,9 @@ class VariationalGaussianProcess(DistributionLayer):
             is made of the layer's weights, such as `ExponentiatedQuadraticKernel`.
         event_shape: Integers, how many processes there are. Defaults to `(1,)`.
         inducing_index_points_initializer: Initializer of the places, of shape
-            `event_shape + (num_inducing_points, features)`. Best spread over the data; `None`
-            means `"glorot_uniform"`. Defaults to `None`.
+            `event_shape + (num_inducing_points, features)`. Best spread over the data, as by
+            `keras.initializers.Constant` of an array of places; `None` means
+            `"glorot_uniform"`. Defaults to `None`.
         unconstrained_observation_noise_variance_initializer: Initializer of the noise's raw
             variance, which softplus makes positive; `None` for no noise. Defaults to
             `"default"`, a constant of -10.

@@ -111,6 +111,12 @@ class MixtureSameFamily(Head):
         """
         params = tf.convert_to_tensor(params)
         logits, rest = params[..., :num_components], params[..., num_components:]
+        if rest.shape[-1] % num_components:
+            raise ValueError(
+                "`params` must have num_components * (1 + component_params_size) entries in its "
+                f"last axis. Received: num_components={num_components}, "
+                f"params.shape={tuple(params.shape)}"
+            )
         dims = [num_components, rest.shape[-1] // num_components]
         shape = tf.concat([tf.shape(rest)[:-1], dims], axis=0)
         rest = tf.ensure_shape(tf.reshape(rest, shape), rest.shape[:-1].concatenate(dims))
