@@ -247,7 +247,7 @@ def test_custom_loops(jit_compile):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:currentThread")  # keras-tuner's
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads, in keras-tuner
 def test_keras_tuner_search(tmp_path):
     def build(hp):
         head = getattr(layers, hp.Choice("head", ["IndependentNormal", "IndependentLaplace"]))

@@ -23,7 +23,7 @@ def class_probabilities(predictions: Any) -> Any:
     """
     # Not `isinstance`: tensors of probabilities do without TensorFlow Probability.
     if hasattr(predictions, "log_prob"):
-        predictions = _of_distribution(unwrap(predictions))
+        predictions = probabilities_of(predictions)
     predictions = ops.convert_to_tensor(predictions)
     rank = len(predictions.shape)
     if rank == 1 or (rank == 2 and predictions.shape[1] == 1):
@@ -37,7 +37,16 @@ def class_probabilities(predictions: Any) -> Any:
     return predictions
 
 
-def _of_distribution(distribution):
+def probabilities_of(distribution: Any) -> Any:
+    """Returns the probabilities of the positive class or of all classes.
+
+    Args:
+        distribution: A `tfd.Distribution` over classes, as in `class_probabilities`.
+
+    Raises:
+        TypeError: If it is another distribution.
+    """
+    distribution = unwrap(distribution)
     entries = distribution
     if isinstance(distribution, tfd.Independent):
         entries = distribution.distribution

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.compile_seam import install_compile_seam
 from keras_extras.layers.functions import deserialize_function, method_name, serialize_function
@@ -24,7 +25,7 @@ class DistributionLayer(keras.layers.Layer):
             `"sample"`.
         validate_args: Boolean, whether to check inputs and parameters for NaN and for values out
             of range, which costs time and is not done under XLA. Defaults to `False`.
-        seed: Integer seed of the draws, or a `keras.random.SeedGenerator`. Defaults to `None`.
+        seed: Integer seed of the draws. Defaults to `None`.
         dtype: The dtype of the computations; `None` means `keras.config.floatx()`. Defaults to
             `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name` and `activity_regularizer`.
@@ -34,7 +35,7 @@ class DistributionLayer(keras.layers.Layer):
         self,
         convert_to_tensor_fn: str | Callable[[Any], Any] = "sample",
         validate_args: bool = False,
-        seed: Any = None,
+        seed: int | None = None,
         dtype: Any = None,
         **kwargs: Any,
     ):
@@ -67,7 +68,7 @@ class DistributionLayer(keras.layers.Layer):
             if self.validate_args:
                 inputs = keras.tree.map_structure(self._check_finite, inputs)
             distribution = self.make_distribution(inputs)
-            distribution = getattr(distribution, "tensor_distribution", distribution)
+            distribution = unwrap(distribution)
             if not isinstance(distribution, tfd.Distribution):
                 raise TypeError(
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
@@ -94,5 +95,5 @@ class DistributionLayer(keras.layers.Layer):
             **super().get_config(),
             "convert_to_tensor_fn": serialize_function(self.convert_to_tensor_fn, self.name),
             "validate_args": self.validate_args,
-            "seed": keras.saving.serialize_keras_object(self.seed),
+            "seed": self.seed,
         }

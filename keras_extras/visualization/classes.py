@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.probability import tfd
+from keras_extras._core.class_probabilities import probabilities_of
 from keras_extras.visualization.arguments import check_finite, column
 
 _ROUNDING = 1e-2  # of half precision
@@ -14,7 +14,7 @@ def class_probabilities(predictions: Any) -> np.ndarray:
     """Returns probabilities of the positive class, `(n,)`, or of all classes, `(n, classes)`."""
     # Not `isinstance`: probabilities in an array do without TensorFlow Probability.
     if hasattr(predictions, "log_prob"):
-        predictions = _parameters(predictions)
+        predictions = probabilities_of(predictions)
     probabilities = np.asarray(predictions, dtype="float64")
     if probabilities.ndim == 1 or probabilities.shape[1:] == (1,):
         probabilities = column("predictions", probabilities)
@@ -52,21 +52,6 @@ def class_labels(y_true: Any, rows: int, classes: int) -> np.ndarray:
             f"`y_true` must hold labels from 0 to {classes - 1}. Received: a label of {wrong[0]:g}"
         )
     return labels.astype(int)
-
-
-def _parameters(distribution):
-    distribution = getattr(distribution, "tensor_distribution", distribution)
-    inner = distribution.distribution if isinstance(distribution, tfd.Independent) else distribution
-    if not isinstance(inner, (tfd.Bernoulli, tfd.Categorical, tfd.OneHotCategorical)):
-        raise TypeError(
-            "`predictions` must be probabilities, or a distribution `Bernoulli`, `Categorical` or "
-            f"`OneHotCategorical`. Received: predictions={distribution}"
-        )
-    probabilities = np.asarray(inner.probs_parameter())
-    # One entry for each row: `(n, 1, classes)` says the same as `(n, classes)`.
-    if isinstance(inner, tfd.Categorical) and probabilities.shape[1:-1] == (1,):
-        probabilities = probabilities[:, 0]
-    return probabilities
 
 
 def _check_sums(sums):

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import Head
@@ -123,7 +124,7 @@ class MixtureSameFamily(Head):
         components = component_layer(rest)
         return tfd.MixtureSameFamily(
             tfd.Categorical(logits=logits),
-            getattr(components, "tensor_distribution", components),
+            unwrap(components),
             validate_args=validate_args,
         )
 
