@@ -87,7 +87,9 @@ def wrong_arguments(function: Any, docstring: str) -> list[str]:
     documented = documented_arguments(docstring)
     if not documented:
         return []
-    parameters = dict(inspect.signature(function).parameters)
+    # Not of the class itself: Python 3.10 shows the `__new__` of Keras for an inherited `__init__`.
+    called = function.__init__ if inspect.isclass(function) else function
+    parameters = dict(inspect.signature(called).parameters)
     parameters.pop("self", None)
     wrong = [f"{name} is no argument" for name in documented if name not in parameters]
     wrong += [f"{name} is not documented" for name in parameters if name not in documented]
