@@ -80,6 +80,19 @@ def test_possible_pairs(draw_shape, event_rank, target_shape):
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("outputs_in_list", [False, True])
+@pytest.mark.parametrize("targets_in_list", [False, True])
+def test_lists_of_one(outputs_in_list, targets_in_list):
+    single = model_of((), 0)
+    outputs = [single.outputs[0]] if outputs_in_list else single.outputs[0]
+    model = keras.Model(single.inputs[0], outputs)
+    model.compile(loss=[nll] if outputs_in_list else nll)
+    y = targets((1,))
+    expected = single.evaluate(X, y, verbose=0)
+    loss = model.evaluate(X, [y] if targets_in_list else y, verbose=0)
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(("draw_shape", "event_rank", "target_shape"), IMPOSSIBLE)
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_impossible_pairs(draw_shape, event_rank, target_shape, run_eagerly):

@@ -67,8 +67,11 @@ def _targets(model, y, y_pred, losses):
         y_pred = dict(zip(model.output_names, y_pred))
     if isinstance(y, dict) and isinstance(y_pred, dict):
         return {name: _targets(model, y[name], y_pred.get(name), _part(losses, name)) for name in y}
+    if isinstance(y_pred, list | tuple) and len(y_pred) == 1:
+        y_pred = y_pred[0]
     if isinstance(y, list | tuple):
-        if not isinstance(y_pred, list | tuple) or len(y) != len(y_pred):
+        y_pred = y_pred if isinstance(y_pred, list | tuple) else [y_pred]
+        if len(y) != len(y_pred):
             return y
         parts = enumerate(zip(y, y_pred))
         return [_targets(model, *pair, _part(losses, index)) for index, pair in parts]
@@ -77,7 +80,7 @@ def _targets(model, y, y_pred, losses):
     try:
         return match_targets(y, y_pred, "The loss")
     except ValueError:
-        if _is_own_function(losses):
+        if any(map(_is_own_function, keras.tree.flatten(losses))):
             raise
         return y  # For a loss of tensors, such as a sparse crossentropy of logits.
 

@@ -45,6 +45,8 @@ class Categorical(Head):
     ```
     """
 
+    arguments = ("num_classes", "sample_dtype")
+
     def __init__(
         self,
         num_classes: int,
@@ -93,15 +95,3 @@ class Categorical(Head):
             dtype=dtype or "int32",
             validate_args=validate_args,
         )
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(
-            inputs, self.num_classes, self.sample_dtype, validate_args=self.validate_args
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "sample_dtype": self.sample_dtype,
-            "num_classes": self.num_classes,
-        }

@@ -52,6 +52,8 @@ class CategoricalMixtureOfOneHotCategorical(Head):
     ```
     """
 
+    arguments = ("event_size", "num_components", "sample_dtype")
+
     def __init__(
         self,
         event_size: int,
@@ -115,16 +117,3 @@ class CategoricalMixtureOfOneHotCategorical(Head):
 
         mixture.log_mean = log_mean
         return mixture
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(
-            inputs, self.event_size, self.num_components, self.sample_dtype, self.validate_args
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "num_components": self.num_components,
-            "sample_dtype": self.sample_dtype,
-        }

@@ -10,10 +10,12 @@ from keras_extras.layers.distribution_layer import DistributionLayer
 class Head(DistributionLayer):
     """A layer of distributions of a known family.
 
-    A child makes the distribution in `make_distribution`, and keeps in `num_params` the length
-    of its inputs' last axis where that is known.
+    A child has a function `new(params, *arguments, validate_args)` that makes the distribution,
+    names the attributes that are its arguments in `arguments`, and keeps in `num_params` the
+    length of its inputs' last axis where that is known.
     """
 
+    arguments: tuple[str, ...] = ()
     num_params: int | None = None
 
     def call(self, inputs: Any) -> Any:
@@ -25,6 +27,14 @@ class Head(DistributionLayer):
                 f"Put `keras.layers.Dense({self.num_params})` before it."
             )
         return super().call(inputs)
+
+    def make_distribution(self, inputs: Any) -> Any:
+        arguments = (getattr(self, name) for name in self.arguments)
+        return self.new(inputs, *arguments, validate_args=self.validate_args)
+
+    def get_config(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in self.arguments}
+        return {**super().get_config(), **arguments}
 
 
 def event_dims(event_shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -48,6 +48,8 @@ class IndependentBernoulli(IndependentHead):
     ```
     """
 
+    arguments = ("event_shape", "sample_dtype")
+
     def __init__(
         self,
         event_shape: int | Sequence[int] = (),
@@ -87,9 +89,3 @@ class IndependentBernoulli(IndependentHead):
             A `tfd.Independent` distribution.
         """
         return cls.independent(params, event_shape, validate_args, dtype=dtype)
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.event_shape, self.sample_dtype, self.validate_args)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "sample_dtype": self.sample_dtype}

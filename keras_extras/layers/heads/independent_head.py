@@ -24,6 +24,7 @@ class IndependentHead(Head):
     """
 
     params_per_entry = 1
+    arguments = ("event_shape",)
 
     def __init__(
         self,
@@ -89,9 +90,3 @@ class IndependentHead(Head):
             reinterpreted_batch_ndims=len(dims),
             validate_args=validate_args,
         )
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.event_shape, validate_args=self.validate_args)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "event_shape": self.event_shape}

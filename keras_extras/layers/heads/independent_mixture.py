@@ -23,6 +23,8 @@ class IndependentMixture(Head):
 
     component: type[IndependentHead]
 
+    arguments = ("num_components", "event_shape")
+
     def __init__(
         self,
         num_components: int,
@@ -78,13 +80,3 @@ class IndependentMixture(Head):
             return cls.component.new(component_params, event_shape, validate_args=validate_args)
 
         return MixtureSameFamily.new(params, num_components, make_components, validate_args)
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.num_components, self.event_shape, self.validate_args)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_components": self.num_components,
-            "event_shape": self.event_shape,
-        }

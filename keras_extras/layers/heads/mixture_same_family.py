@@ -56,6 +56,8 @@ class MixtureSameFamily(Head):
     ```
     """
 
+    arguments = ("num_components", "component_layer")
+
     def __init__(
         self,
         num_components: int,
@@ -132,13 +134,9 @@ class MixtureSameFamily(Head):
         size = input_shape[-1] // self.num_components - 1
         self.component_layer.build((*input_shape[:-1], self.num_components, size))
 
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.num_components, self.component_layer, self.validate_args)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "num_components": self.num_components,
             "component_layer": keras.saving.serialize_keras_object(self.component_layer),
         }
 

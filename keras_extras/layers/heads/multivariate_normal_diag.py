@@ -44,6 +44,8 @@ class MultivariateNormalDiag(Head):
     ```
     """
 
+    arguments = ("event_size",)
+
     def __init__(
         self,
         event_size: int,
@@ -87,9 +89,3 @@ class MultivariateNormalDiag(Head):
         return tfd.MultivariateNormalDiag(
             loc, tf.math.softplus(raw_scale) + 1e-5, validate_args=validate_args
         )
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.event_size, validate_args=self.validate_args)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "event_size": self.event_size}

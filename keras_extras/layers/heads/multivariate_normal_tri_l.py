@@ -44,6 +44,8 @@ class MultivariateNormalTriL(Head):
     ```
     """
 
+    arguments = ("event_size",)
+
     def __init__(
         self,
         event_size: int,
@@ -93,9 +95,3 @@ class MultivariateNormalTriL(Head):
             scale_tril=scale_tril,
             validate_args=validate_args,
         )
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.event_size, validate_args=self.validate_args)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "event_size": self.event_size}

@@ -44,6 +44,8 @@ class OneHotCategorical(Head):
     ```
     """
 
+    arguments = ("event_size", "sample_dtype")
+
     def __init__(
         self,
         event_size: int,
@@ -91,15 +93,3 @@ class OneHotCategorical(Head):
         return tfd.OneHotCategorical(
             logits=params, dtype=dtype or params.dtype, validate_args=validate_args
         )
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(
-            inputs, self.event_size, self.sample_dtype, validate_args=self.validate_args
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "sample_dtype": self.sample_dtype,
-            "event_size": self.event_size,
-        }

@@ -61,6 +61,8 @@ class ZeroInflated(Head):
     ```
     """
 
+    arguments = ("component_layer",)
+
     def __init__(
         self,
         component_layer: IndependentHead,
@@ -113,9 +115,6 @@ class ZeroInflated(Head):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.component_layer.build((*input_shape[:-1], self.component_layer.num_params))
-
-    def make_distribution(self, inputs: Any) -> Any:
-        return self.new(inputs, self.component_layer, self.validate_args)
 
     def get_config(self) -> dict[str, Any]:
         layer = keras.saving.serialize_keras_object(self.component_layer)
