@@ -171,6 +171,7 @@ def test_models_without_distributions_are_left_alone():
 MIRRORED = """
 import keras, numpy as np, tensorflow as tf, tensorflow_probability as tfp
 import keras_extras
+from keras_extras import metrics
 tfd = tfp.distributions
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -188,7 +189,9 @@ def train(strategy, built):
                 lambda t: tfd.Normal(t[..., 0], 1e-3 + tf.math.softplus(t[..., 1])), "mean"
             ),
         ])
-        model.compile(keras.optimizers.SGD(0.05), nll, metrics=["mse", nll])
+        scores = ["mse", nll, metrics.NegativeLogLikelihood(), metrics.IntervalCoverage(0.5),
+                  metrics.IntervalWidth(0.5), metrics.ContinuousRankedProbability()]
+        model.compile(keras.optimizers.SGD(0.05), nll, metrics=scores)
     losses = model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history["loss"]
     return losses, model.evaluate(x, y, verbose=0), model.predict(x, verbose=0)
 

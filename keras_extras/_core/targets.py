@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfd
 
 
@@ -17,7 +18,7 @@ def require_distribution(distribution: Any, owner: str) -> Any:
 
 
 def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
-    """Returns `y_true` with the shape of single draws, `batch_shape + event_shape`.
+    """Returns `y_true` with the shape and precision of draws, `batch_shape + event_shape`.
 
     A last axis of length 1 is added or dropped, as Keras does for losses of tensors. Leading axes
     that only the distribution has (several draws of a latent variable) may be missing, and there
@@ -33,6 +34,9 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
         ValueError: If the shapes do not fit.
     """
     y_true = tf.convert_to_tensor(y_true)
+    dtype = unwrap(distribution).dtype
+    if y_true.dtype.is_floating and getattr(dtype, "is_floating", False):
+        y_true = tf.cast(y_true, dtype)
     if not isinstance(distribution.event_shape, tf.TensorShape):
         return y_true
     expected = distribution.batch_shape.concatenate(distribution.event_shape)
