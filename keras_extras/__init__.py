@@ -1,4 +1,4 @@
-"""Keras 3 layers, optimizers that need no gradients, datasets and pipelines."""
+"""Keras 3 layers, distributions, optimizers that need no gradients, datasets and pipelines."""
 
 import importlib
 

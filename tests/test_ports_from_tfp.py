@@ -2,7 +2,8 @@
 
 The models are those of "Probabilistic Layers Regression" (cases without Bayesian weights) and of
 "Probabilistic Layers VAE", written anew and smaller, on simulated data. In the originals `tfpl`
-is `tfp.layers` and `tf.keras` is Keras 2.
+is `tfp.layers` and `tf.keras` is Keras 2. One line differs beside the imports: Keras 3 has no
+`add_variable` without a shape, so the kernel's parameters are made by `add_weight`.
 """
 
 import numpy as np
@@ -88,6 +89,7 @@ class RBFKernelFn(tf.keras.layers.Layer):
         )
 
 
+@pytest.mark.filterwarnings("ignore:Argument `input_shape` is deprecated")  # Keras 3, for its own
 @pytest.mark.parametrize("floatx", ["float32", "float64"])
 def test_regression_functional_uncertainty(floatx):
     before = tf.keras.backend.floatx()
@@ -98,7 +100,7 @@ def test_regression_functional_uncertainty(floatx):
         num_inducing_points = 10
         model = tf.keras.Sequential(
             [
-                tf.keras.layers.InputLayer(shape=[1]),
+                tf.keras.layers.InputLayer(input_shape=[1]),
                 tf.keras.layers.Dense(1, kernel_initializer="ones", use_bias=False),
                 tfpl.VariationalGaussianProcess(
                     num_inducing_points=num_inducing_points,
@@ -128,7 +130,9 @@ def test_regression_functional_uncertainty(floatx):
         tf.keras.backend.set_floatx(before)
 
 
-@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras', for any dataset
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras 3, for any dataset
+@pytest.mark.filterwarnings("ignore:Argument `input_shape` is deprecated")  # Keras 3, for its own
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras 3, for a list of one input
 def test_vae():
     input_shape, encoded_size, base_depth = (8, 8, 1), 2, 4
     generator = np.random.default_rng(1)
@@ -142,7 +146,7 @@ def test_vae():
     )
     encoder = tfk.Sequential(
         [
-            tfkl.InputLayer(shape=input_shape),
+            tfkl.InputLayer(input_shape=input_shape),
             tfkl.Lambda(lambda x: tf.cast(x, tf.float32) - 0.5),
             tfkl.Conv2D(base_depth, 5, strides=2, padding="same", activation=tf.nn.leaky_relu),
             tfkl.Conv2D(4 * encoded_size, 4, strides=1, activation=tf.nn.leaky_relu),
@@ -155,7 +159,7 @@ def test_vae():
     )
     decoder = tfk.Sequential(
         [
-            tfkl.InputLayer(shape=[encoded_size]),
+            tfkl.InputLayer(input_shape=[encoded_size]),
             tfkl.Reshape([1, 1, encoded_size]),
             tfkl.Conv2DTranspose(base_depth, 4, padding="valid", activation=tf.nn.leaky_relu),
             tfkl.Conv2DTranspose(
@@ -166,7 +170,7 @@ def test_vae():
             tfpl.IndependentBernoulli(input_shape, tfd.Bernoulli.logits),
         ]
     )
-    vae = tfk.Model(inputs=encoder.inputs[0], outputs=decoder(encoder.outputs[0]))
+    vae = tfk.Model(inputs=encoder.inputs, outputs=decoder(encoder.outputs[0]))
     vae.compile(optimizer=tf.optimizers.Adam(learning_rate=0.01), loss=negloglik)
     losses = vae.fit(train_dataset, epochs=20, validation_data=train_dataset, verbose=False).history
     assert losses["loss"][-1] < 0.7 * losses["loss"][0]
