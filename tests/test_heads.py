@@ -68,7 +68,10 @@ def negative_binomial(log_mean, raw):
 
 def zero_inflated_poisson(t):
     logits, log_rate = t[..., :2], t[..., 2:]
-    return tfd.Independent(tfd.Inflated(tfd.Poisson(log_rate=log_rate), logits), 1)
+    inflated = tfd.Inflated(
+        tfd.Poisson(log_rate=log_rate), inflated_loc_probs=tf.math.sigmoid(logits)
+    )
+    return tfd.Independent(inflated, 1)
 
 
 CASES = [
@@ -327,10 +330,15 @@ def test_double_precision_of_one_layer(dtype):
 
 def test_zero_inflation():
     layer = layers.ZeroInflated(layers.IndependentPoisson())
-    rv = layer(np.array([[0.0, np.log(2.0)]], "float32"))
-    assert float(rv.prob(0.0)[0]) == pytest.approx(0.5 + 0.5 * np.exp(-2.0), rel=1e-5)
-    assert float(rv.prob(1.0)[0]) == pytest.approx(0.5 * 2 * np.exp(-2.0), rel=1e-5)
-    assert float(rv.mean()[0]) == pytest.approx(1.0, rel=1e-5)
+    for logit in (-1.0, 0.0, 2.0):
+        rv = layer(np.array([[logit, np.log(2.0)]], "float32"))
+        zeros = 1.0 / (1.0 + np.exp(-logit))
+        at_zero = zeros + (1 - zeros) * np.exp(-2.0)
+        assert float(rv.prob(0.0)[0]) == pytest.approx(at_zero, rel=1e-5)
+        assert float(rv.prob(1.0)[0]) == pytest.approx((1 - zeros) * 2 * np.exp(-2.0), rel=1e-5)
+        assert float(rv.mean()[0]) == pytest.approx((1 - zeros) * 2.0, rel=1e-5)
+    extreme = layer(np.array([[-90.0, 0.0], [90.0, 0.0]], "float32"))
+    assert np.isfinite(extreme.log_prob(1.0)).all()
     with pytest.raises(ValueError, match=r"layer of counts.*IndependentNormal"):
         layers.ZeroInflated(layers.IndependentNormal())(np.zeros((1, 3), "float32"))
     with pytest.raises(TypeError, match="`component_layer` must be a layer of independent counts"):

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.marginals import entries_of, is_mixture, unwrap
 from keras_extras._core.probability import tfd
 
 
@@ -19,7 +19,7 @@ def class_probabilities(predictions: Any) -> Any:
 
     Raises:
         TypeError: If it is another distribution.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, such as those of several labels for each row.
     """
     # Not `isinstance`: tensors of probabilities do without TensorFlow Probability.
     if hasattr(predictions, "log_prob"):
@@ -47,20 +47,20 @@ def probabilities_of(distribution: Any) -> Any:
         TypeError: If it is another distribution.
     """
     distribution = unwrap(distribution)
-    entries = distribution
-    if isinstance(distribution, tfd.Independent):
-        entries = distribution.distribution
-    if isinstance(entries, tfd.MixtureSameFamily) and isinstance(
-        entries.components_distribution, tfd.OneHotCategorical
-    ):
+    entries = entries_of(distribution)
+    if is_mixture(entries) and isinstance(entries.components_distribution, tfd.OneHotCategorical):
         return entries.mean()
     if not isinstance(entries, tfd.Bernoulli | tfd.Categorical | tfd.OneHotCategorical):
         raise TypeError(
             "Predictions of classes must be probabilities, or a distribution `Bernoulli`, "
             f"`Categorical` or `OneHotCategorical`. Received: {distribution}"
         )
+    if entries.batch_shape.rank not in (1, 2) or entries.batch_shape[1:] not in ([], [1]):
+        raise ValueError(
+            "Predictions of classes must be one for each row, with batch shape (n,) or (n, 1). "
+            f"Received: {distribution}"
+        )
     probabilities = entries.probs_parameter()
-    # `(n, 1, classes)` says the same as `(n, classes)`.
-    if isinstance(entries, tfd.Categorical) and probabilities.shape[1:-1] == [1]:
-        probabilities = ops.squeeze(probabilities, axis=1)
-    return probabilities
+    if isinstance(entries, tfd.Bernoulli):
+        return probabilities
+    return ops.reshape(probabilities, (-1, probabilities.shape[-1]))

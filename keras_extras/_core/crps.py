@@ -3,16 +3,19 @@
 import math
 from typing import Any
 
-from keras_extras._core.marginals import is_multivariate_normal, mixture_weights, unwrap
+from keras_extras._core.marginals import (
+    entries_of,
+    is_mixture,
+    is_multivariate_normal,
+    mixture_weights,
+)
 from keras_extras._core.probability import tf, tfd
 
 
 def has_closed_form(distribution: Any) -> bool:
     """Whether `crps` needs no draws of a distribution."""
-    distribution = unwrap(distribution)
-    if isinstance(distribution, tfd.Independent):
-        return has_closed_form(distribution.distribution)
-    if isinstance(distribution, tfd.MixtureSameFamily):
+    distribution = entries_of(distribution)
+    if is_mixture(distribution):
         return _are_normal(distribution.components_distribution)
     scalars = (tfd.Normal, tfd.Laplace, tfd.Logistic)
     return isinstance(distribution, scalars) or is_multivariate_normal(distribution)
@@ -30,8 +33,8 @@ def crps(distribution: Any, y: Any, num_samples: int, seed: Any) -> Any:
     Returns:
         Tensor of shape `batch_shape`.
     """
-    distribution = unwrap(distribution)
     rank = distribution.event_shape.rank
+    distribution = entries_of(distribution)
     y = tf.cast(y, distribution.dtype if distribution.dtype.is_floating else tf.float32)
     if has_closed_form(distribution):
         scores = _closed_form(distribution, y)
@@ -43,9 +46,7 @@ def crps(distribution: Any, y: Any, num_samples: int, seed: Any) -> Any:
 
 def _closed_form(distribution, y):
     """Scores of the entries. Sources: Gneiting and Raftery (2007), Jordan and others (2019)."""
-    if isinstance(distribution, tfd.Independent):
-        return _closed_form(distribution.distribution, y)
-    if isinstance(distribution, tfd.MixtureSameFamily):
+    if is_mixture(distribution):
         return _of_normal_mixture(distribution, y)
     if is_multivariate_normal(distribution):
         return _of_normal(distribution.mean(), distribution.stddev(), y)
@@ -73,7 +74,7 @@ def _of_normal_mixture(mixture, y):
     """E |X - y| - 1/2 E |X - X'|, both sums over components; Grimit and others (2006)."""
     axis = -1 - mixture.event_shape.rank
     weights = mixture_weights(mixture)
-    components = mixture.components_distribution
+    components = entries_of(mixture.components_distribution)
     loc, scale = components.mean(), components.stddev()
     to_target = _mean_distance(tf.expand_dims(y, axis) - loc, scale)
     differences = tf.expand_dims(loc, axis) - tf.expand_dims(loc, axis - 1)
@@ -84,8 +85,7 @@ def _of_normal_mixture(mixture, y):
 
 
 def _are_normal(distribution):
-    if isinstance(distribution, tfd.Independent):
-        return _are_normal(distribution.distribution)
+    distribution = entries_of(distribution)
     return isinstance(distribution, tfd.Normal) or is_multivariate_normal(distribution)
 
 
@@ -93,7 +93,9 @@ def _of_draws(draws, y):
     """Unbiased: mean |X - y| - 1/2 of the mean distance of two different draws."""
     count = tf.shape(draws)[0]
     ranks = tf.cast(2 * tf.range(count) + 1 - count, y.dtype)
-    ordered = tf.sort(draws, axis=0)
+    # Far from zero the ranks would weigh rounded numbers against each other.
+    errors = draws - y
+    ordered = tf.sort(errors, axis=0)
     pairs = tf.cast(count * (count - 1), y.dtype)
     half_spread = tf.tensordot(ranks, ordered, axes=1) / pairs
-    return tf.reduce_mean(tf.abs(draws - y), axis=0) - half_spread
+    return tf.reduce_mean(tf.abs(errors), axis=0) - half_spread

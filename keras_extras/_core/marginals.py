@@ -2,12 +2,28 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras_extras._core.probability import tf, tfd, tfp
 
 
 def unwrap(distribution: Any) -> Any:
     """Returns the distribution that a layer's output stands for, or the distribution itself."""
     return getattr(distribution, "tensor_distribution", distribution)
+
+
+def entries_of(distribution: Any) -> Any:
+    """Returns what `Independent` distributions hold, or the distribution itself."""
+    distribution = unwrap(distribution)
+    # Not `isinstance`: `tfd.Independent(d)` has another class if `d` is no composite tensor.
+    while hasattr(distribution, "reinterpreted_batch_ndims"):
+        distribution = unwrap(distribution.distribution)
+    return distribution
+
+
+def is_mixture(distribution: Any) -> bool:
+    """Whether it is a mixture of one family; `isinstance` fails as of `tfd.Independent`."""
+    return hasattr(distribution, "components_distribution")
 
 
 def is_multivariate_normal(distribution: Any) -> bool:
@@ -30,10 +46,8 @@ def entrywise(method: str, distribution: Any, y: Any) -> Any:
     Raises:
         NotImplementedError: If the distribution does not tell.
     """
-    distribution = unwrap(distribution)
-    if isinstance(distribution, tfd.Independent):
-        return entrywise(method, distribution.distribution, y)
-    if isinstance(distribution, tfd.MixtureSameFamily):
+    distribution = entries_of(distribution)
+    if is_mixture(distribution):
         rank = distribution.event_shape.rank
         values = entrywise(
             method, distribution.components_distribution, tf.expand_dims(y, axis=-1 - rank)
@@ -56,10 +70,10 @@ def mixture_weights(mixture: Any) -> Any:
 
 def is_discrete(distribution: Any) -> bool:
     """Whether draws are whole numbers or labels."""
-    distribution = unwrap(distribution)
-    if isinstance(distribution, tfd.Independent | tfd.Inflated):
+    distribution = entries_of(distribution)
+    if isinstance(distribution, tfd.Inflated):
         return is_discrete(distribution.distribution)
-    if isinstance(distribution, tfd.MixtureSameFamily):
+    if is_mixture(distribution):
         return is_discrete(distribution.components_distribution)
     # What maps all real numbers to draws; of discrete distributions TFP has nothing to return.
     return distribution.experimental_default_event_space_bijector() is None
@@ -84,9 +98,7 @@ def quantile(distribution: Any, probability: float, num_samples: int = 1000) -> 
     Returns:
         Tensor of shape `batch_shape + event_shape`.
     """
-    distribution = unwrap(distribution)
-    if isinstance(distribution, tfd.Independent):
-        return quantile(distribution.distribution, probability, num_samples)
+    distribution = entries_of(distribution)
     if is_multivariate_normal(distribution):
         distribution = tfd.Normal(distribution.mean(), distribution.stddev())
     for way in (_own_quantile, _inverse_of_cdf):
@@ -95,21 +107,37 @@ def quantile(distribution: Any, probability: float, num_samples: int = 1000) -> 
         except NotImplementedError:
             pass
     draws = distribution.sample(num_samples, seed=(0, 0))
-    return tfp.stats.percentile(draws, 100.0 * probability, axis=0, interpolation="linear")
+    draws = draws if draws.dtype.is_floating else tf.cast(draws, tf.float32)
+    interpolation = "nearest" if is_discrete(distribution) else "linear"
+    return tfp.stats.percentile(draws, 100.0 * probability, axis=0, interpolation=interpolation)
 
 
 def _own_quantile(distribution, probability):
+    if isinstance(distribution, tfd.Beta) and probability == 0.5:
+        probability += 1e-6  # TFP's inverse of the incomplete beta function errs at one half
     return distribution.quantile(probability)
 
 
 def _inverse_of_cdf(distribution, probability):
-    mean, stddev = distribution.mean(), distribution.stddev()
-    # Cantelli's inequality: no quantile lies further from the mean.
-    odds = probability / (1.0 - probability)
-    low, high = mean - 1.01 * stddev * odds**-0.5, mean + 1.01 * stddev * odds**0.5
+    bounds = _bounds_of_mixture if is_mixture(distribution) else _bounds_by_moments
+    low, high = bounds(distribution, probability)
     if is_discrete(distribution):
         return _whole_quantile(distribution, probability, tf.maximum(high, 0.0) + 1.0)
     return _root(lambda y: entrywise("cdf", distribution, y) - probability, low, high)
+
+
+def _bounds_of_mixture(mixture, probability):
+    """The quantile lies between those of the components."""
+    values = quantile(mixture.components_distribution, probability)
+    axis = -1 - mixture.event_shape.rank
+    return tf.reduce_min(values, axis), tf.reduce_max(values, axis)
+
+
+def _bounds_by_moments(distribution, probability):
+    """Cantelli's inequality: no quantile lies further from the mean."""
+    mean, stddev = distribution.mean(), distribution.stddev()
+    odds = probability / (1.0 - probability)
+    return mean - 1.01 * stddev * odds**-0.5, mean + 1.01 * stddev * odds**0.5
 
 
 def _whole_quantile(distribution, probability, high):
@@ -123,6 +151,14 @@ def _whole_quantile(distribution, probability, high):
 
 
 def _root(function, low, high):
-    return tfp.math.find_root_chandrupatla(
-        function, low, high, position_tolerance=1e-6, max_iterations=100
+    """The root between two ends, or the end that it lies at but for rounding."""
+    smallest = np.finfo(low.dtype.as_numpy_dtype).tiny
+    root = tfp.math.find_root_chandrupatla(
+        function,
+        low,
+        high,
+        position_tolerance=tf.maximum(1e-6 * (high - low), smallest),
+        max_iterations=100,
     ).estimated_root
+    root = tf.where(function(low) >= 0.0, low, root)
+    return tf.where(function(high) <= 0.0, high, root)

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_extras._core.marginals import entries_of
+
 tfd = tfp.distributions
 
 
@@ -108,8 +110,8 @@ class TensorDistribution(tfd.Distribution):
         if name.startswith("_") or name == "tensor_distribution":
             raise AttributeError(name)
         distribution = self.tensor_distribution
-        if not hasattr(distribution, name) and isinstance(distribution, tfd.Independent):
-            distribution = distribution.distribution
+        if not hasattr(distribution, name):
+            distribution = entries_of(distribution)
         return getattr(distribution, name)
 
 

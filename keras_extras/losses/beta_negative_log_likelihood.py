@@ -3,8 +3,8 @@
 from typing import Any
 
 from keras_extras._core.checks import check_number
-from keras_extras._core.marginals import unwrap
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.marginals import entries_of
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.losses.distribution_loss import DistributionLoss
 
@@ -70,9 +70,7 @@ class BetaNegativeLogLikelihood(DistributionLoss):
             y_true: Tensor of targets, in the shape of a draw.
             distribution: A `tfd.Distribution`.
         """
-        entries, rank = unwrap(distribution), distribution.event_shape.rank
-        if isinstance(entries, tfd.Independent):
-            entries = entries.distribution
+        entries, rank = entries_of(distribution), distribution.event_shape.rank
         if entries.event_shape.rank:
             raise ValueError(
                 "BetaNegativeLogLikelihood needs a distribution of single numbers or of "

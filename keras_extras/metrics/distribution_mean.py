@@ -8,8 +8,10 @@ from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets, require_distribution
 
 
-class DistributionMean(keras.metrics.Mean):
+class DistributionMean(keras.metrics.MeanMetricWrapper):
     """The weighted mean, over all batches, of a score of targets and their distributions.
+
+    Rows that a Keras mask leaves out do not count, as in Keras' own metrics.
 
     Args:
         name: String name of the metric.
@@ -18,7 +20,7 @@ class DistributionMean(keras.metrics.Mean):
     """
 
     def __init__(self, name: str, dtype: Any, direction: str | None = None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(self._scores, name=name, dtype=dtype)
         # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
         self._direction = direction
 
@@ -26,16 +28,11 @@ class DistributionMean(keras.metrics.Mean):
         """Returns one score for each member of the batch, or for each of its entries."""
         raise NotImplementedError
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds the scores of a batch.
-
-        Args:
-            y_true: Tensor of targets; a last axis of length 1 may be missing or too many.
-            y_pred: The distribution that a model returns.
-            sample_weight: Weights of the rows. Defaults to 1.
-        """
+    def _scores(self, y_true, y_pred):
         owner = type(self).__name__
         distribution = require_distribution(y_pred, owner)
         y_true = tf.cast(y_true, distribution.dtype)
-        scores = self.score(match_targets(y_true, distribution, owner), distribution)
-        super().update_state(scores, sample_weight)
+        return self.score(match_targets(y_true, distribution, owner), distribution)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype}

@@ -15,7 +15,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     """Mean distance of a classifier's confidence from its accuracy.
 
     The confidence is the probability of the most probable class. Predictions are put into bins of
-    equal width by their confidence, and
+    equal width by their confidence, the upper end of a bin included, and
 
     ```
     ECE = sum over bins b of share_b * |accuracy_b - confidence_b|
@@ -79,7 +79,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         if sample_weight is not None:
             given = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
             weight = weight * (ops.reshape(given, (-1,)) if given.shape else given)
-        index = ops.clip(ops.floor(confidence * self.num_bins), 0, self.num_bins - 1)
+        index = ops.clip(ops.ceil(confidence * self.num_bins) - 1, 0, self.num_bins - 1)
         bins = ops.one_hot(ops.cast(index, "int32"), self.num_bins, dtype=self.dtype)
         self.weight.assign_add(ops.matmul(weight, bins))
         self.confidence.assign_add(ops.matmul(weight * confidence, bins))

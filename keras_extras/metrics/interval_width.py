@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_extras._core.checks import check_share
 from keras_extras._core.marginals import quantile
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
 
@@ -50,11 +51,13 @@ class IntervalWidth(DistributionMean):
         """Returns the width of each entry's interval.
 
         Args:
-            y_true: Tensor of targets, which the width does not depend on.
+            y_true: Tensor of targets, of which only the shape matters.
             distribution: A `tfd.Distribution`.
         """
         high = quantile(distribution, (1.0 + self.level) / 2.0)
-        return high - quantile(distribution, (1.0 - self.level) / 2.0)
+        width = high - quantile(distribution, (1.0 - self.level) / 2.0)
+        # One distribution for all rows has one width for each.
+        return tf.cast(width, self.dtype) + tf.zeros_like(y_true, dtype=self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "level": self.level}

@@ -14,12 +14,12 @@ from keras_extras.visualization.figures import COLORS, make_axes, style_axes
 class ReliabilityCurve:
     """Calibration of a classifier: how often predictions come true, by their probability.
 
-    The predictions are sorted by probability into bins of equal width. In each bin the mean of
-    the probabilities, `confidence`, is compared with the share of predictions that came true,
-    `accuracy`; both are equal, up to chance, if the model is calibrated. Of two classes with one
-    probability each, that of the positive class, this is the share of positives; of more classes
-    the prediction is the most probable class. `from_predictions` computes the curve, `plot` draws
-    it.
+    The predictions are sorted by probability into bins of equal width, upper ends included. In
+    each bin the mean of the probabilities, `confidence`, is compared with the share of
+    predictions that came true, `accuracy`; both are equal, up to chance, if the model is
+    calibrated. Of two classes with one probability each, that of the positive class, this is the
+    share of positives; of more classes the prediction is the most probable class.
+    `from_predictions` computes the curve, `plot` draws it.
 
     References:
         DeGroot and Fienberg (1983), "The comparison and evaluation of forecasters"; Guo, Pleiss,
@@ -90,7 +90,7 @@ class ReliabilityCurve:
         if of_top_class:
             probabilities = np.max(probabilities, axis=1)
         edges = np.linspace(0.0, 1.0, num_bins + 1)
-        index = np.digitize(probabilities, edges[1:-1])
+        index = np.digitize(probabilities, edges[1:-1], right=True)
         count = np.bincount(index, minlength=num_bins)
         filled = np.where(count, count, np.nan)
         return cls(

@@ -110,7 +110,13 @@ class ZeroInflated(Head):
                 f"its own in a continuous distribution. Received: {type(component_layer).__name__}"
             )
         logits = tf.reshape(params[..., :size], component.batch_shape_tensor())
-        inflated = tfd.Inflated(component, logits, inflated_loc=0.0, validate_args=validate_args)
+        inflated = tfd.Inflated(
+            component,
+            # Not as logits, which TFP 0.25 doubles; and never so sure that a gradient is infinite.
+            inflated_loc_probs=tf.clip_by_value(tf.math.sigmoid(logits), 1e-7, 1.0 - 1e-7),
+            inflated_loc=0.0,
+            validate_args=validate_args,
+        )
         return tfd.Independent(inflated, rank, validate_args=validate_args)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
