@@ -149,6 +149,24 @@ def test_several_outputs():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("kind", [list, dict])
+def test_several_inputs(kind):
+    def make(inputs):
+        loc, raw_scale = inputs.values() if kind is dict else inputs
+        return tfd.Normal(loc[..., 0], 1e-3 + tf.math.softplus(raw_scale[..., 0]))
+
+    layer = DistributionLambda(make, "mean")
+    pair = [keras.Input((1,), name=name) for name in "ab"]
+    pair = dict(zip("ab", pair)) if kind is dict else pair
+    model = keras.Model(pair, layer(pair))
+    values = [Y[:, None], X[:, :1]]
+    values = dict(zip("ab", values)) if kind is dict else values
+    np.testing.assert_array_equal(model(values).mean(), Y)
+    np.testing.assert_array_equal(model.predict(values, verbose=0), Y)
+    shapes = {"a": (4, 1), "b": (4, 1)} if kind is dict else [(4, 1), (4, 1)]
+    assert layer.compute_output_shape(shapes) == (4,)
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()

@@ -328,6 +328,11 @@ def test_double_precision_of_one_layer(dtype):
     assert model(x).tensor_distribution.dtype == tf.float64
 
 
+def test_whole_numbers_as_parameters():
+    rv = layers.IndependentNormal()(np.array([[1, 0], [2, 1]]))
+    np.testing.assert_array_equal(rv.mean(), [1.0, 2.0])
+
+
 def test_zero_inflation():
     layer = layers.ZeroInflated(layers.IndependentPoisson())
     for logit in (-1.0, 0.0, 2.0):

@@ -88,7 +88,10 @@ class DistributionLayer(keras.layers.Layer):
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        return self.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype)).shape
+        inputs = keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, self.compute_dtype), input_shape
+        )
+        return self.compute_output_spec(inputs).shape
 
     def get_config(self) -> dict[str, Any]:
         return {

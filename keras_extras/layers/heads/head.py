@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_integer
 from keras_extras.layers.distribution_layer import DistributionLayer
 
@@ -26,7 +28,7 @@ class Head(DistributionLayer):
                 f"Received: inputs.shape={tuple(inputs.shape)}. "
                 f"Put `keras.layers.Dense({self.num_params})` before it."
             )
-        return super().call(inputs)
+        return super().call(ops.cast(inputs, self.compute_dtype))
 
     def make_distribution(self, inputs: Any) -> Any:
         arguments = (getattr(self, name) for name in self.arguments)
