@@ -137,3 +137,5 @@ def test_wrong_arguments():
         layers.AutoregressiveNetwork(2, input_order="upwards")
     with pytest.raises(ValueError, match=r"`event_shape` entries.*event_shape=4"):
         layers.AutoregressiveNetwork(2, event_shape=4)(np.zeros((1, 3), "float32"))
+    with pytest.raises(TypeError, match="`hidden_units` must be a list of integers"):
+        layers.AutoregressiveNetwork(2, hidden_units=10)

@@ -102,6 +102,17 @@ def test_impossible_pairs(draw_shape, event_rank, target_shape, run_eagerly):
         model.evaluate(X, targets(target_shape), batch_size=6, verbose=0)
 
 
+@pytest.mark.parametrize("rows", [3, 4])
+@pytest.mark.parametrize("loss", [nll, NegativeLogLikelihood()], ids=["function", "class"])
+@pytest.mark.parametrize("known", [False, True])
+def test_one_target_for_each_row_is_no_event(rows, loss, known):
+    """Also with three rows, where targets of shape (3,) would pass for an event of three."""
+    model = model_of((3,), 1, loss)
+    data = tf.data.Dataset.from_tensor_slices((X[:rows], targets(())[:rows]))
+    with pytest.raises(ValueError, match="cannot pair targets"):
+        model.evaluate(data.batch(rows, drop_remainder=known), verbose=0)
+
+
 def test_several_draws_of_a_latent_variable_share_the_target():
     def make(t):
         return tfd.Independent(tfd.Normal(tf.stack([t, t + 1.0, t - 1.0]), 1.0), 1)

@@ -382,6 +382,21 @@ def test_wrong_number_of_parameters(case):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (
+            lambda: layers.MultivariateNormalTriL.params_size("3"),
+            TypeError,
+            "`event_size` must be an integer",
+        ),
+        (
+            lambda: layers.MixtureNormal.params_size(-2),
+            ValueError,
+            "`num_components` must be at least 1",
+        ),
+        (
+            lambda: layers.MixtureSameFamily.params_size(2, layers.IndependentNormal(1)),
+            TypeError,
+            "`component_params_size` must be an integer",
+        ),
         (lambda: layers.IndependentNormal(-1), ValueError, "`event_shape` must be at least 0"),
         (lambda: layers.IndependentNormal((2.5,)), TypeError, "`event_shape` must be an integer"),
         (lambda: layers.Categorical(0), ValueError, "`num_classes` must be at least 1"),

@@ -190,3 +190,8 @@ def test_wrong_priors():
         layers.KLDivergenceRegularizer(3.0)
     with pytest.raises(ValueError, match=r"trainable variables of TensorFlow.*VariableLayer"):
         layers.KLDivergenceAddLoss(tfd.Normal(tf.Variable(0.0), 1.0))
+    with pytest.raises(TypeError, match="`distribution_b` must be a distribution"):
+        layers.KLDivergenceRegularizer(tfd.Normal)
+    regularizer = layers.KLDivergenceRegularizer(PRIOR)
+    with pytest.raises(TypeError, match="output of a layer of distributions"):
+        keras.layers.Dense(2, activity_regularizer=regularizer)(X)

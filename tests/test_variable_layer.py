@@ -65,6 +65,8 @@ def test_blockwise_initializer():
     np.testing.assert_array_equal(dense.kernel.numpy()[:, :3], [[0.0, 1.0, 1.0]] * 2)
     with pytest.raises(ValueError, match=r"`sizes` must sum to the length of the last axis, 5"):
         initializer((4, 5))
+    with pytest.raises(TypeError, match="`initializers` must be a list"):
+        layers.BlockwiseInitializer("zeros", [2])
     with pytest.raises(ValueError, match="one entry for each of `initializers`"):
         layers.BlockwiseInitializer(["zeros"], [1, 2])
 

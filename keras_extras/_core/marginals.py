@@ -79,11 +79,12 @@ def is_discrete(distribution: Any) -> bool:
     return distribution.experimental_default_event_space_bijector() is None
 
 
-def cdf_before(distribution: Any, y: Any) -> Any:
-    """Returns the probability of less than `y`, entry by entry; arguments as in `entrywise`."""
+def cdf_around(distribution: Any, y: Any) -> tuple[Any, Any]:
+    """Returns the probabilities of less than `y` and of at most `y`, entry by entry."""
+    at = entrywise("cdf", distribution, y)
     # Not the distribution function at `y - 1`, which some distributions refuse for `y = 0`.
     step = entrywise("prob", distribution, y) if is_discrete(distribution) else 0.0
-    return entrywise("cdf", distribution, y) - step
+    return at - step, at
 
 
 def quantile(distribution: Any, probability: float, num_samples: int = 1000) -> Any:

@@ -12,7 +12,7 @@ def require_distribution(distribution: Any, owner: str) -> Any:
         raise TypeError(
             f"{owner} needs a model whose output is a distribution: end the model with a layer "
             "such as `keras_extras.layers.IndependentNormal`. "
-            f"Received: y_pred of type {type(distribution).__name__}"
+            f"Received: a value of type {type(distribution).__name__}"
         )
     return distribution
 
@@ -48,7 +48,9 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
         y_true = tf.squeeze(y_true, axis=-1)
     elif actual.rank + 1 == expected.rank and expected[-1:] == [1] and not ends_in_one:
         y_true = tf.expand_dims(y_true, axis=-1)
-    if not _fits(y_true.shape, expected):
+    # A target for each row would be taken for the entries of one event, where as many.
+    lacks_rows = actual.rank <= distribution.event_shape.rank < expected.rank
+    if not _fits(y_true.shape, expected) or (lacks_rows and y_true.shape.rank < expected.rank):
         raise ValueError(
             f"{owner} cannot pair targets of shape {_written(actual)} with a distribution of "
             f"batch shape {_written(distribution.batch_shape)} and event shape "
@@ -60,8 +62,10 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
 
 def _fits(actual, expected):
     extra = actual.rank - expected.rank
-    if extra <= 0:
-        return actual.is_compatible_with(expected[-extra:])
+    if extra == 0:
+        return actual.is_compatible_with(expected)
+    if extra < 0:
+        return actual.as_list() == expected[-extra:].as_list()
     # Many targets of one distribution, which has no axis for the rows of data.
     is_one = expected.rank == 0 or actual[0] != expected[0]
     return expected.is_fully_defined() and is_one and actual[extra:] == expected

@@ -81,6 +81,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.params = check_integer("params", params)
         self.event_shape = event_shape
+        if not hasattr(hidden_units, "__iter__"):
+            raise TypeError(
+                f"`hidden_units` must be a list of integers. Received: hidden_units={hidden_units}"
+            )
         self.hidden_units = [check_integer("hidden_units", units) for units in hidden_units]
         if isinstance(input_order, str):
             check_choice("input_order", input_order, ("left-to-right", "right-to-left"))

@@ -41,6 +41,11 @@ class BlockwiseInitializer(keras.initializers.Initializer):
     def __init__(
         self, initializers: Sequence[Any], sizes: Sequence[int], validate_args: bool = False
     ):
+        if isinstance(initializers, str):
+            raise TypeError(
+                "`initializers` must be a list, one for each block. "
+                f"Received: initializers={initializers!r}"
+            )
         self.initializers = [keras.initializers.get(initializer) for initializer in initializers]
         self.sizes = [check_integer("sizes", size, minimum=0) for size in sizes]
         self.validate_args = validate_args

@@ -13,7 +13,9 @@ def check_prior(distribution_b: Any) -> Any:
     """Returns `distribution_b` if its trainable parameters can be trained by Keras."""
     if isinstance(distribution_b, keras.layers.Layer):
         distribution_b(tf.zeros(()))  # builds it, so that its weights exist
-    elif not isinstance(distribution_b, tfd.Distribution) and not callable(distribution_b):
+    elif isinstance(distribution_b, type) or not (
+        isinstance(distribution_b, tfd.Distribution) or callable(distribution_b)
+    ):
         raise TypeError(
             "`distribution_b` must be a distribution, a layer or model that returns one, or a "
             f"function without arguments. Received: distribution_b={distribution_b!r}"
@@ -37,6 +39,12 @@ def divergence(
     weight: Any,
 ) -> Any:
     """Returns the weighted divergence, exact or at test points, not yet summed."""
+    if not isinstance(distribution_a, tfd.Distribution):
+        raise TypeError(
+            "A KL divergence needs the output of a layer of distributions, such as "
+            "`MultivariateNormalTriL`. "
+            f"Received: a value of type {type(distribution_a).__name__}"
+        )
     if isinstance(distribution_b, keras.layers.Layer):
         distribution_b = distribution_b(tf.zeros(()))
     elif not isinstance(distribution_b, tfd.Distribution):

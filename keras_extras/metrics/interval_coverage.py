@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.checks import check_share
-from keras_extras._core.marginals import cdf_before, entrywise, is_discrete, quantile
+from keras_extras._core.marginals import cdf_around, is_discrete, quantile
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
@@ -57,8 +57,8 @@ class IntervalCoverage(DistributionMean):
         """
         low, high = (1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0
         try:
-            reached = entrywise("cdf", distribution, y_true) >= low
-            before = cdf_before(distribution, y_true)
+            before, at = cdf_around(distribution, y_true)
+            reached = at >= low
             # A count is beyond the quantile as soon as those before it reach the probability.
             not_passed = before < high if is_discrete(distribution) else before <= high
         except NotImplementedError:

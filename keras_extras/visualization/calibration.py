@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_integer, check_share
-from keras_extras._core.marginals import cdf_before, entrywise, is_discrete
+from keras_extras._core.marginals import cdf_around, is_discrete
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.visualization.arguments import check_finite, column, flat, rows_of
@@ -27,10 +27,9 @@ def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -
     if discrete:
         _check_whole(targets)
     matched = tf.cast(matched, distribution.dtype)
-    before = flat(cdf_before(distribution, matched))
-    step = flat(entrywise("cdf", distribution, matched)) - before
+    before, at = map(flat, cdf_around(distribution, matched))
     spread = np.random.default_rng(seed).uniform(size=len(targets)) if discrete else 0.0
-    transforms = before + spread * step
+    transforms = before + spread * (at - before)
     check_finite("F(y_true)", transforms)
     return np.clip(transforms, 0.0, 1.0)
 

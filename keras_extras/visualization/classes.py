@@ -66,6 +66,7 @@ def _check_sums(sums):
 def _from_one_hot(labels):
     if not (np.isin(labels, (0, 1)).all() and (np.sum(labels, axis=1) == 1).all()):
         raise ValueError(
-            "`y_true` of shape (n, classes) must be one-hot: one 1 in each row, all others 0"
+            "`y_true` of shape (n, classes) must be one-hot: one 1 in each row, all others 0. "
+            f"Received: values from {np.min(labels):g} to {np.max(labels):g}"
         )
     return np.argmax(labels, axis=1)

@@ -17,9 +17,9 @@ class Categorical(Head):
     P(label i) = softmax(logits)_i
     ```
 
-    The inputs are the logits, targets the labels 0 to `num_classes - 1`. There is no mean;
-    `convert_to_tensor_fn="logits"` suits Keras' sparse categorical metrics, as in
-    `metrics=["sparse_categorical_accuracy"]`.
+    The inputs are the logits, targets the labels 0 to `num_classes - 1`. Its mean is
+    that of the labels as numbers. `convert_to_tensor_fn="logits"` suits Keras' sparse categorical
+    metrics, as in `metrics=["sparse_categorical_accuracy"]`.
 
     Args:
         num_classes: Integer, the number of classes.
@@ -68,7 +68,7 @@ class Categorical(Head):
             num_classes: Integer, as in the constructor.
             name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
         """
-        return num_classes
+        return check_integer("num_classes", num_classes)
 
     @staticmethod
     def new(

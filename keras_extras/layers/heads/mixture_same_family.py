@@ -89,7 +89,8 @@ class MixtureSameFamily(Head):
             component_params_size: Integer, the parameters of one component.
             name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
         """
-        return num_components * (1 + component_params_size)
+        size = check_integer("component_params_size", component_params_size, minimum=0)
+        return check_integer("num_components", num_components) * (1 + size)
 
     @staticmethod
     def new(

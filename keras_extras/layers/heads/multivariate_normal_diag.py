@@ -65,6 +65,7 @@ class MultivariateNormalDiag(Head):
             event_size: Integer, as in the constructor.
             name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
         """
+        event_size = check_integer("event_size", event_size)
         return 2 * event_size
 
     @staticmethod

@@ -65,6 +65,7 @@ class MultivariateNormalTriL(Head):
             event_size: Integer, as in the constructor.
             name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
         """
+        event_size = check_integer("event_size", event_size)
         return event_size + event_size * (event_size + 1) // 2
 
     @staticmethod

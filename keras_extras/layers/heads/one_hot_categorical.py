@@ -67,7 +67,7 @@ class OneHotCategorical(Head):
             event_size: Integer, as in the constructor.
             name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
         """
-        return event_size
+        return check_integer("event_size", event_size)
 
     @staticmethod
     def new(
