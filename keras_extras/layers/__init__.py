@@ -33,9 +33,26 @@ from keras_extras.layers.heads.one_hot_categorical import OneHotCategorical
 from keras_extras.layers.heads.zero_inflated import ZeroInflated
 from keras_extras.layers.kl_divergence_add_loss import KLDivergenceAddLoss
 from keras_extras.layers.kl_divergence_regularizer import KLDivergenceRegularizer
+from keras_extras.layers.mc_dropout import MCDropout
 from keras_extras.layers.missing_value_imputer import MissingValueImputer
 from keras_extras.layers.scale_shift import ScaleShift
 from keras_extras.layers.variable_layer import VariableLayer
+from keras_extras.layers.variational.convolution_flipout import (
+    Convolution1DFlipout,
+    Convolution2DFlipout,
+    Convolution3DFlipout,
+)
+from keras_extras.layers.variational.convolution_reparameterization import (
+    Convolution1DReparameterization,
+    Convolution2DReparameterization,
+    Convolution3DReparameterization,
+)
+from keras_extras.layers.variational.dense_flipout import DenseFlipout
+from keras_extras.layers.variational.dense_local_reparameterization import (
+    DenseLocalReparameterization,
+)
+from keras_extras.layers.variational.dense_reparameterization import DenseReparameterization
+from keras_extras.layers.variational.dense_variational import DenseVariational
 from keras_extras.layers.variational_gaussian_process import VariationalGaussianProcess
 
 __all__ = [
@@ -44,6 +61,16 @@ __all__ = [
     "BlockwiseInitializer",
     "Categorical",
     "CategoricalMixtureOfOneHotCategorical",
+    "Convolution1DFlipout",
+    "Convolution1DReparameterization",
+    "Convolution2DFlipout",
+    "Convolution2DReparameterization",
+    "Convolution3DFlipout",
+    "Convolution3DReparameterization",
+    "DenseFlipout",
+    "DenseLocalReparameterization",
+    "DenseReparameterization",
+    "DenseVariational",
     "DistributionLambda",
     "EinsteinLatent",
     "ExponentiatedQuadraticKernel",
@@ -58,6 +85,7 @@ __all__ = [
     "IndependentStudentT",
     "KLDivergenceAddLoss",
     "KLDivergenceRegularizer",
+    "MCDropout",
     "MissingValueImputer",
     "MixtureLogistic",
     "MixtureNormal",

@@ -85,7 +85,7 @@ def default_loc_scale_fn(
             trainable=trainable,
         )
         spacing = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
-        scale = _deferred(
+        scale = deferred(
             lambda: spacing + tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, shape
         )
         return loc, scale
@@ -93,7 +93,7 @@ def default_loc_scale_fn(
     return make_loc_scale
 
 
-def _deferred(function, dtype, shape):
+def deferred(function, dtype, shape):
     """A tensor that is computed whenever it is used, from variables as they are then."""
     # TFP itself would convert a variable of Keras to a tensor once and for all.
     return tfp.util.DeferredTensor(
@@ -154,7 +154,7 @@ def default_mean_field_normal_fn(
         dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
     ) -> Any:
         loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
-        current_loc = _deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)
+        current_loc = deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)
         entries = tfd.Deterministic(current_loc)
         if scale is not None:
             entries = tfd.Normal(current_loc, scale)

@@ -1,0 +1,182 @@
+"""Convolutions with one draw of the weights for the whole batch."""
+
+from typing import Any
+
+from keras_extras._core.registration import serializable
+from keras_extras.layers.variational.convolution_variational_layer import (
+    ConvolutionVariationalLayer,
+)
+
+
+class ConvolutionReparameterization(ConvolutionVariationalLayer):
+    """A convolution with one draw of the kernel for the whole batch."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        posterior = self.computed(self.kernel_posterior)
+        kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
+        return self.finish(self.convolve(inputs, kernel), posterior, kernel, training)
+
+
+@serializable
+class Convolution1DReparameterization(ConvolutionReparameterization):
+    """A convolution over one axis that draws its kernel and bias, once for the whole batch.
+
+    ```
+    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    What holds for `DenseReparameterization` holds here.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes",
+        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+
+    Args:
+        filters: Integer, the number of filters, the length of the outputs' channel axis.
+        kernel_size, strides, dilation_rate: Integers, or tuples of one, as in
+            `keras.layers.Conv1D`.
+        padding, data_format: As in `keras.layers.Conv1D`; the data format is by default that of
+            Keras' configuration.
+        activation, activity_regularizer: As in `keras.layers.Conv1D`.
+        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
+            drawn from it, as in `DenseReparameterization`.
+        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+            `DenseReparameterization`.
+        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+        bias_prior_fn, bias_divergence_fn: The same of the bias.
+        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+            `DenseReparameterization`. Defaults to `None`.
+        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+        seed: Integer seed of the draws. Defaults to `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        `(batch_size, steps, channels)` with `data_format="channels_last"`.
+
+    Output shape:
+        That of `keras.layers.Conv1D`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras import layers
+
+    layer = layers.Convolution1DReparameterization(4, 3, activation="relu", kl_weight=1 / 1000)
+    layer(np.zeros((8, 10, 3)))  # 4 channels, of a new draw at each call
+    layer.losses  # the weighted divergence
+    ```
+    """
+
+    rank = 1
+
+
+@serializable
+class Convolution2DReparameterization(ConvolutionReparameterization):
+    """A convolution over two axes that draws its kernel and bias, once for the whole batch.
+
+    ```
+    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    What holds for `DenseReparameterization` holds here.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes",
+        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+
+    Args:
+        filters: Integer, the number of filters, the length of the outputs' channel axis.
+        kernel_size, strides, dilation_rate: Integers, or tuples of two, as in
+            `keras.layers.Conv2D`.
+        padding, data_format: As in `keras.layers.Conv2D`; the data format is by default that of
+            Keras' configuration.
+        activation, activity_regularizer: As in `keras.layers.Conv2D`.
+        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
+            drawn from it, as in `DenseReparameterization`.
+        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+            `DenseReparameterization`.
+        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+        bias_prior_fn, bias_divergence_fn: The same of the bias.
+        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+            `DenseReparameterization`. Defaults to `None`.
+        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+        seed: Integer seed of the draws. Defaults to `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        `(batch_size, height, width, channels)` with `data_format="channels_last"`.
+
+    Output shape:
+        That of `keras.layers.Conv2D`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras import layers
+
+    layer = layers.Convolution2DReparameterization(4, 3, activation="relu", kl_weight=1 / 1000)
+    layer(np.zeros((8, 10, 10, 3)))  # 4 channels, of a new draw at each call
+    layer.losses  # the weighted divergence
+    ```
+    """
+
+    rank = 2
+
+
+@serializable
+class Convolution3DReparameterization(ConvolutionReparameterization):
+    """A convolution over three axes that draws its kernel and bias, once for the whole batch.
+
+    ```
+    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    What holds for `DenseReparameterization` holds here.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes",
+        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+
+    Args:
+        filters: Integer, the number of filters, the length of the outputs' channel axis.
+        kernel_size, strides, dilation_rate: Integers, or tuples of three, as in
+            `keras.layers.Conv3D`.
+        padding, data_format: As in `keras.layers.Conv3D`; the data format is by default that of
+            Keras' configuration.
+        activation, activity_regularizer: As in `keras.layers.Conv3D`.
+        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
+            drawn from it, as in `DenseReparameterization`.
+        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+            `DenseReparameterization`.
+        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+        bias_prior_fn, bias_divergence_fn: The same of the bias.
+        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+            `DenseReparameterization`. Defaults to `None`.
+        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+        seed: Integer seed of the draws. Defaults to `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        `(batch_size, depth, height, width, channels)` with `data_format="channels_last"`.
+
+    Output shape:
+        That of `keras.layers.Conv3D`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras import layers
+
+    layer = layers.Convolution3DReparameterization(4, 3, activation="relu", kl_weight=1 / 1000)
+    layer(np.zeros((8, 6, 6, 6, 3)))  # 4 channels, of a new draw at each call
+    layer.losses  # the weighted divergence
+    ```
+    """
+
+    rank = 3

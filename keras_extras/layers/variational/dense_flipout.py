@@ -1,0 +1,83 @@
+"""DenseFlipout: draws of the weights that are nearly independent between rows."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.weight_divergence import normal_entries
+
+
+@serializable
+class DenseFlipout(DenseVariationalLayer):
+    """A dense layer that draws its kernel with the signs of the noise flipped for each row.
+
+    ```
+    outputs = activation(inputs @ loc + ((inputs * r) @ (scale * noise)) * s + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    with random signs `r` and `s` for each row. Their outer product flips the signs of one draw of
+    the noise, so that rows see different kernels and gradients of a batch vary less than with
+    `DenseReparameterization`. The bias is drawn once. The divergences are summed over all weights.
+
+    References:
+        Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
+        mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
+
+    Args:
+        units: Integer, the length of the outputs' last axis.
+        activation, activity_regularizer: As in `keras.layers.Dense`.
+        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
+            drawn from it, as in `DenseReparameterization`. Entries must be
+            independent and normal.
+        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+            `DenseReparameterization`.
+        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+        bias_prior_fn, bias_divergence_fn: The same of the bias.
+        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+            `DenseReparameterization`. Defaults to `None`.
+        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+        seed: Integer seed of the draws. Defaults to `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        `(batch_size, ..., input_dim)`.
+
+    Output shape:
+        `(batch_size, ..., units)`.
+
+    Raises:
+        ValueError: As `DenseReparameterization`, and if the posterior of the kernel is not one of
+            independent normal entries.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import layers
+
+    model = keras.Sequential([
+        layers.DenseFlipout(16, activation="relu", kl_weight="auto"),
+        layers.DenseFlipout(2, kl_weight="auto"),
+        layers.IndependentNormal(1),
+    ])
+    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    model.fit(x, 2.0 * x, epochs=2, verbose=0)
+    ```
+    """
+
+    needs_normal_kernel = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        posterior = self.computed(self.kernel_posterior)
+        entries = normal_entries(posterior)
+        centered = tfd.Independent(tfd.Normal(tf.zeros_like(entries.loc), entries.scale), 2)
+        noise = self.draw(centered, self.kernel_posterior_tensor_fn)
+        outputs = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
+        flipped = self.random_signs(inputs, tf.shape(inputs))
+        flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
+        outputs += self.random_signs(flipped, tf.shape(flipped))
+        return self.finish(outputs, posterior, entries.loc + noise, training)

@@ -1,0 +1,89 @@
+"""DenseLocalReparameterization: the outputs are drawn instead of the kernel."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.weight_divergence import normal_entries
+
+_TINY = 1e-12
+
+
+@serializable
+class DenseLocalReparameterization(DenseVariationalLayer):
+    """A dense layer that draws its outputs from the distribution that a random kernel gives them.
+
+    ```
+    outputs = activation(inputs @ loc + sqrt(inputs^2 @ scale^2) * noise + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    Noise is drawn for each entry of the outputs, as if each row had a kernel of its own. Gradients
+    of a batch vary less than with `DenseReparameterization`. The bias is drawn once. The
+    divergences are summed over all weights.
+
+    References:
+        Kingma, Salimans and Welling (2015), "Variational dropout and the local
+        reparameterization trick", [arXiv:1506.02557](https://arxiv.org/abs/1506.02557).
+
+    Args:
+        units: Integer, the length of the outputs' last axis.
+        activation, activity_regularizer: As in `keras.layers.Dense`.
+        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
+            drawn from it, as in `DenseReparameterization`. Entries must be
+            independent and normal.
+        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+            `DenseReparameterization`.
+        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+        bias_prior_fn, bias_divergence_fn: The same of the bias.
+        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+            `DenseReparameterization`. Defaults to `None`.
+        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+        seed: Integer seed of the draws. Defaults to `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
+
+    Input shape:
+        `(batch_size, ..., input_dim)`.
+
+    Output shape:
+        `(batch_size, ..., units)`.
+
+    Raises:
+        ValueError: As `DenseReparameterization`, and if the posterior of the kernel is not one of
+            independent normal entries.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import layers
+
+    model = keras.Sequential([
+        layers.DenseLocalReparameterization(16, activation="relu", kl_weight="auto"),
+        layers.DenseLocalReparameterization(2, kl_weight="auto"),
+        layers.IndependentNormal(1),
+    ])
+    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    model.fit(x, 2.0 * x, epochs=2, verbose=0)
+    ```
+    """
+
+    needs_normal_kernel = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        posterior = self.computed(self.kernel_posterior)
+        entries = normal_entries(posterior)
+        loc = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
+        # Variances in the dtype of the variables, because squares of half floats overflow.
+        squares = tf.square(tf.cast(inputs, entries.scale.dtype))
+        variance = tf.matmul(squares, tf.square(entries.scale))
+        # An input of zeros has no variance, and a root no derivative there.
+        scale = tf.sqrt(variance + _TINY)
+        outputs = self.draw(
+            tfd.Normal(tf.cast(loc, scale.dtype), scale), self.kernel_posterior_tensor_fn
+        )
+        kernel = self.draw(posterior, "sample")
+        return self.finish(tf.cast(outputs, inputs.dtype), posterior, kernel, training)

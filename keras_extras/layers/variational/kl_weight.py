@@ -1,0 +1,57 @@
+"""By how much the divergence from the prior counts in the loss."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.checks import check_number
+from keras_extras._core.probability import tf
+from keras_extras._core.training_set_size import (
+    NAME,
+    current_training_set_size,
+    install_training_set_size_seam,
+    require_known_size,
+)
+
+
+def check_kl_weight(kl_weight: Any) -> Any:
+    """Returns `kl_weight` if it is None, "auto" or a number that is not negative."""
+    if isinstance(kl_weight, str) and kl_weight == "auto":
+        install_training_set_size_seam()
+        return kl_weight
+    if isinstance(kl_weight, str):
+        raise ValueError(
+            f"`kl_weight` must be 'auto', a number or None. Received: kl_weight={kl_weight!r}"
+        )
+    return None if kl_weight is None else check_number("kl_weight", kl_weight, at_least=0.0)
+
+
+class KLWeightMixin:
+    """What layers with a `kl_weight` share: its variables and the weighted loss."""
+
+    def _build_kl_weight(self):
+        self.kl_warm_up = self.add_weight(
+            name="kl_warm_up", shape=(), initializer="ones", dtype="float32", trainable=False
+        )
+        self.training_set_size = None
+        if self.kl_weight == "auto":
+            self.training_set_size = self.add_weight(
+                name=NAME,
+                shape=(),
+                initializer=keras.initializers.Constant(current_training_set_size()),
+                dtype="float32",
+                trainable=False,
+            )
+
+    def _add_divergence(self, divergence, training):
+        """Adds the weighted divergence to the losses."""
+        weight = tf.convert_to_tensor(self.kl_warm_up)
+        if self.training_set_size is not None:
+            if training is True:
+                require_known_size(
+                    self.training_set_size, f"Layer {self.name!r} with kl_weight='auto'"
+                )
+            weight = tf.math.divide_no_nan(weight, tf.convert_to_tensor(self.training_set_size))
+        elif self.kl_weight is not None:
+            weight = weight * self.kl_weight
+        self.add_loss(tf.cast(weight, divergence.dtype) * divergence)

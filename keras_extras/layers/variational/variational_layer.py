@@ -1,0 +1,218 @@
+"""VariationalLayer: the base of layers whose kernel and bias have a distribution."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_extras._core.checks import check_choice
+from keras_extras._core.marginals import entries_of
+from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras.layers.functions import deserialize_function, serialize_function
+from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
+from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
+from keras_extras.layers.variational.weight_divergence import normal_entries, weight_divergence
+
+_DISTRIBUTIONS = {
+    "kernel_posterior_fn": POSTERIORS,
+    "kernel_prior_fn": PRIORS,
+    "bias_posterior_fn": POSTERIORS,
+    "bias_prior_fn": PRIORS,
+}
+_FUNCTIONS = {
+    "kernel_posterior_tensor_fn": "sample",
+    "kernel_divergence_fn": "kl_divergence",
+    "bias_posterior_tensor_fn": "sample",
+    "bias_divergence_fn": "kl_divergence",
+}
+
+
+class VariationalLayer(KLWeightMixin, keras.layers.Layer):
+    """A layer that draws its kernel and its bias from posteriors.
+
+    A child builds the distributions with `build_weights`, computes its outputs from
+    `self.kernel_posterior` and hands the draw that it made to `finish`, which adds bias,
+    activation and the divergence from the priors.
+    """
+
+    # Flipout and local reparameterization compute with the location and scale of normal entries.
+    needs_normal_kernel = False
+
+    def __init__(
+        self,
+        activation: Any = None,
+        activity_regularizer: Any = None,
+        kernel_posterior_fn: Any = "mean_field",
+        kernel_posterior_tensor_fn: Any = "sample",
+        kernel_prior_fn: Any = "standard_normal",
+        kernel_divergence_fn: Any = "kl_divergence",
+        bias_posterior_fn: Any = "deterministic",
+        bias_posterior_tensor_fn: Any = "sample",
+        bias_prior_fn: Any = None,
+        bias_divergence_fn: Any = "kl_divergence",
+        kl_weight: Any = None,
+        posterior: str | None = None,
+        prior: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        require_probability()
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.activation = keras.activations.get(activation)
+        choices = {
+            "kernel_posterior_fn": kernel_posterior_fn if posterior is None else posterior,
+            "kernel_prior_fn": kernel_prior_fn if prior is None else prior,
+            "bias_posterior_fn": bias_posterior_fn if posterior is None else posterior,
+            "bias_prior_fn": bias_prior_fn if prior is None else prior,
+        }
+        for name, choice in choices.items():
+            setattr(self, name, _check_distribution(name, choice))
+        functions = {
+            "kernel_posterior_tensor_fn": kernel_posterior_tensor_fn,
+            "kernel_divergence_fn": kernel_divergence_fn,
+            "bias_posterior_tensor_fn": bias_posterior_tensor_fn,
+            "bias_divergence_fn": bias_divergence_fn,
+        }
+        for name, function in functions.items():
+            setattr(self, name, _check_function(name, function))
+        self.kl_weight = check_kl_weight(kl_weight)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
+        """Makes posteriors and priors of kernel and bias."""
+        shapes = {"kernel": kernel_shape, "bias": bias_shape}
+        for name, ready_made in _DISTRIBUTIONS.items():
+            weight, kind, _ = name.split("_")
+            with tf.init_scope():  # Constants of distributions must outlive the graph of a build.
+                distribution = make_distribution(
+                    getattr(self, name),
+                    ready_made,
+                    name,
+                    self.variable_dtype,
+                    shapes[weight],
+                    f"{weight}_{kind}",
+                    self.trainable,
+                    self.add_weight,
+                )
+            setattr(self, f"{weight}_{kind}", distribution)
+        if self.needs_normal_kernel and normal_entries(self.kernel_posterior) is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a kernel whose entries are independent and normal, "
+                "such as kernel_posterior_fn='mean_field'. For any other use "
+                "`DenseReparameterization` or a convolution with `Reparameterization`. "
+                f"Received: {self.kernel_posterior}"
+            )
+        self._build_kl_weight()
+
+    def computed(self, distribution: Any) -> Any:
+        """Returns the distribution with its scale computed once, not at every use."""
+        entries = normal_entries(distribution)
+        if entries is None or hasattr(entries_of(distribution), "sample_shape"):
+            return distribution
+        loc, scale = (tf.convert_to_tensor(value) for value in (entries.loc, entries.scale))
+        return tfd.Independent(tfd.Normal(loc, scale), len(distribution.event_shape))
+
+    def draw(self, distribution: Any, tensor_fn: str | Callable) -> Any:
+        """Returns a draw, or what the user's function makes of the distribution."""
+        if tensor_fn == "sample":
+            return distribution.sample(seed=self.next_seed())
+        return tf.convert_to_tensor(tensor_fn(distribution))
+
+    def next_seed(self) -> Any:
+        # TFP's samplers are stateless for a seed of two `int32`.
+        return tf.cast(self.seed_generator.next(), tf.int32)
+
+    def random_signs(self, values: Any, shape: Any) -> Any:
+        """Returns `values` times random signs of a shape that broadcasts to theirs."""
+        bits = tf.random.stateless_uniform(
+            shape, self.next_seed(), minval=None, maxval=None, dtype=tf.int32
+        )
+        return tf.where(bits < 0, -values, values)
+
+    def finish(
+        self, outputs: Any, kernel_posterior: Any, kernel: Any, training: bool | None
+    ) -> Any:
+        """Adds the bias and the divergences, and applies the activation.
+
+        Args:
+            outputs: Tensor, what the kernel makes of the inputs.
+            kernel_posterior: The posterior of the kernel.
+            kernel: The draw of it.
+            training: Boolean or None, of the layer's call.
+        """
+        divergences = []
+        if self.bias_posterior is not None:
+            posterior = self.computed(self.bias_posterior)
+            bias = self.draw(posterior, self.bias_posterior_tensor_fn)
+            outputs = self.add_bias(outputs, tf.cast(bias, outputs.dtype))
+            divergences.append(
+                _divergence(self.bias_divergence_fn, posterior, self.bias_prior, bias)
+            )
+        divergences.append(
+            _divergence(self.kernel_divergence_fn, kernel_posterior, self.kernel_prior, kernel)
+        )
+        divergences = [value for value in divergences if value is not None]
+        if divergences:
+            self._add_divergence(sum(divergences), training)
+        return self.activation(outputs)
+
+    def add_bias(self, outputs: Any, bias: Any) -> Any:
+        return outputs + bias
+
+    def get_config(self) -> dict[str, Any]:
+        distributions = {}
+        for name in _DISTRIBUTIONS:
+            choice = getattr(self, name)
+            is_name = choice is None or isinstance(choice, str)
+            distributions[name] = choice if is_name else serialize_prior(choice, self.name)
+        functions = {}
+        for name in _FUNCTIONS:
+            choice = getattr(self, name)
+            is_name = choice is None or isinstance(choice, str)
+            functions[name] = choice if is_name else serialize_function(choice, self.name)
+        return {
+            **super().get_config(),
+            "activation": keras.activations.serialize(self.activation),
+            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
+            **distributions,
+            **functions,
+            "kl_weight": self.kl_weight,
+            "seed": self.seed,
+        }
+
+
+def _check_distribution(name, choice):
+    """The name, function or distribution that an argument gives."""
+    choice = deserialize_prior(choice)
+    if isinstance(choice, str):
+        return check_choice(name, choice, _DISTRIBUTIONS[name])
+    is_fixed = isinstance(choice, tfd.Distribution)
+    if (is_fixed and name.endswith("posterior_fn")) or not (
+        choice is None or callable(choice) or is_fixed
+    ):
+        raise TypeError(
+            f"`{name}` must be one of {', '.join(map(repr, _DISTRIBUTIONS[name]))}, or a function "
+            f"like `default_mean_field_normal_fn()`. Received: {name}={choice!r}"
+        )
+    return choice
+
+
+def _check_function(name, function):
+    function = deserialize_function(function)
+    if isinstance(function, str):
+        return check_choice(name, function, [_FUNCTIONS[name]])
+    if not ((function is None and "divergence" in name) or callable(function)):
+        raise TypeError(
+            f"`{name}` must be {_FUNCTIONS[name]!r} or a function. Received: {name}={function!r}"
+        )
+    return function
+
+
+def _divergence(function, posterior, prior, weight):
+    if function is None or prior is None:
+        return None
+    function = weight_divergence if function == "kl_divergence" else function
+    return tf.convert_to_tensor(function(posterior, prior, weight))

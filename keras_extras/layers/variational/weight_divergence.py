@@ -1,0 +1,59 @@
+"""The Kullback-Leibler divergence of the posterior of a weight from its prior."""
+
+from typing import Any
+
+from keras_extras._core.marginals import entries_of
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+
+
+def normal_entries(distribution: Any) -> Any:
+    """Returns the `tfd.Normal` of the entries of a weight; None if they are not normal."""
+    entries = entries_of(distribution)
+    if hasattr(entries, "sample_shape"):  # tfd.Sample, all of whose entries are alike
+        entries = entries_of(entries.distribution)
+    return entries if isinstance(entries, tfd.Normal) else None
+
+
+@serializable
+def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
+    """Returns KL(posterior, prior), summed over the entries of the weight.
+
+    It is exact between normal distributions and whatever pairs TFP knows. Of others it is
+    estimated at the draw, log q(w) - log p(w), whose mean is the divergence.
+
+    Args:
+        posterior: Distribution of the weight.
+        prior: Distribution of the weight.
+        weight: The draw of the posterior that the layer computes with.
+
+    Returns:
+        Scalar tensor.
+    """
+    q, p = normal_entries(posterior), normal_entries(prior)
+    if q is not None and p is not None:
+        z = (q.loc - p.loc) / p.scale
+        ratio = q.scale / p.scale
+        each = 0.5 * (tf.square(z) + tf.square(ratio) - 1.0) - tf.math.log(ratio)
+        return tf.reduce_sum(tf.broadcast_to(each, posterior.event_shape))
+    if p is not None and _is_reshaped(posterior):
+        size = posterior.distribution.event_shape
+        loc, scale = (
+            tf.reshape(tf.broadcast_to(value, posterior.event_shape), size)
+            for value in (p.loc, p.scale)
+        )
+        return tfd.kl_divergence(
+            posterior.distribution, tfd.MultivariateNormalDiag(loc, scale_diag=scale)
+        )
+    try:
+        return tfd.kl_divergence(posterior, prior)
+    except NotImplementedError:
+        return posterior.log_prob(weight) - prior.log_prob(weight)
+
+
+def _is_reshaped(distribution):
+    """Whether it is the ready-made posterior with all covariances."""
+    inner = getattr(distribution, "distribution", None)
+    return isinstance(distribution, tfd.TransformedDistribution) and isinstance(
+        inner, tfd.MultivariateNormalTriL
+    )
