@@ -5,7 +5,9 @@ import importlib
 from keras_extras._version import __version__
 
 _SUBPACKAGES = (
+    "callbacks",
     "datasets",
+    "inference",
     "layers",
     "losses",
     "metrics",
@@ -14,10 +16,12 @@ _SUBPACKAGES = (
     "visualization",
 )
 
-__all__ = ["__version__", *_SUBPACKAGES]
+__all__ = ["__version__", "predict_distribution", *_SUBPACKAGES]
 
 
 def __getattr__(name: str):
+    if name == "predict_distribution":
+        return importlib.import_module(f"{__name__}.inference").predict_distribution
     if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -74,7 +74,11 @@ class DistributionLayer(keras.layers.Layer):
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
                     f"Received: a value of type {type(distribution).__name__}"
                 )
-            return TensorDistribution(distribution, self.convert_to_tensor_fn, self.seed_generator)
+            output = TensorDistribution(
+                distribution, self.convert_to_tensor_fn, self.seed_generator
+            )
+            output.made_from = (self, inputs)
+            return output
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"Layer {self.name!r}: {error.message}") from error
 

@@ -1,0 +1,16 @@
+"""What the weights of a model may be, given data: draws of them, and predictions from draws."""
+
+import importlib
+
+from keras_extras.inference.predict_distribution import predict_distribution
+
+# It subclasses a class of TensorFlow Probability, which is imported when it is asked for.
+_LATER = {"PosteriorPredictive": "keras_extras.inference.posterior_predictive"}
+
+__all__ = ["PosteriorPredictive", "predict_distribution"]
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

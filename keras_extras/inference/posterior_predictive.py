@@ -1,0 +1,164 @@
+"""PosteriorPredictive: the mixture of a model's distributions over draws of its weights.
+
+It subclasses a class of TensorFlow Probability, so this module is imported with the first
+prediction.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_extras._core.checks import check_share
+from keras_extras._core.marginals import entries_of, quantile
+from keras_extras.inference.weight_function import WeightFunction
+
+tfd = tfp.distributions
+
+
+class PosteriorPredictive(tfd.MixtureSameFamily):
+    """What a model with uncertain weights predicts, given draws of the weights.
+
+    ```
+    p(y | x) = 1/S sum over s of p(y | x, w_s)
+    ```
+
+    It is a `tfd.MixtureSameFamily` with a component for each draw: `mean`, `variance`, `stddev`,
+    `log_prob`, `sample` and `components_distribution` are TFP's. Batch axes are those of the rows,
+    and what the model predicts for a row is one event.
+
+    Of a model whose outputs are no distribution the components are points, without a density.
+
+    Args:
+        mixture_distribution: A `tfd.Categorical`, the weights of the draws.
+        components_distribution: A `tfd.Distribution` whose last batch axis is that of the draws.
+    """
+
+    @property
+    def num_draws(self) -> int:
+        """How many draws of the weights there are."""
+        return self.components_distribution.batch_shape[-1]
+
+    def aleatoric_variance(self) -> tf.Tensor:
+        """The mean over draws of the variance of each: the noise that more data do not remove."""
+        return tf.reduce_mean(self.components_distribution.variance(), axis=self._draw_axis)
+
+    def epistemic_variance(self) -> tf.Tensor:
+        """The variance over draws of the mean of each: what is not known of the weights.
+
+        With `aleatoric_variance` it adds up to `variance`, by the law of total variance.
+        """
+        return tf.math.reduce_variance(self.components_distribution.mean(), axis=self._draw_axis)
+
+    def mutual_information(self) -> tf.Tensor:
+        """How much the class of a row would tell of the weights, in nats: uncertainty of classes.
+
+        ```
+        H(mean over s of p_s) - mean over s of H(p_s)
+        ```
+
+        Houlsby et al. (2011), "Bayesian active learning for classification",
+        [arXiv:1112.5745](https://arxiv.org/abs/1112.5745), equation 2.
+
+        Returns:
+            Tensor with a number for each row, or for each label of a row.
+
+        Raises:
+            TypeError: If the model does not predict classes.
+        """
+        entries = entries_of(self.components_distribution)
+        if isinstance(entries, tfd.Bernoulli):
+            kind, axis = tfd.Bernoulli, self._draw_axis
+        elif isinstance(entries, tfd.Categorical | tfd.OneHotCategorical):
+            kind, axis = tfd.Categorical, -2
+        else:
+            raise TypeError(
+                "`mutual_information` needs a model of classes, with a layer such as "
+                f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
+            )
+        probabilities = entries.probs_parameter()
+        of_mean = kind(probs=tf.reduce_mean(probabilities, axis)).entropy()
+        of_each = kind(probs=probabilities).entropy()
+        return of_mean - tf.reduce_mean(of_each, axis if kind is tfd.Bernoulli else -1)
+
+    def quantile(self, value: float | Sequence[float], **kwargs: Any) -> tf.Tensor:
+        """The quantiles of each entry by itself.
+
+        Args:
+            value: Float between 0 and 1, or several, which then come along a first axis.
+            **kwargs: Not used; there for TFP.
+
+        Returns:
+            Tensor of the shape of `mean`.
+        """
+        if hasattr(value, "__iter__"):
+            return tf.stack([self.quantile(float(one)) for one in value])
+        if _is_point(self.components_distribution):
+            points = self.components_distribution.mean()
+            return tfp.stats.percentile(
+                points, 100.0 * value, axis=self._draw_axis, interpolation="linear"
+            )
+        plain = tfd.MixtureSameFamily(self.mixture_distribution, self.components_distribution)
+        return quantile(plain, value)
+
+    def interval(self, level: float = 0.9) -> tuple[tf.Tensor, tf.Tensor]:
+        """Central intervals of each entry.
+
+        Args:
+            level: Float between 0 and 1, their probability. Defaults to `0.9`.
+
+        Returns:
+            Two tensors of the shape of `mean`, the lower and the upper ends.
+        """
+        level = check_share("level", level)
+        return self.quantile(0.5 - 0.5 * level), self.quantile(0.5 + 0.5 * level)
+
+    def _log_prob(self, x: Any) -> tf.Tensor:
+        if _is_point(self.components_distribution):
+            raise NotImplementedError(
+                "The model has no likelihood, so its predictions have no density. End it with a "
+                "layer of distributions such as `keras_extras.layers.IndependentNormal`, or give "
+                "`predict_distribution` a `likelihood`."
+            )
+        return super()._log_prob(x)
+
+    @property
+    def _draw_axis(self):
+        return -1 - self.event_shape.rank
+
+
+def _is_point(distribution):
+    return isinstance(entries_of(distribution), tfd.Deterministic)
+
+
+def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredictive:
+    """Returns the mixture of the distributions of all draws.
+
+    Args:
+        function: The model.
+        parameters: Tensor of shape `(draws, ...)`, the parameters of each draw.
+    """
+    if not function.has_likelihood:
+        points = tfd.Deterministic(_draws_behind_rows(parameters))
+        return _mixture(tfd.Independent(points, parameters.shape.rank - 2))
+    # A row may have several batch axes, one for each entry of a prediction; they are one event.
+    of_one_draw = function.distribution(parameters[0]).batch_shape
+    components = function.distribution(_draws_behind_rows(parameters))
+    expected = tf.TensorShape([of_one_draw[0], parameters.shape[0], *of_one_draw[1:]])
+    if components.batch_shape != expected:
+        # A likelihood that counts axes from the left takes rows only.
+        by_row = tf.reshape(_draws_behind_rows(parameters), (-1, *parameters.shape[2:]))
+        components = tfd.BatchReshape(function.distribution(by_row), expected)
+    return _mixture(tfd.Independent(components, expected.rank - 2))
+
+
+def _mixture(components):
+    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1]))
+    return PosteriorPredictive(weights, components)
+
+
+def _draws_behind_rows(parameters):
+    """From `(draws, rows, ...)` to `(rows, draws, ...)`, so that components are the last axis."""
+    axes = range(2, parameters.shape.rank)
+    return tf.transpose(parameters, (1, 0, *axes))

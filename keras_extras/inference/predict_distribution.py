@@ -1,0 +1,172 @@
+"""predict_distribution: what a model with uncertain weights predicts."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_extras._core.checks import check_integer
+from keras_extras._core.probability import require_probability, tf
+from keras_extras.inference.weight_function import WeightFunction
+
+
+def predict_distribution(
+    model: Any,
+    x: Any,
+    samples: int = 100,
+    batch_size: int = 256,
+    seed: int | None = None,
+    likelihood: Callable | None = None,
+) -> Any:
+    """Returns the posterior predictive distribution of a model, a mixture over draws of weights.
+
+    ```
+    p(y | x) = 1/S sum over s of p(y | x, w_s)
+    ```
+
+    The weights `w_s` are drawn by the model's own layers, such as `DenseFlipout` and `MCDropout`,
+    or are those of the members of an ensemble, or samples of a posterior. All draws are computed
+    in one vectorised and compiled call for each batch of rows.
+
+    Args:
+        model: A Keras model; or a list of models, an ensemble; or an object with a method
+            `predict_distribution`, such as a `Posterior`. Layers that draw at random only in
+            training, such as `keras.layers.Dropout`, are as in prediction.
+        x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
+        samples: Integer, the number of draws, of an ensemble that of each member. A model in which
+            nothing is random is computed once. Defaults to `100`.
+        batch_size: Integer, rows to compute at once. Memory grows with `samples * batch_size`.
+            Defaults to `256`.
+        seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults to
+            `None`.
+        likelihood: Function from the outputs of a model to a `tfd.Distribution`, for a model whose
+            last layer is no distribution. Without it such outputs are taken as points, which have
+            no aleatoric variance. Defaults to `None`.
+
+    Returns:
+        A `keras_extras.inference.PosteriorPredictive`: a `tfd.MixtureSameFamily` of batch shape
+        `(n,)` that also has `aleatoric_variance()`, `epistemic_variance()`, `quantile(value)`,
+        `interval(level)` and, of classes, `mutual_information()`.
+
+    Raises:
+        TypeError: If `model` is nothing of the kind.
+        ValueError: If `x` is empty, or the model has several outputs or was never built.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    import keras_extras
+    from keras_extras import layers
+
+    model = keras.Sequential([
+        keras.Input((1,)),
+        layers.DenseFlipout(8, activation="relu"),
+        keras.layers.Dense(2),
+        layers.IndependentNormal(1),
+    ])
+    prediction = keras_extras.predict_distribution(model, np.zeros((4, 1)), samples=50)
+    prediction.mean()  # shape (4, 1)
+    prediction.interval(0.9)  # lower and upper ends, each of shape (4, 1)
+    prediction.aleatoric_variance() + prediction.epistemic_variance()  # prediction.variance()
+    ```
+    """
+    require_probability()
+    if hasattr(model, "predict_distribution"):
+        return model.predict_distribution(x, samples=samples, batch_size=batch_size, seed=seed)
+    from keras_extras.inference.posterior_predictive import predictive_of
+
+    samples = check_integer("samples", samples)
+    members = list(model) if isinstance(model, list | tuple) else [model]
+    if not members:
+        raise ValueError("`model` must be a model or a list of models. Received: an empty list")
+    functions = [
+        WeightFunction(member, x, likelihood, require_likelihood=False) for member in members
+    ]
+    if len({(type(f.head), f.row_shape) for f in functions}) > 1:
+        raise ValueError(
+            "The models of an ensemble must end in the same layer and have outputs of one shape. "
+            f"Received: {[(type(f.head).__name__, f.row_shape) for f in functions]}"
+        )
+    generator = np.random.default_rng(_seed(seed))
+    parameters = [draw_parameters(f, x, None, samples, batch_size, generator) for f in functions]
+    return predictive_of(functions[0], tf.concat(parameters, axis=0))
+
+
+def _seed(seed):
+    if seed is not None:
+        return check_integer("seed", seed, minimum=0)
+    return int(keras.random.randint((), 0, 2**31 - 1))
+
+
+def draw_parameters(
+    function: WeightFunction,
+    x: Any,
+    weights: Sequence[np.ndarray] | None,
+    samples: int,
+    batch_size: int,
+    generator: np.random.Generator,
+) -> Any:
+    """Returns the parameters of the model's distribution for many draws of its weights.
+
+    Args:
+        function: The model.
+        x: Inputs.
+        weights: Arrays of shape `(samples, ...)` in the order of `function.variables`, or None for
+            the model's own weights.
+        samples: Integer, the number of draws.
+        batch_size: Integer, rows to compute at once.
+        generator: Where the seeds of the draws come from.
+
+    Returns:
+        Tensor of shape `(samples, n, ...)`.
+    """
+    batch_size = check_integer("batch_size", batch_size)
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    num_rows = keras.tree.flatten(x)[0].shape[0]
+    # One seed for each draw, the same in all batches: a draw is one function of all rows.
+    seeds = [
+        tf.constant(generator.integers(2**31 - 1, size=(samples, 2)) * [1, 0], state.dtype)
+        for state in function.seed_states
+    ]
+    compute = _compiled_for(function, x, has_weights=weights is not None)
+    batches = [
+        compute(
+            [] if weights is None else weights,
+            seeds,
+            keras.tree.map_structure(lambda values: values[i : i + batch_size], x),
+        )
+        for i in range(0, num_rows, batch_size)
+    ]
+    return tf.concat(batches, axis=1)
+
+
+# Compiled functions live as long as their models.
+_compiled: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _compiled_for(function, x, has_weights):
+    """The compiled function of all draws of a model, made once for inputs of a kind."""
+    specs = keras.tree.map_structure(lambda v: tf.TensorSpec((None, *v.shape[1:]), v.dtype), x)
+    key = (str(specs), has_weights, id(function.head), tuple(map(id, function.variables)))
+    of_model = _compiled.setdefault(function.model, {})
+    if key not in of_model:
+        weights = [tf.TensorSpec((None, *v.shape), v.dtype) for v in function.variables]
+        seeds = [tf.TensorSpec((None, 2), v.dtype) for v in function.seed_states]
+        of_model[key] = tf.function(
+            lambda weights, seeds, x: _all_draws(function, weights, seeds, x),
+            input_signature=[weights if has_weights else [], seeds, specs],
+            autograph=False,
+        )
+    return of_model[key]
+
+
+def _all_draws(function, weights, seeds, x):
+    if not weights and not seeds:  # Nothing is random.
+        return function.parameters(None, (), x)[None]
+    return tf.vectorized_map(
+        lambda draw: function.parameters(draw[0] or None, draw[1], x), (weights, seeds)
+    )

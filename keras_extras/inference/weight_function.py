@@ -1,0 +1,134 @@
+"""WeightFunction: a model as a pure function of its weights, and its output as a distribution."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_extras._core.marginals import unwrap
+from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.targets import match_targets
+
+
+class WeightFunction:
+    """What samplers, Laplace approximations and predictions need of a model.
+
+    A model is seen in two steps: from weights and inputs to *parameters*, the tensor that its
+    last layer makes a distribution of, and from parameters to the distribution. The first is pure
+    and can be vectorised over weights; the second takes parameters with any leading axes.
+
+    Args:
+        model: Keras model with one output, built or called before.
+        x: Inputs, of which one row is used to call the model.
+        likelihood: Function from the outputs of a model without a layer of distributions to a
+            `tfd.Distribution`, or such a layer. Defaults to `None`.
+        require_likelihood: Boolean, whether the output must be a distribution. Defaults to
+            `True`.
+
+    Attributes:
+        variables: The trainable variables, the weights in the order that functions take them.
+        seed_states: The states of the seed generators of the model's layers before the head.
+        head: The model's last layer if it makes a distribution; else None.
+        row_shape: The shape of the output for one row.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        likelihood: Callable | None = None,
+        require_likelihood: bool = True,
+    ):
+        require_probability()
+        if not isinstance(model, keras.layers.Layer):
+            raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+        self._model = weakref.ref(model)  # Compiled functions are kept as long as the model is.
+        self._make_distribution = likelihood
+        self._check_rows(x)
+        row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
+        output = model(row, training=False)
+        if isinstance(output, list | tuple | dict):
+            raise ValueError(
+                f"`model` must have one output. Received: {model.name!r} with {len(output)} outputs"
+            )
+        self.head = None if likelihood is not None else _head_of(output)
+        if self.head is not None:
+            self._make_distribution = self.head.make_distribution
+        if self._make_distribution is None and require_likelihood:
+            raise ValueError(
+                f"The model {model.name!r} has no likelihood: its output is a tensor. End it with "
+                "a layer of distributions such as `keras_extras.layers.IndependentNormal`, or "
+                "give `likelihood`, a function from its output to a distribution, such as "
+                "`lambda outputs: tfd.Independent(tfd.Normal(outputs, 0.1), 1)`."
+            )
+        self.variables = list(model.trainable_variables)
+        own = [] if self.head is None else [self.head.seed_generator.state]
+        self.seed_states = [
+            variable
+            for variable in model.variables
+            if variable.name == "seed_generator_state" and not any(variable is v for v in own)
+        ]
+        self.has_likelihood = self._make_distribution is not None
+        self.row_shape = tuple(output.shape)[1:]
+
+    @property
+    def model(self) -> keras.Model:
+        return self._model()
+
+    @staticmethod
+    def _check_rows(x):
+        lengths = {len(values) for values in keras.tree.flatten(x)}
+        if len(lengths) != 1 or lengths == {0}:
+            raise ValueError(
+                "`x` must have rows, equally many in all its arrays. "
+                f"Received: arrays of lengths {sorted(lengths)}"
+            )
+
+    def parameters(self, weights: Sequence[Any] | None, seeds: Sequence[Any], x: Any) -> Any:
+        """Returns what the last layer makes a distribution of, or the outputs without such a layer.
+
+        Args:
+            weights: Tensors in the order of `variables`; None for the weights as they are.
+            seeds: Tensors in the order of `seed_states`, or an empty sequence for theirs.
+            x: Inputs.
+        """
+        state = [] if weights is None else list(zip(self.variables, weights))
+        state += zip(self.seed_states, seeds)
+        with keras.StatelessScope(state_mapping=state):
+            output = self.model(x, training=False)
+        return output if self.head is None else output.made_from[1]
+
+    def distribution(self, parameters: Any) -> Any:
+        """Returns the distribution of the outputs, batch axes as those of the parameters."""
+        distribution = self._make_distribution(parameters)
+        if not isinstance(unwrap(distribution), tfd.Distribution):
+            raise TypeError(
+                "`likelihood` must return a distribution of TensorFlow Probability. "
+                f"Received: a value of type {type(distribution).__name__}"
+            )
+        return unwrap(distribution)
+
+    def log_likelihood(self, weights: Sequence[Any] | None, x: Any, y: Any) -> Any:
+        """Returns the log-likelihood of all rows together, a scalar."""
+        distribution = self.distribution(self.parameters(weights, (), x))
+        return tf.reduce_sum(distribution.log_prob(match_targets(y, distribution, "Inference")))
+
+
+def _head_of(output):
+    """The layer that made a distribution; None for a tensor."""
+    if not hasattr(output, "made_from"):
+        return None
+    layer, inputs = output.made_from
+    if not tf.is_tensor(inputs) or isinstance(inputs, tfd.Distribution):
+        raise ValueError(
+            f"The last layer {layer.name!r} must make its distribution of one tensor. "
+            f"Received: inputs of type {type(inputs).__name__}"
+        )
+    if layer.trainable_variables:
+        raise ValueError(
+            f"The last layer {layer.name!r} must have no weights of its own, as layers such as "
+            "`IndependentNormal`. "
+            f"Received: weights {[variable.path for variable in layer.trainable_variables]}"
+        )
+    return layer
