@@ -2,12 +2,14 @@
 
 import importlib
 
+from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
+from keras_extras.inference.sample_posterior import sample_posterior
 
 # It subclasses a class of TensorFlow Probability, which is imported when it is asked for.
 _LATER = {"PosteriorPredictive": "keras_extras.inference.posterior_predictive"}
 
-__all__ = ["PosteriorPredictive", "predict_distribution"]
+__all__ = ["Posterior", "PosteriorPredictive", "predict_distribution", "sample_posterior"]
 
 
 def __getattr__(name: str):

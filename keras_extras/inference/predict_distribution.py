@@ -91,15 +91,16 @@ def predict_distribution(
             "The models of an ensemble must end in the same layer and have outputs of one shape. "
             f"Received: {[(type(f.head).__name__, f.row_shape) for f in functions]}"
         )
-    generator = np.random.default_rng(_seed(seed))
+    generator = numpy_generator(seed)
     parameters = [draw_parameters(f, x, None, samples, batch_size, generator) for f in functions]
     return predictive_of(functions[0], tf.concat(parameters, axis=0))
 
 
-def _seed(seed):
-    if seed is not None:
-        return check_integer("seed", seed, minimum=0)
-    return int(keras.random.randint((), 0, 2**31 - 1))
+def numpy_generator(seed: int | None) -> np.random.Generator:
+    """Returns a generator of this seed, or of one that follows `keras.utils.set_random_seed`."""
+    if seed is None:
+        seed = int(keras.random.randint((), 0, 2**31 - 1))
+    return np.random.default_rng(check_integer("seed", seed, minimum=0))
 
 
 def draw_parameters(
@@ -133,15 +134,15 @@ def draw_parameters(
         for state in function.seed_states
     ]
     compute = _compiled_for(function, x, has_weights=weights is not None)
+    slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
     batches = [
-        compute(
-            [] if weights is None else weights,
-            seeds,
-            keras.tree.map_structure(lambda values: values[i : i + batch_size], x),
-        )
-        for i in range(0, num_rows, batch_size)
+        compute([] if weights is None else weights, seeds, _rows(x, rows)) for rows in slices
     ]
     return tf.concat(batches, axis=1)
+
+
+def _rows(x, rows):
+    return keras.tree.map_structure(lambda values: values[rows], x)
 
 
 # Compiled functions live as long as their models.

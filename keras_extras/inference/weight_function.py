@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
@@ -98,6 +99,22 @@ class WeightFunction:
         with keras.StatelessScope(state_mapping=state):
             output = self.model(x, training=False)
         return output if self.head is None else output.made_from[1]
+
+    def check_not_random(self, x: Any) -> None:
+        """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""
+        if not self.seed_states:
+            return
+        row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
+        one, other = (
+            self.parameters(None, [tf.constant([n, 0], v.dtype) for v in self.seed_states], row)
+            for n in (1, 2)
+        )
+        if not np.array_equal(one, other):
+            raise ValueError(
+                f"The output of the model {self.model.name!r} is random: layers such as "
+                "`DenseFlipout` and `MCDropout` draw at every call. Take the same model with plain "
+                "layers, such as `keras.layers.Dense`."
+            )
 
     def distribution(self, parameters: Any) -> Any:
         """Returns the distribution of the outputs, batch axes as those of the parameters."""

@@ -31,8 +31,8 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         make_posterior_fn: Function of `kernel_size`, `bias_size` and `dtype` that returns a layer
             or model; called with the inputs, this returns the posterior of
             `kernel_size + bias_size` weights. Or the name of a ready-made one: `"mean_field"`,
-            `"deterministic"` or `"multivariate_normal"`, as in `DenseReparameterization`. `None` means
-            `"mean_field"`. Defaults to `None`.
+            `"deterministic"` or `"multivariate_normal"`, as in `DenseReparameterization`. `None`
+            means `"mean_field"`. Defaults to `None`.
         make_prior_fn: The same of the prior, or `"standard_normal"`, `"trainable"` or
             `"scale_mixture"`, or a `tfd.Distribution` of a single number, which all weights have.
             `None` means `"standard_normal"`. Defaults to `None`.

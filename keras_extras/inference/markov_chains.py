@@ -1,0 +1,214 @@
+"""MarkovChains: Hamiltonian Monte Carlo chains of one density, side by side and compiled.
+
+The kernels are those of `tfp.mcmc`. What is here is the schedule around them: chunks of
+transitions between which progress is shown, and windows of a warm-up in which step size and scales
+adapt, as Stan's reference manual lays down (section "HMC algorithm parameters").
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_extras._core.probability import tf, tfp
+
+_CHUNK = 25  # transitions in one call of the compiled function
+
+
+class Draws(NamedTuple):
+    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw."""
+
+    values: np.ndarray
+    stats: dict[str, np.ndarray]
+
+
+class MarkovChains:
+    """Chains of a density of a vector.
+
+    Args:
+        log_prob_fn: Function from a tensor of shape `(size,)`, and `data`, to the logarithm of the
+            density there, a scalar, which need not be normalised.
+        kernel: `"nuts"` or `"hmc"`.
+        target_accept_prob: Float, the mean acceptance probability that the step size is adapted to.
+        max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps.
+        num_leapfrog_steps: Integer, the leapfrog steps of HMC.
+        jit_compile: Boolean, whether to compile by XLA.
+    """
+
+    def __init__(
+        self,
+        log_prob_fn: Callable[..., Any],
+        kernel: str = "nuts",
+        target_accept_prob: float = 0.8,
+        max_tree_depth: int = 10,
+        num_leapfrog_steps: int = 10,
+        jit_compile: bool = True,
+    ):
+        def make_kernel(step_size, num_adaptation_steps, scale, data):
+            target = _side_by_side(lambda z: log_prob_fn(z * scale, *data))
+            if kernel == "nuts":
+                inner = tfp.mcmc.NoUTurnSampler(target, step_size, max_tree_depth=max_tree_depth)
+            else:
+                inner = tfp.mcmc.HamiltonianMonteCarlo(target, step_size, num_leapfrog_steps)
+            return tfp.mcmc.DualAveragingStepSizeAdaptation(
+                inner, num_adaptation_steps, target_accept_prob=target_accept_prob
+            )
+
+        def start(z, step_size, num_adaptation_steps, scale, data):
+            return make_kernel(step_size, num_adaptation_steps, scale, data).bootstrap_results(z)
+
+        def advance(z, results, scale, seed, data):
+            # Step size and number of adaptation steps are among the results.
+            return tfp.mcmc.sample_chain(
+                _CHUNK,
+                z,
+                previous_kernel_results=results,
+                kernel=make_kernel(0.1, 0, scale, data),
+                trace_fn=lambda _, results: _STATS[kernel](results),
+                return_final_kernel_results=True,
+                seed=seed,
+            )
+
+        self._start = tf.function(start, jit_compile=jit_compile, autograph=False)
+        self._advance = tf.function(advance, jit_compile=jit_compile, autograph=False)
+
+    def run(
+        self,
+        initial: np.ndarray,
+        num_results: int,
+        num_burnin_steps: int,
+        generator: np.random.Generator,
+        step_size: float | None = None,
+        data: tuple = (),
+        on_progress: Callable[[int], None] = lambda steps: None,
+    ) -> Draws:
+        """Runs all chains through warm-up and sampling.
+
+        Args:
+            initial: Array of shape `(chains, size)`, where they start.
+            num_results: Integer, draws to keep of each chain.
+            num_burnin_steps: Integer, transitions of the warm-up, rounded up to whole chunks.
+            generator: Where the seeds come from.
+            step_size: Float, that of the first transitions; `None` for a guess.
+            data: Tensors that `log_prob_fn` is given.
+            on_progress: Function called with the number of transitions done, of each chain.
+        """
+        scale = np.ones(initial.shape[1], "float32")
+        position = np.asarray(initial, "float32")
+        step_size = step_size or 0.1 * initial.shape[1] ** -0.25
+        done = 0
+        results = None
+        for chunks, learns_scale in _windows(-(-num_burnin_steps // _CHUNK)):
+            length = np.int32(chunks * _CHUNK)
+            results = self._start(position / scale, np.float32(step_size), length, scale, data)
+            window = []
+            for _ in range(chunks):
+                chunk, results = self._chunk(position / scale, results, scale, generator, data)
+                window.append(chunk.values * scale)
+                position = window[-1][:, -1]
+                done += _CHUNK
+                on_progress(min(done, num_burnin_steps))
+            step_size = float(results.new_step_size)
+            if learns_scale:
+                # Lengths of steps are in units of the scale, so the step size stays good.
+                scale = _scale(np.concatenate(window, axis=1), scale)
+        if results is None:
+            results = self._start(position, np.float32(step_size), np.int32(0), scale, data)
+        kept = []
+        for done in range(0, num_results, _CHUNK):
+            chunk, results = self._chunk(position / scale, results, scale, generator, data)
+            kept.append(chunk._replace(values=chunk.values * scale))
+            position = kept[-1].values[:, -1]
+            on_progress(num_burnin_steps + min(done + _CHUNK, num_results))
+        return _joined(kept, num_results)
+
+    def _chunk(self, z, results, scale, generator, data):
+        seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
+        output = self._advance(z, results, scale, seed, data)
+        stats = {name: values.numpy().T for name, values in output.trace.items()}
+        values = np.moveaxis(output.all_states.numpy(), 0, 1)
+        return Draws(values, stats), output.final_kernel_results
+
+
+def _side_by_side(function):
+    """A function of one vector as one of many, `(chains, size)` to `(chains,)`.
+
+    The derivative is taken within the map: XLA would compile that of a map anew at every call.
+    """
+
+    def value_and_gradient(z):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = function(z)
+        return value, tape.gradient(value, z)
+
+    @tf.custom_gradient
+    def of_all(z):
+        values, gradients = tf.vectorized_map(value_and_gradient, z)
+        return values, lambda upstream: upstream[:, None] * gradients
+
+    return of_all
+
+
+def _nuts_stats(results):
+    inner = results.inner_results
+    return {
+        "lp": inner.target_log_prob,
+        "diverging": inner.has_divergence,
+        "acceptance_rate": tf.exp(tf.minimum(inner.log_accept_ratio, 0.0)),
+        "n_steps": inner.leapfrogs_taken,
+        "step_size": tf.broadcast_to(results.new_step_size, inner.has_divergence.shape),
+    }
+
+
+def _hmc_stats(results):
+    inner = results.inner_results
+    log_ratio = inner.log_accept_ratio
+    return {
+        "lp": inner.accepted_results.target_log_prob,
+        # The same bound on the error of the energy as in NUTS.
+        "diverging": ~(log_ratio > -1000.0),
+        "acceptance_rate": tf.exp(tf.minimum(log_ratio, 0.0)),
+        "n_steps": tf.broadcast_to(inner.accepted_results.num_leapfrog_steps, log_ratio.shape),
+        "step_size": tf.broadcast_to(results.new_step_size, log_ratio.shape),
+    }
+
+
+_STATS = {"nuts": _nuts_stats, "hmc": _hmc_stats}
+
+
+def _windows(num_chunks: int) -> Iterator[tuple[int, bool]]:
+    """The lengths of the windows of a warm-up, and whether scales are learnt of them.
+
+    The first finds the typical set, the last the final step size. Between them windows double,
+    and the last of these takes what would be too short for another.
+    """
+    if num_chunks < 4:
+        return ((num_chunks, False),) if num_chunks else ()
+    first, last = max(1, round(0.15 * num_chunks)), max(1, round(0.1 * num_chunks))
+    left, length = num_chunks - first - last, 1
+    windows = [(first, False)]
+    while left > 0:
+        length = left if left < 3 * length else length
+        windows.append((length, True))
+        left -= length
+        length *= 2
+    return (*windows, (last, False))
+
+
+def _scale(values, previous):
+    """Standard deviations within chains, drawn to the previous ones where draws are few."""
+    chains, draws, _ = values.shape
+    variance = np.mean(np.var(values, axis=1, ddof=1), axis=0)
+    count = chains * draws
+    shrunk = (count * variance + 5.0 * 1e-3 * previous**2) / (count + 5.0)
+    return np.sqrt(np.maximum(shrunk, 1e-12)).astype("float32")
+
+
+def _joined(chunks, num_results):
+    values = np.concatenate([chunk.values for chunk in chunks], axis=1)[:, :num_results]
+    stats = {
+        name: np.concatenate([chunk.stats[name] for chunk in chunks], axis=1)[:, :num_results]
+        for name in chunks[0].stats
+    }
+    return Draws(values, stats)

@@ -1,0 +1,204 @@
+"""Posterior: draws of a model's weights, and what can be done with them."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_extras._core.checks import check_integer
+from keras_extras._core.optional import import_optional
+from keras_extras.inference.predict_distribution import draw_parameters, numpy_generator
+from keras_extras.inference.weight_function import WeightFunction
+
+
+class Posterior:
+    """Draws of the trainable weights of a model from their posterior.
+
+    Args:
+        model: The Keras model, whose own weights are not used.
+        samples: Arrays of shape `(chains, draws, *shape)`, one for each of
+            `model.trainable_variables`.
+        sample_stats: Dict of arrays of shape `(chains, draws)`, such as `"diverging"`, by the names
+            that ArviZ has for them. Defaults to `None`.
+        likelihood: Function from the outputs of the model to a `tfd.Distribution`; `None` for a
+            model whose last layer is one of distributions. Defaults to `None`.
+
+    Raises:
+        ValueError: If the samples do not fit the model.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import inference, layers
+
+    model = keras.Sequential([
+        keras.Input((1,)),
+        keras.layers.Dense(2, use_bias=False),
+        layers.IndependentNormal(1),
+    ])
+    samples = [np.random.default_rng(0).normal(size=(4, 100, 1, 2))]
+    posterior = inference.Posterior(model, samples)
+    posterior.predict_distribution(np.ones((3, 1))).epistemic_variance()  # of each row
+    ```
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        samples: Sequence[np.ndarray],
+        sample_stats: Mapping[str, np.ndarray] | None = None,
+        likelihood: Callable | None = None,
+    ):
+        self.model = model
+        self.samples = [np.asarray(values) for values in samples]
+        self.sample_stats = dict(sample_stats or {})
+        self.likelihood = likelihood
+        expected = [tuple(variable.shape) for variable in model.trainable_variables]
+        received = [values.shape[2:] for values in self.samples]
+        sizes = {values.shape[:2] for values in self.samples}
+        if expected != received or len(sizes) != 1:
+            raise ValueError(
+                f"`samples` must have shapes (chains, draws, *shape) for the shapes {expected} of "
+                f"the trainable weights of {model.name!r}. "
+                f"Received: {[values.shape for values in self.samples]}"
+            )
+
+    @classmethod
+    def from_optimizer(cls, model: keras.Model, likelihood: Callable | None = None) -> "Posterior":
+        """The samples that `SGLD` or `CyclicalSGLD` collected in `fit`, as one chain.
+
+        Args:
+            model: The model, compiled with the optimizer and fitted.
+            likelihood: As of `Posterior`. Defaults to `None`.
+        """
+        optimizer = getattr(model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if not hasattr(optimizer, "samples"):
+            raise TypeError(
+                "The model must be compiled with an optimizer that collects samples, such as "
+                f"`keras_extras.optimizers.SGLD()`. Received: optimizer={optimizer!r}"
+            )
+        return cls(model, [values[None] for values in optimizer.samples()], likelihood=likelihood)
+
+    @property
+    def num_chains(self) -> int:
+        """How many chains there are."""
+        return self.samples[0].shape[0]
+
+    @property
+    def num_draws(self) -> int:
+        """How many draws there are of each chain."""
+        return self.samples[0].shape[1]
+
+    def predict_distribution(
+        self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
+    ) -> Any:
+        """Returns the posterior predictive distribution.
+
+        Args:
+            x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
+            samples: Integer, how many of the draws to use, evenly spaced over all chains, at most
+                all. Defaults to `100`.
+            batch_size: Integer, rows to compute at once. Defaults to `256`.
+            seed: Not used: nothing is drawn. There for `keras_extras.predict_distribution`.
+                Defaults to `None`.
+
+        Returns:
+            A `keras_extras.inference.PosteriorPredictive`.
+        """
+        from keras_extras.inference.posterior_predictive import predictive_of
+
+        total = self.num_chains * self.num_draws
+        count = min(check_integer("samples", samples), total)
+        chosen = np.linspace(0, total - 1, count).round().astype(int)
+        weights = [values.reshape(total, *values.shape[2:])[chosen] for values in self.samples]
+        function = WeightFunction(self.model, x, self.likelihood, require_likelihood=False)
+        generator = numpy_generator(seed)
+        return predictive_of(
+            function, draw_parameters(function, x, weights, count, batch_size, generator)
+        )
+
+    def to_arviz(self) -> Any:
+        """Returns an `arviz.InferenceData` with groups `posterior` and `sample_stats`.
+
+        Variables have the paths of the model's, in which `/` separates layers.
+
+        Raises:
+            ImportError: If ArviZ is not installed.
+        """
+        arviz = import_optional("arviz", "inference", "`Posterior.to_arviz`")
+        return arviz.from_dict(
+            posterior=dict(zip(self._paths(), self.samples, strict=True)),
+            sample_stats=self.sample_stats or None,
+        )
+
+    def summary(self, **kwargs: Any) -> Any:
+        """Returns ArviZ's table of means, intervals, effective sample sizes and R-hat.
+
+        Args:
+            **kwargs: Of `arviz.summary`, such as `kind="diagnostics"` and `var_names`.
+
+        Returns:
+            A `pandas.DataFrame` with a row for each weight; its attribute
+            `attrs["divergences"]` is the number of transitions that diverged.
+        """
+        arviz = import_optional("arviz", "inference", "`Posterior.summary`")
+        table = arviz.summary(self.to_arviz(), **kwargs)
+        table.attrs["divergences"] = int(np.sum(self.sample_stats.get("diverging", 0)))
+        return table
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the draws, without the model, to a `.npz` file.
+
+        Args:
+            path: Where to; an existing file is replaced once the new one is complete.
+        """
+        path = Path(path)
+        arrays = {f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)}
+        arrays |= {f"sample_stats/{name}": v for name, v in self.sample_stats.items()}
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            try:
+                np.savez(file, **arrays)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike, model: keras.Model, likelihood: Callable | None = None
+    ) -> "Posterior":
+        """Reads what `save` wrote.
+
+        Args:
+            path: The file.
+            model: The model that the draws are of, or one like it.
+            likelihood: As of `Posterior`. Defaults to `None`.
+
+        Raises:
+            ValueError: If the file is no such file or does not fit the model.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(
+                f"{path} is no file of a `Posterior`, or not whole: {error}"
+            ) from error
+        groups: dict[str, dict] = {"samples": {}, "sample_stats": {}}
+        for name, values in arrays.items():
+            group, _, key = name.partition("/")
+            groups.setdefault(group, {})[key] = values
+        return cls(model, list(groups["samples"].values()), groups["sample_stats"], likelihood)
+
+    def _paths(self):
+        return [variable.path for variable in self.model.trainable_variables]

@@ -1,0 +1,215 @@
+"""sample_posterior: draws of a model's weights by Hamiltonian Monte Carlo."""
+
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_extras._core.checks import check_choice, check_integer, check_number, check_share
+from keras_extras._core.probability import tf
+from keras_extras.inference.markov_chains import MarkovChains
+from keras_extras.inference.posterior import Posterior
+from keras_extras.inference.predict_distribution import numpy_generator
+from keras_extras.inference.weight_function import WeightFunction
+from keras_extras.inference.weight_priors import WeightPriors
+
+
+def sample_posterior(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    prior: Any = "standard_normal",
+    likelihood: Callable | None = None,
+    kernel: str = "nuts",
+    num_chains: int = 4,
+    num_results: int = 1000,
+    num_burnin_steps: int = 1000,
+    initial: str = "weights",
+    step_size: float | None = None,
+    target_accept_prob: float = 0.8,
+    max_tree_depth: int = 10,
+    num_leapfrog_steps: int = 10,
+    jit_compile: bool = True,
+    seed: int | None = None,
+    verbose: int = 1,
+) -> Posterior:
+    """Draws the trainable weights of a built model from their posterior, given data.
+
+    ```
+    p(w | x, y) ~ p(w) prod over rows of p(y | x, w)
+    ```
+
+    by the No-U-Turn sampler or Hamiltonian Monte Carlo of `tfp.mcmc`. All chains advance together,
+    on all rows at once. In the warm-up the step size is adapted by dual averaging, and the scale of
+    each weight to its standard deviation. Losses, regularizers and sample weights of the model
+    play no part: the prior takes their place. The model's own weights stay as they are.
+
+    Called again for the same model, prior, likelihood and settings with data of the same shapes,
+    it compiles nothing anew.
+
+    References:
+        Hoffman and Gelman (2014), "The No-U-Turn sampler",
+        [arXiv:1111.4246](https://arxiv.org/abs/1111.4246); Neal (1996), "Bayesian learning for
+        neural networks".
+
+    Args:
+        model: Keras model with one output, built or called before, in which nothing is random in
+            prediction.
+        x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
+        y: Targets, an array with `n` rows.
+        prior: The prior of all weights: `"standard_normal"`; `"scaled_normal"`, of standard
+            deviation `1 / sqrt(fan_in)` for kernels and 1 for others; a `tfd.Distribution` of a
+            single number, which all entries have; or a dict from patterns of `variable.path`,
+            matched as by `fnmatch` with the path or its end, to any of these. Defaults to
+            `"standard_normal"`.
+        likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
+            `None` for a model whose last layer is one of distributions. Defaults to `None`.
+        kernel: `"nuts"` or `"hmc"`. Defaults to `"nuts"`.
+        num_chains: Integer, the number of chains. Defaults to `4`.
+        num_results: Integer, draws to keep of each chain. Defaults to `1000`.
+        num_burnin_steps: Integer, transitions of the warm-up, which are not kept. Defaults to
+            `1000`.
+        initial: Where chains start: `"weights"`, near those that the model has, or `"prior"`,
+            each at a draw of the prior. Defaults to `"weights"`.
+        step_size: Float, the step size of the first transitions; `None` for a guess. Defaults to
+            `None`.
+        target_accept_prob: Float between 0 and 1, the acceptance that the step size is adapted to.
+            Closer to 1 means smaller steps and fewer divergences. Defaults to `0.8`.
+        max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps in a
+            transition. Defaults to `10`.
+        num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC. Defaults to `10`.
+        jit_compile: Boolean, whether to compile by XLA, which models with recurrent layers may not
+            allow. Defaults to `True`.
+        seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
+        verbose: Integer, 1 for a progress bar, 0 for none. Defaults to `1`.
+
+    Returns:
+        A `keras_extras.inference.Posterior`.
+
+    Raises:
+        ValueError: If the model has no likelihood, its output is random, targets do not fit, or
+            the density is not finite where a chain starts.
+
+    Warns:
+        UserWarning: If transitions diverged, with their number and what to try.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import inference, layers
+
+    model = keras.Sequential([
+        keras.Input((1,)),
+        keras.layers.Dense(2),
+        layers.IndependentNormal(1),
+    ])
+    x = np.linspace(-1.0, 1.0, 20)[:, None]
+    y = 2.0 * x + np.random.default_rng(0).normal(size=x.shape)
+    posterior = inference.sample_posterior(
+        model, x, y, num_chains=2, num_results=50, num_burnin_steps=100, verbose=0
+    )
+    posterior.predict_distribution(x).stddev()  # of each row
+    ```
+    """
+    check_choice("kernel", kernel, ("nuts", "hmc"))
+    check_choice("initial", initial, ("weights", "prior"))
+    num_chains = check_integer("num_chains", num_chains)
+    num_results = check_integer("num_results", num_results)
+    num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
+    settings = {
+        "kernel": kernel,
+        "target_accept_prob": check_share("target_accept_prob", target_accept_prob),
+        "max_tree_depth": check_integer("max_tree_depth", max_tree_depth),
+        "num_leapfrog_steps": check_integer("num_leapfrog_steps", num_leapfrog_steps),
+        "jit_compile": bool(jit_compile),
+    }
+    if step_size is not None:
+        step_size = check_number("step_size", step_size, above=0.0)
+    generator = numpy_generator(seed)
+    target = _target_of(model, x, prior, likelihood, settings)
+    function = target.function
+    function.check_not_random(x)
+    data = (
+        keras.tree.map_structure(tf.convert_to_tensor, x),
+        tf.convert_to_tensor(y),
+    )
+    start = target.start(initial, num_chains, generator)
+    log_probs = np.array([target.log_prob(vector, *data) for vector in start])
+    if not np.isfinite(log_probs).all():
+        raise ValueError(
+            "The density of the posterior must be finite where chains start; check `x`, `y` and "
+            "the weights of the model for NaN, and targets for values that the likelihood does "
+            f"not allow. Received: log densities {log_probs}"
+        )
+    bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
+    draws = target.chains.run(
+        start.numpy(),
+        num_results,
+        num_burnin_steps,
+        generator,
+        step_size,
+        data,
+        on_progress=bar.update,
+    )
+    _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
+    samples = [part.numpy() for part in target.split(draws.values)]
+    return Posterior(model, samples, draws.stats, likelihood)
+
+
+class _Target:
+    """The density of a model's weights as one vector, and the compiled chains that draw from it."""
+
+    def __init__(self, model, x, prior, likelihood, settings):
+        self.function = WeightFunction(model, x, likelihood)
+        self.priors = WeightPriors(prior, self.function.variables)
+        self.shapes = [tuple(variable.shape) for variable in self.function.variables]
+        self.sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.chains = MarkovChains(self.log_prob, **settings)
+
+    def split(self, vectors):
+        """From `(..., size)` to tensors of the weights' shapes."""
+        parts = tf.split(vectors, self.sizes, axis=-1)
+        return [
+            tf.reshape(part, (*vectors.shape[:-1], *shape))
+            for part, shape in zip(parts, self.shapes)
+        ]
+
+    def log_prob(self, vector, x, y):
+        weights = self.split(vector)
+        return self.function.log_likelihood(weights, x, y) + self.priors.log_prob(weights)
+
+    def start(self, initial, num_chains, generator):
+        draws = self.priors.sample(num_chains, self.shapes, generator)
+        if initial == "weights":
+            # Apart from each other by a little of the prior, so that chains can be compared.
+            draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
+        return tf.concat([tf.reshape(draw, (num_chains, -1)) for draw in draws], axis=-1)
+
+
+# The latest target of each model, which is kept as long as the model.
+_targets: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _target_of(model, x, prior, likelihood, settings):
+    parts = (prior, likelihood, settings, [id(v) for v in model.trainable_variables])
+    known = _targets.get(model)
+    if known is None or not all(a is b or a == b for a, b in zip(known[0], parts)):
+        known = (parts, _Target(model, x, prior, likelihood, settings))
+        _targets[model] = known
+    return known[1]
+
+
+def _warn_of_divergences(count, total):
+    if count:
+        warnings.warn(
+            f"{count} of {total} transitions diverged, so that parts of the posterior may be "
+            "missing. Raise `target_accept_prob` (0.95, 0.99), give more `num_burnin_steps`, or a "
+            "narrower `prior`.",
+            UserWarning,
+            stacklevel=3,
+        )
