@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -27,7 +27,7 @@ def sample_posterior(
     num_chains: int = 4,
     num_results: int = 1000,
     num_burnin_steps: int = 1000,
-    initial: str = "weights",
+    initial: str | Sequence[np.ndarray] = "weights",
     step_size: float | None = None,
     target_accept_prob: float = 0.8,
     max_tree_depth: int = 10,
@@ -72,8 +72,9 @@ def sample_posterior(
         num_results: Integer, draws to keep of each chain. Defaults to `1000`.
         num_burnin_steps: Integer, transitions of the warm-up, which are not kept. Defaults to
             `1000`.
-        initial: Where chains start: `"weights"`, near those that the model has, or `"prior"`,
-            each at a draw of the prior. Defaults to `"weights"`.
+        initial: Where chains start: `"weights"`, near those that the model has; `"prior"`, each at
+            a draw of the prior; or arrays of shape `(num_chains, *shape)`, one for each trainable
+            weight, such as those of an ensemble. Defaults to `"weights"`.
         step_size: Float, the step size of the first transitions; `None` for a guess. Defaults to
             `None`.
         target_accept_prob: Float between 0 and 1, the acceptance that the step size is adapted to.
@@ -117,7 +118,8 @@ def sample_posterior(
     ```
     """
     check_choice("kernel", kernel, ("nuts", "hmc"))
-    check_choice("initial", initial, ("weights", "prior"))
+    if isinstance(initial, str):
+        check_choice("initial", initial, ("weights", "prior"))
     num_chains = check_integer("num_chains", num_chains)
     num_results = check_integer("num_results", num_results)
     num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
@@ -184,8 +186,17 @@ class _Target:
         return self.function.log_likelihood(weights, x, y) + self.priors.log_prob(weights)
 
     def start(self, initial, num_chains, generator):
-        draws = self.priors.sample(num_chains, self.shapes, generator)
-        if initial == "weights":
+        if not isinstance(initial, str):
+            draws = [np.asarray(values, "float32") for values in initial]
+            expected = [(num_chains, *shape) for shape in self.shapes]
+            if [draw.shape for draw in draws] != expected:
+                raise ValueError(
+                    f"`initial` must have arrays of the shapes {expected}. "
+                    f"Received: {[draw.shape for draw in draws]}"
+                )
+        else:
+            draws = self.priors.sample(num_chains, self.shapes, generator)
+        if isinstance(initial, str) and initial == "weights":
             # Apart from each other by a little of the prior, so that chains can be compared.
             draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
         return tf.concat([tf.reshape(draw, (num_chains, -1)) for draw in draws], axis=-1)

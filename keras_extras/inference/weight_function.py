@@ -94,11 +94,18 @@ class WeightFunction:
             seeds: Tensors in the order of `seed_states`, or an empty sequence for theirs.
             x: Inputs.
         """
+        return self.parameters_and_penalty(weights, seeds, x)[0]
+
+    def parameters_and_penalty(
+        self, weights: Sequence[Any] | None, seeds: Sequence[Any], x: Any
+    ) -> tuple[Any, Any]:
+        """Returns `parameters`, and the sum of the losses that the model's layers add."""
         state = [] if weights is None else list(zip(self.variables, weights))
         state += zip(self.seed_states, seeds)
-        with keras.StatelessScope(state_mapping=state):
+        with keras.StatelessScope(state_mapping=state, collect_losses=True) as scope:
             output = self.model(x, training=False)
-        return output if self.head is None else output.made_from[1]
+        penalty = tf.add_n([tf.zeros(()), *scope.losses])
+        return output if self.head is None else output.made_from[1], penalty
 
     def check_not_random(self, x: Any) -> None:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""

@@ -1,0 +1,165 @@
+"""The networks that probabilistic estimators train, kept so that training anew compiles nothing."""
+
+import functools
+import threading
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_extras import layers
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.registration import serializable
+from keras_extras.inference.weight_function import WeightFunction
+from keras_extras.pipelines.members import Members
+
+METHODS = (
+    "ensemble",
+    "flipout",
+    "local_reparameterization",
+    "mc_dropout",
+    "laplace",
+    "nuts",
+)
+# Steps of training in one call of the compiled function.
+_STEPS_PER_EXECUTION = 32
+
+# One network serves all estimators like it, one after the other.
+TRAINING = threading.Lock()
+
+
+class NetworkSpec(NamedTuple):
+    """What tells one network from another."""
+
+    method: str
+    num_inputs: int
+    num_outputs: int
+    is_classifier: bool
+    hidden_units: tuple[int, ...]
+    activation: str
+    constant_noise: bool
+    dropout_rate: float
+    prior_stddev: float
+    num_members: int
+
+
+class TrainableNetwork(NamedTuple):
+    """A network, as a function of its weights, and its copies that are trained."""
+
+    network: keras.Model
+    function: WeightFunction
+    members: Members
+    prior: Any
+    initial_state: list[np.ndarray]
+
+
+@serializable
+class ConstantScale(keras.layers.Layer):
+    """Appends raw scales that do not depend on the inputs: noise that is the same everywhere."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.raw_scale = self.add_weight(
+            name="raw_scale",
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.Constant(-0.5),
+        )
+
+    def call(self, inputs: Any) -> Any:
+        raw_scale = keras.ops.broadcast_to(self.raw_scale, keras.ops.shape(inputs))
+        return keras.ops.concatenate([inputs, raw_scale], axis=-1)
+
+
+@functools.lru_cache(maxsize=16)
+def trainable_network(spec: NetworkSpec) -> TrainableNetwork:
+    """Returns the network of a kind, made once."""
+    network = make_network(spec)
+    function = WeightFunction(network, np.zeros((1, spec.num_inputs), "float32"))
+    has_own_priors = spec.method in ("flipout", "local_reparameterization")
+    members = Members(function, spec.num_members, None if has_own_priors else spec.prior_stddev)
+    members.compile(keras.optimizers.Adam(), steps_per_execution=_STEPS_PER_EXECUTION)
+    members.optimizer.build(members.trainable_variables)
+    initial_state = [np.asarray(variable) for variable in members.optimizer.variables]
+    # Raw scales are logarithms where they are small, and need a wider prior.
+    prior = {"*": tfd.Normal(0.0, spec.prior_stddev)}
+    if spec.constant_noise and not spec.is_classifier:
+        prior = {"*raw_scale": tfd.Normal(-1.0, 2.0), **prior}
+    return TrainableNetwork(network, function, members, prior, initial_state)
+
+
+def make_network(spec: NetworkSpec) -> keras.Model:
+    """Returns a new network: a perceptron with a layer of distributions at its end."""
+    prior = tfd.Normal(0.0, spec.prior_stddev)
+    dense = {
+        "flipout": functools.partial(layers.DenseFlipout, posterior="mean_field", prior=prior),
+        "local_reparameterization": functools.partial(
+            layers.DenseLocalReparameterization, posterior="mean_field", prior=prior
+        ),
+    }.get(spec.method, keras.layers.Dense)
+    stack: list[keras.layers.Layer] = [keras.Input((spec.num_inputs,))]
+    for units in spec.hidden_units:
+        stack.append(dense(units, activation=spec.activation))
+        if spec.method == "mc_dropout":
+            stack.append(layers.MCDropout(spec.dropout_rate))
+    if spec.is_classifier:
+        stack += [dense(spec.num_outputs), layers.OneHotCategorical(spec.num_outputs)]
+    elif spec.constant_noise:
+        stack += [dense(spec.num_outputs), ConstantScale()]
+    else:
+        stack.append(dense(2 * spec.num_outputs))
+    if not spec.is_classifier:
+        stack.append(layers.IndependentNormal(spec.num_outputs))
+    return keras.Sequential(stack)
+
+
+def train(
+    trainable: TrainableNetwork,
+    x: np.ndarray,
+    y: np.ndarray,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    verbose: int,
+) -> list[np.ndarray]:
+    """Trains all members from new initial weights in stock `fit`.
+
+    Returns:
+        Arrays of shape `(members, *shape)`, in the order of the network's trainable variables.
+    """
+    members = trainable.members
+    members.set_members(_initial_weights(trainable, seed))
+    members.seed_generator.state.assign([seed, 0])
+    for variable, value in zip(members.optimizer.variables, trainable.initial_state, strict=True):
+        variable.assign(value)
+
+    def cosine(epoch):
+        return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / epochs))
+
+    rows = tf.data.Dataset.from_tensor_slices((x, y))
+    members.num_rows.assign(len(x))
+    members.fit(
+        rows.shuffle(len(x), seed=seed).batch(batch_size),
+        shuffle=False,  # The rows shuffle themselves, from the seed.
+        epochs=epochs,
+        callbacks=[keras.callbacks.LearningRateScheduler(cosine)],
+        verbose=verbose,
+    )
+    return [np.asarray(stack) for stack in members.stacks]
+
+
+def _initial_weights(trainable, seed):
+    """Initial weights of each member, from one seed: Keras' initializers follow the global one."""
+    generator = np.random.default_rng(seed)
+    num_members = trainable.members.stacks[0].shape[0]
+    variables = trainable.function.variables
+    return [[_initial(v.name, v.shape, generator) for v in variables] for _ in range(num_members)]
+
+
+def _initial(name, shape, generator):
+    """What the layers start with: Glorot's uniform kernels, and narrow posteriors around them."""
+    if name == "raw_scale":
+        return np.full(shape, -0.5, "float32")
+    if name.endswith("untransformed_scale"):
+        return generator.normal(-3.0, 0.1, size=shape).astype("float32")
+    limit = np.sqrt(6.0 / sum(shape)) if len(shape) > 1 else 0.0
+    return generator.uniform(-limit, limit, size=shape).astype("float32")

@@ -1,0 +1,174 @@
+"""ProbabilisticRegressor: regression that says how sure it is, for scikit-learn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_extras._core.checks import check_choice, check_share
+from keras_extras._core.marginals import entries_of
+from keras_extras._core.probability import tfd
+from keras_extras.inference.posterior_predictive import PosteriorPredictive
+from keras_extras.pipelines.probabilistic_estimator import (
+    ProbabilisticEstimator,
+    scale_of,
+    sklearn_base,
+    validation,
+)
+
+
+class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator):
+    """A neural network with uncertain weights that predicts distributions of numbers.
+
+    It is an estimator of scikit-learn: `fit`, `predict`, `score` (R^2), `clone`, pipelines, grid
+    searches and pickling are as there. Inputs and targets are standardised inside. Fits of equal
+    arguments and numbers of columns share one compiled network, so that only the first of a cross
+    validation compiles.
+
+    References:
+        Lakshminarayanan et al. (2017), "Simple and scalable predictive uncertainty estimation using
+        deep ensembles", [arXiv:1612.01474](https://arxiv.org/abs/1612.01474); Gal and Ghahramani
+        (2016), [arXiv:1506.02142](https://arxiv.org/abs/1506.02142); and those of the layers and
+        of `keras_extras.inference`.
+
+    Args:
+        method: How the uncertainty of the weights is found. `"ensemble"`: several networks from
+            different starts. `"flipout"` and `"local_reparameterization"`: variational layers.
+            `"mc_dropout"`: dropout that goes on in prediction. `"laplace"`: a normal
+            approximation around the mode, whose prior is learnt. `"nuts"`: Markov chains from
+            several modes. Defaults to `"ensemble"`.
+        hidden_units: Sequence of integers, the widths of the hidden layers. Defaults to `(50,)`.
+        activation: String, name of their activation function. Defaults to `"relu"`.
+        noise: String, how the noise of the targets is modelled: `"constant"`, one standard
+            deviation everywhere, or `"input_dependent"`. Defaults to `"input_dependent"`.
+        epochs: Integer, passes over the data. Defaults to `100`.
+        batch_size: Integer, rows of a training step. Defaults to `32`.
+        learning_rate: Float, Adam's at the start, from where it falls to 0 along a cosine. Defaults
+            to `0.01`.
+        prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
+            and targets of standard deviation 1. Defaults to `1.0`.
+        dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
+        num_members: Integer, networks of an `"ensemble"`, chains of `"nuts"`. Defaults to `5`.
+        num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
+            not the draws. Defaults to `200`.
+        num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
+        verbose: Integer, of `keras.Model.fit`. Defaults to `0`.
+        random_state: Integer seed, `numpy.random.RandomState` or `None`, as in scikit-learn.
+            Defaults to `None`.
+
+    Attributes:
+        weights_: The draws of the weights, arrays of shape `(draws, *shape)`; of random layers
+            their variational parameters.
+        n_features_in_: The number of columns of `X`.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+        ValueError: In `fit`, if an argument is out of range, or `X` and `y` do not fit.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.pipelines import ProbabilisticRegressor
+
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    y = x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=64)
+    regressor = ProbabilisticRegressor(num_members=3, epochs=5, random_state=0).fit(x, y)
+    mean, stddev = regressor.predict(x, return_std=True)
+    lower, upper = regressor.predict_interval(x, level=0.9)
+    ```
+    """
+
+    def __init__(
+        self,
+        method: str = "ensemble",
+        hidden_units: Sequence[int] = (50,),
+        activation: str = "relu",
+        noise: str = "input_dependent",
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        prior_stddev: float = 1.0,
+        dropout_rate: float = 0.05,
+        num_members: int = 5,
+        num_samples: int = 200,
+        num_burnin_steps: int = 200,
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        self.method = method
+        self.hidden_units = hidden_units
+        self.activation = activation
+        self.noise = noise
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.prior_stddev = prior_stddev
+        self.dropout_rate = dropout_rate
+        self.num_members = num_members
+        self.num_samples = num_samples
+        self.num_burnin_steps = num_burnin_steps
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> "ProbabilisticRegressor":
+        """Trains the network.
+
+        Args:
+            X: Array of shape `(n, features)`.
+            y: Array of shape `(n,)` or `(n, targets)`.
+        """
+        check_choice("noise", self.noise, ("constant", "input_dependent"))
+        x, y = validation.validate_data(
+            self, X, y, dtype="float64", multi_output=True, y_numeric=True
+        )
+        self._has_one_target = y.ndim == 1
+        y = y.reshape(len(y), -1).astype("float64")
+        self.y_mean_ = y.mean(axis=0)
+        self.y_scale_ = scale_of(y)
+        self._fit_network(x, (y - self.y_mean_) / self.y_scale_)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Returns the means of the predictive distributions.
+
+        Args:
+            X: Array of shape `(n, features)`.
+            return_std: Boolean, whether to return the standard deviations, too. Defaults to
+                `False`.
+
+        Returns:
+            Array of the shape of `y`, or a tuple of two.
+        """
+        prediction = self.predict_distribution(X)
+        mean = self._like_targets(prediction.mean())
+        return (mean, self._like_targets(prediction.stddev())) if return_std else mean
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Returns central intervals of the predictive distributions.
+
+        Args:
+            X: Array of shape `(n, features)`.
+            level: Float between 0 and 1, the probability of the intervals. Defaults to `0.9`.
+
+        Returns:
+            Two arrays of the shape of `y`, the lower and the upper ends.
+        """
+        level = check_share("level", level)
+        lower, upper = self.predict_distribution(X).interval(level)
+        return self._like_targets(lower), self._like_targets(upper)
+
+    def _like_targets(self, values):
+        values = np.asarray(values, "float64")
+        return values[:, 0] if self._has_one_target else values
+
+    def _in_units_of_targets(self, prediction):
+        entries = entries_of(prediction.components_distribution)
+        mean, scale = (v.astype("float32") for v in (self.y_mean_, self.y_scale_))
+        components = tfd.Normal(entries.loc * scale + mean, entries.scale * scale)
+        return PosteriorPredictive(prediction.mixture_distribution, tfd.Independent(components, 1))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
