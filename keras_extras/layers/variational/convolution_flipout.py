@@ -7,6 +7,7 @@ from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
 )
+from keras_extras.layers.variational.noise import random_signs
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 
@@ -31,7 +32,7 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
         """Values with random signs, the same at all places of a row's channel."""
         shape = [tf.shape(values)[0], *(1,) * (self.rank + 1)]
         shape[self.channel_axis] = values.shape[self.channel_axis]
-        return self.random_signs(values, shape)
+        return random_signs(values, shape, self.next_seed())
 
 
 @serializable

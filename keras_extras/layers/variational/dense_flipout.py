@@ -5,6 +5,7 @@ from typing import Any
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.noise import random_signs
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 
@@ -77,7 +78,7 @@ class DenseFlipout(DenseVariationalLayer):
         centered = tfd.Independent(tfd.Normal(tf.zeros_like(entries.loc), entries.scale), 2)
         noise = self.draw(centered, self.kernel_posterior_tensor_fn)
         outputs = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
-        flipped = self.random_signs(inputs, tf.shape(inputs))
+        flipped = random_signs(inputs, tf.shape(inputs), self.next_seed())
         flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
-        outputs += self.random_signs(flipped, tf.shape(flipped))
+        outputs += random_signs(flipped, tf.shape(flipped), self.next_seed())
         return self.finish(outputs, posterior, entries.loc + noise, training)

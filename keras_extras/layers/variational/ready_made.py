@@ -14,7 +14,6 @@ from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras.layers.default_loc_scale_fn import (
     default_mean_field_normal_fn,
-    default_multivariate_normal_fn,
     deferred,
 )
 
@@ -108,6 +107,11 @@ def _diagonal_scale(shape, dtype=None):
     return tfb.FillTriangular().inverse(matrix)
 
 
+def _standard_normal(dtype, shape, name, trainable, add_variable_fn):
+    dtype = tf.as_dtype(dtype)
+    return tfd.Sample(tfd.Normal(tf.zeros((), dtype), tf.ones((), dtype)), shape)
+
+
 def _trainable_normal(dtype, shape, name, trainable, add_variable_fn):
     """One location and one scale for all entries, trained with the posterior."""
     dtype = tf.as_dtype(dtype)
@@ -145,7 +149,7 @@ POSTERIORS = {
 }
 
 PRIORS = {
-    "standard_normal": default_multivariate_normal_fn,
+    "standard_normal": _standard_normal,
     "trainable": _trainable_normal,
     "scale_mixture": _scale_mixture,
 }

@@ -11,6 +11,7 @@ from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
+from keras_extras.layers.variational.noise import standard_normal
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
 from keras_extras.layers.variational.weight_divergence import normal_entries, weight_divergence
 
@@ -117,20 +118,16 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
 
     def draw(self, distribution: Any, tensor_fn: str | Callable) -> Any:
         """Returns a draw, or what the user's function makes of the distribution."""
-        if tensor_fn == "sample":
+        if tensor_fn != "sample":
+            return tf.convert_to_tensor(tensor_fn(distribution))
+        entries = entries_of(distribution)
+        if not isinstance(entries, tfd.Normal):
             return distribution.sample(seed=self.next_seed())
-        return tf.convert_to_tensor(tensor_fn(distribution))
+        return entries.loc + entries.scale * standard_normal(entries.scale, self.next_seed())
 
     def next_seed(self) -> Any:
         # TFP's samplers are stateless for a seed of two `int32`.
         return tf.cast(self.seed_generator.next(), tf.int32)
-
-    def random_signs(self, values: Any, shape: Any) -> Any:
-        """Returns `values` times random signs of a shape that broadcasts to theirs."""
-        bits = tf.random.stateless_uniform(
-            shape, self.next_seed(), minval=None, maxval=None, dtype=tf.int32
-        )
-        return tf.where(bits < 0, -values, values)
 
     def finish(
         self, outputs: Any, kernel_posterior: Any, kernel: Any, training: bool | None

@@ -32,10 +32,7 @@ def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
     """
     q, p = normal_entries(posterior), normal_entries(prior)
     if q is not None and p is not None:
-        z = (q.loc - p.loc) / p.scale
-        ratio = q.scale / p.scale
-        each = 0.5 * (tf.square(z) + tf.square(ratio) - 1.0) - tf.math.log(ratio)
-        return tf.reduce_sum(tf.broadcast_to(each, posterior.event_shape))
+        return _between_normals(q, p, posterior.event_shape)
     if p is not None and _is_reshaped(posterior):
         size = posterior.distribution.event_shape
         loc, scale = (
@@ -49,6 +46,24 @@ def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
         return tfd.kl_divergence(posterior, prior)
     except NotImplementedError:
         return posterior.log_prob(weight) - prior.log_prob(weight)
+
+
+def _between_normals(q, p, shape):
+    """The closed form; sums of squares in one pass each, as weights are many."""
+    difference = q.loc if tf.get_static_value(p.loc) == 0.0 else q.loc - p.loc
+    if p.scale.shape.rank:
+        z, ratio = difference / p.scale, q.scale / p.scale
+    else:
+        z, ratio = difference, q.scale
+    if not z.shape == ratio.shape == shape:
+        z, ratio = tf.broadcast_to(z, shape), tf.broadcast_to(ratio, shape)
+    squares = tf.nn.l2_loss(z) + tf.nn.l2_loss(ratio)
+    logarithms = tf.reduce_sum(tf.math.log(ratio))
+    count = float(shape.num_elements())
+    if not p.scale.shape.rank:
+        squares /= tf.square(p.scale)
+        logarithms -= count * tf.math.log(p.scale)
+    return squares - logarithms - 0.5 * count
 
 
 def _is_reshaped(distribution):
