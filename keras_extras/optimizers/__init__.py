@@ -1,7 +1,16 @@
-"""Optimizers that evaluate the loss themselves, in stock `compile` and `fit`."""
+"""Optimizers that evaluate the loss themselves or sample, in stock `compile` and `fit`."""
 
 from keras_extras.optimizers import priors, transforms
+from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
+from keras_extras.optimizers.sgld import SGLD
 
-__all__ = ["LossEvaluatingOptimizer", "MonteCarloOptimizer", "priors", "transforms"]
+__all__ = [
+    "SGLD",
+    "CyclicalSGLD",
+    "LossEvaluatingOptimizer",
+    "MonteCarloOptimizer",
+    "priors",
+    "transforms",
+]
