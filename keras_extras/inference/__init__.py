@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
 from keras_extras.inference.sample_posterior import sample_posterior
@@ -9,7 +10,13 @@ from keras_extras.inference.sample_posterior import sample_posterior
 # It subclasses a class of TensorFlow Probability, which is imported when it is asked for.
 _LATER = {"PosteriorPredictive": "keras_extras.inference.posterior_predictive"}
 
-__all__ = ["Posterior", "PosteriorPredictive", "predict_distribution", "sample_posterior"]
+__all__ = [
+    "LaplaceApproximation",
+    "Posterior",
+    "PosteriorPredictive",
+    "predict_distribution",
+    "sample_posterior",
+]
 
 
 def __getattr__(name: str):

@@ -136,12 +136,13 @@ def draw_parameters(
     compute = _compiled_for(function, x, has_weights=weights is not None)
     slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
     batches = [
-        compute([] if weights is None else weights, seeds, _rows(x, rows)) for rows in slices
+        compute([] if weights is None else weights, seeds, rows_of(x, rows)) for rows in slices
     ]
     return tf.concat(batches, axis=1)
 
 
-def _rows(x, rows):
+def rows_of(x: Any, rows: slice) -> Any:
+    """Returns some rows of all arrays of the inputs."""
     return keras.tree.map_structure(lambda values: values[rows], x)
 
 

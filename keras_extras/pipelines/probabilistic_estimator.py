@@ -11,6 +11,8 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
 from keras_extras._core.probability import require_probability
+from keras_extras.inference.laplace_approximation import LaplaceApproximation
+from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.posterior_predictive import PosteriorPredictive, predictive_of
 from keras_extras.inference.predict_distribution import draw_parameters
 from keras_extras.inference.sample_posterior import sample_posterior
@@ -30,6 +32,8 @@ _BATCH = 512  # rows of a prediction computed at once
 # Of Markov chains: transitions for each draw that is kept, and doublings of a trajectory.
 _THINNING = 4
 _MAX_TREE_DEPTH = 6
+# More covariances than this take longer than the training.
+_MOST_WEIGHTS_OF_LAPLACE = 3000
 
 
 class ProbabilisticEstimator(sklearn_base.BaseEstimator):
@@ -61,6 +65,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             )
             if self.method == "nuts":
                 weights = self._sample(trainable, x, y, weights)
+            if self.method == "laplace":
+                self._offsets = self._offsets_of_laplace(trainable, x, y, weights)
         self._num_outputs = y.shape[1]
         self.weights_ = weights
 
@@ -81,6 +87,20 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
 
+    def _offsets_of_laplace(self, trainable, x, y, weights):
+        for variable, values in zip(trainable.function.variables, weights, strict=True):
+            variable.assign(values[0])
+        size = sum(values[0].size for values in weights)
+        laplace = LaplaceApproximation(
+            trainable.network,
+            x,
+            y,
+            prior_precision=self.prior_stddev**-2,
+            hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
+        )
+        laplace.optimize_prior_precision()
+        return laplace.sample_offsets(self.num_samples, np.random.default_rng(self._seed))
+
     def predict_distribution(self, X: Any) -> PosteriorPredictive:
         """Returns the posterior predictive distribution of all rows.
 
@@ -94,18 +114,20 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         x = validation.validate_data(self, X, dtype="float64", reset=False)
         x = self._standardized(x)
         trainable = trainable_network(self._spec(x.shape[1], self._num_outputs))
-        draws = len(self.weights_[0])
-        repeats = -(-self.num_samples // draws) if trainable.function.seed_states else 1
-        weights = [np.repeat(values, repeats, axis=0) for values in self.weights_]
-        parameters = draw_parameters(
-            trainable.function,
-            x,
-            weights,
-            draws * repeats,
-            _BATCH,
-            np.random.default_rng(self._seed),
-        )
+        parameters = self._parameters(trainable.function, x)
         return self._in_units_of_targets(predictive_of(trainable.function, parameters))
+
+    def _parameters(self, function, x):
+        """What the draws of the network make distributions of, of shape `(draws, n, ...)`."""
+        if self.method == "laplace":
+            network = LinearizedNetwork.of(function, range(len(self.weights_)))
+            mode = [values[0] for values in self.weights_]
+            return network.parameters(mode, self._offsets, x, _BATCH)
+        draws = len(self.weights_[0])
+        repeats = -(-self.num_samples // draws) if function.seed_states else 1
+        weights = [np.repeat(values, repeats, axis=0) for values in self.weights_]
+        generator = np.random.default_rng(self._seed)
+        return draw_parameters(function, x, weights, draws * repeats, _BATCH, generator)
 
     def _standardized(self, x):
         return ((x - self.x_mean_) / self.x_scale_).astype("float32")

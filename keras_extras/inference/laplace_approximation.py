@@ -1,0 +1,237 @@
+"""LaplaceApproximation: a normal posterior around the weights of a trained model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.probability import tf
+from keras_extras.inference.linearized_network import LinearizedNetwork
+from keras_extras.inference.predict_distribution import numpy_generator, rows_of
+from keras_extras.inference.weight_function import WeightFunction
+
+# Beyond, the matrix and its factors take more than 2.4 GB.
+_MOST_WEIGHTS = 10_000
+
+
+class LaplaceApproximation:
+    """A normal approximation of the posterior, made after training at the weights found there.
+
+    ```
+    p(w | D) = N(w*, (H + prior_precision I)^-1),  H = sum over rows of J^T F J
+    ```
+
+    with `w*` the trained weights, `J` the derivatives by the weights of what the last layer makes
+    a distribution of, and `F` the Fisher information of that distribution about it: the generalised
+    Gauss-Newton matrix. It is exact for a linear model with normal noise. Predictions are those of
+    the network made linear in its weights at `w*`, the model for which `H` is the curvature.
+
+    The weights should be at the mode for the prior: train with a mean loss, to which the prior
+    contributes `keras.regularizers.L2(prior_precision / (2 n))` for `n` rows. Distributions that
+    TFP knows no closed KL divergence of, such as mixtures, have in place of `F` the positive part
+    of the curvature of `-log p(y)` at the targets.
+
+    References:
+        MacKay (1992), "A practical Bayesian framework for backpropagation networks"; Immer, Korzepa
+        and Bauer (2021), "Improving predictions of Bayesian neural nets via local linearization",
+        [arXiv:2008.08400](https://arxiv.org/abs/2008.08400); Daxberger et al. (2021), "Laplace
+        redux", [arXiv:2106.14806](https://arxiv.org/abs/2106.14806).
+
+    Args:
+        model: Trained Keras model with one output, in which nothing is random in prediction. Its
+            weights now are the mode; training it further changes nothing here.
+        x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays.
+        y: Targets, an array with `n` rows.
+        prior_precision: Float, one divided by the variance of the weights' normal prior. Defaults
+            to `1.0`.
+        hessian: `"full"`: covariances of all weights, for up to 10,000 of them. `"diagonal"`:
+            variances only. `"last_layer"`: the weights of the last layer that has any, with
+            covariances; the others are as good as known. Defaults to `"full"`.
+        likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
+            `None` for a model whose last layer is one of distributions. Defaults to `None`.
+        batch_size: Integer, rows to compute at once. Memory grows with `batch_size` times the
+            number of weights. Defaults to `256`.
+
+    Attributes:
+        prior_precision: The precision of the prior.
+        mode: Arrays, the weights that are uncertain.
+
+    Raises:
+        ValueError: If the model has no likelihood, its output is random, targets do not fit, the
+            curvature is not finite, or there are too many weights for `hessian="full"`.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import inference, layers
+
+    model = keras.Sequential([
+        keras.Input((1,)),
+        keras.layers.Dense(16, activation="tanh"),
+        keras.layers.Dense(2),
+        layers.IndependentNormal(1),
+    ])
+    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    model.fit(x, 2.0 * x, epochs=5, verbose=0)
+    laplace = inference.LaplaceApproximation(model, x, 2.0 * x)
+    laplace.optimize_prior_precision()
+    laplace.predict_distribution(x).epistemic_variance()  # of each row
+    ```
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any,
+        prior_precision: float = 1.0,
+        hessian: str = "full",
+        likelihood: Callable | None = None,
+        batch_size: int = 256,
+    ):
+        check_choice("hessian", hessian, ("full", "diagonal", "last_layer"))
+        self.prior_precision = check_number("prior_precision", prior_precision, above=0.0)
+        self.hessian = hessian
+        self.model = model
+        batch_size = check_integer("batch_size", batch_size)
+        function = WeightFunction(model, x, likelihood)
+        function.check_not_random(x)
+        self._weights = [np.asarray(variable) for variable in function.variables]
+        self._chosen = list(range(len(self._weights)))
+        if hessian == "last_layer":
+            self._chosen = _of_last_layer(function.variables, model)
+        self._network = LinearizedNetwork.of(function, self._chosen)
+        self.mode = [self._weights[number] for number in self._chosen]
+        size = sum(value.size for value in self.mode)
+        if hessian != "diagonal" and size > _MOST_WEIGHTS:
+            raise ValueError(
+                f"`hessian={hessian!r}` holds the covariances of at most {_MOST_WEIGHTS} weights. "
+                f"Received: {size} weights. Take hessian='diagonal'"
+                + (" or 'last_layer'." if hessian == "full" else ".")
+            )
+        self._eigenvalues, self._vectors, self._log_likelihood = self._curvature(x, y, batch_size)
+
+    def _curvature(self, x, y, batch_size):
+        """Eigenvalues and vectors of `H`, and the log-likelihood of the data."""
+        size = sum(value.size for value in self.mode)
+        is_diagonal = self.hessian == "diagonal"
+        curvature = np.zeros(size if is_diagonal else (size, size))
+        log_likelihood = 0.0
+        x = keras.tree.map_structure(tf.convert_to_tensor, x)
+        y = tf.convert_to_tensor(y)
+        num_rows = keras.tree.flatten(x)[0].shape[0]
+        if y.shape.rank == 0 or y.shape[0] != num_rows:
+            raise ValueError(
+                f"`y` must have one row for each row of `x`. Received: y.shape={tuple(y.shape)}, "
+                f"{num_rows} rows of `x`"
+            )
+        for first in range(0, num_rows, batch_size):
+            rows = slice(first, first + batch_size)
+            part, log_prob = self._network.curvature(
+                self._weights, rows_of(x, rows), y[rows], is_diagonal
+            )
+            curvature += part.numpy()
+            log_likelihood += float(log_prob)
+        if not np.isfinite(curvature).all():
+            raise ValueError(
+                "The curvature of the log-likelihood must be finite. Received: NaN or infinity; "
+                "check the weights of the model, `x` and `y`"
+            )
+        if is_diagonal:
+            return np.maximum(curvature, 0.0), None, log_likelihood
+        values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+        return np.maximum(values, 0.0), vectors, log_likelihood
+
+    def log_marginal_likelihood(self, prior_precision: float | None = None) -> float:
+        """Returns the approximate logarithm of the evidence, p(y | x).
+
+        ```
+        log p(D | w*) + log p(w*) - 1/2 log det((H + prior_precision I) / (2 pi))
+        ```
+
+        Args:
+            prior_precision: Float; `None` for that of the approximation. Defaults to `None`.
+        """
+        precision = self.prior_precision if prior_precision is None else prior_precision
+        size = len(self._eigenvalues)
+        norm = sum(float(np.sum(np.square(value, dtype="float64"))) for value in self.mode)
+        log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * norm
+        log_determinant = np.sum(np.log(self._eigenvalues + precision))
+        return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
+
+    def optimize_prior_precision(self) -> float:
+        """Sets the prior precision to that of the greatest marginal likelihood, and returns it.
+
+        The weights stay; it is searched between 1e-6 and 1e6.
+        """
+        grid = np.linspace(-6.0, 6.0, 121)
+        for _ in range(4):
+            best = int(np.argmax([self.log_marginal_likelihood(10.0**log) for log in grid]))
+            low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+            grid = np.linspace(low, high, 21)
+        self.prior_precision = float(10.0 ** grid[len(grid) // 2])
+        return self.prior_precision
+
+    def stddev(self) -> list[np.ndarray]:
+        """Returns the posterior standard deviations of the weights, shaped as `mode`."""
+        variances = 1.0 / (self._eigenvalues + self.prior_precision)
+        if self._vectors is not None:
+            variances = np.square(self._vectors) @ variances
+        return self._shaped(np.sqrt(variances))
+
+    def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Returns draws of `w - w*`, arrays of shape `(samples, *shape)`.
+
+        Args:
+            samples: Integer, the number of draws.
+            generator: A NumPy generator.
+        """
+        noise = generator.normal(size=(samples, len(self._eigenvalues)))
+        offsets = noise / np.sqrt(self._eigenvalues + self.prior_precision)
+        if self._vectors is not None:
+            offsets = offsets @ self._vectors.T
+        return self._shaped(offsets.astype("float32"))
+
+    def predict_distribution(
+        self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
+    ) -> Any:
+        """Returns the posterior predictive distribution of the linearised network.
+
+        Args:
+            x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
+            samples: Integer, the number of draws of the weights. Defaults to `100`.
+            batch_size: Integer, rows to compute at once. Defaults to `256`.
+            seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults
+                to `None`.
+
+        Returns:
+            A `keras_extras.inference.PosteriorPredictive`.
+        """
+        from keras_extras.inference.posterior_predictive import predictive_of
+
+        samples = check_integer("samples", samples)
+        batch_size = check_integer("batch_size", batch_size)
+        offsets = self.sample_offsets(samples, numpy_generator(seed))
+        parameters = self._network.parameters(self._weights, offsets, x, batch_size)
+        return predictive_of(self._network.function, parameters)
+
+    def _shaped(self, vectors):
+        sizes = np.cumsum([value.size for value in self.mode])[:-1]
+        parts = np.split(vectors, sizes, axis=-1)
+        return [
+            part.reshape(*vectors.shape[:-1], *value.shape) for part, value in zip(parts, self.mode)
+        ]
+
+
+def _of_last_layer(variables, model):
+    """The positions of the weights of the last layer that has any that are trained."""
+    layers = [layer for layer in model.layers if layer.trainable_variables]
+    while isinstance(layers[-1], keras.Model):
+        layers = [layer for layer in layers[-1].layers if layer.trainable_variables]
+    last = [id(variable) for variable in layers[-1].trainable_variables]
+    return [number for number, variable in enumerate(variables) if id(variable) in last]

@@ -1,0 +1,148 @@
+"""LinearizedNetwork: a model made linear in its weights, and the curvature of its likelihood."""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_extras._core.probability import tf, tfd
+from keras_extras._core.targets import match_targets
+from keras_extras.inference.predict_distribution import rows_of
+from keras_extras.inference.weight_function import WeightFunction
+
+
+class LinearizedNetwork:
+    """First derivatives of a network by some of its weights, compiled once for all values of these.
+
+    Args:
+        function: The network.
+        chosen: The positions in `function.variables` of the weights to be linear in.
+    """
+
+    def __init__(self, function: WeightFunction, chosen: Sequence[int]):
+        self.function = function
+        self._chosen = chosen
+        self.curvature = tf.function(self._curvature, reduce_retracing=True, autograph=False)
+        self._linear = tf.function(self._linear_parameters, reduce_retracing=True, autograph=False)
+
+    @classmethod
+    def of(cls, function: WeightFunction, chosen: Sequence[int]) -> "LinearizedNetwork":
+        """Returns the network of a function, made once for a model without a likelihood given."""
+        if function.head is None:
+            return cls(function, chosen)
+        of_model = _linearized.setdefault(function.model, {})
+        key = (id(function.head), tuple(map(id, function.variables)), tuple(chosen))
+        return of_model.setdefault(key, cls(function, chosen))
+
+    def parameters(
+        self, weights: Sequence[Any], offsets: Sequence[Any], x: Any, batch_size: int
+    ) -> Any:
+        """Returns the parameters of the distributions for weights that lie off by `offsets`.
+
+        Args:
+            weights: Arrays, all weights in the order of `function.variables`.
+            offsets: Arrays of shape `(samples, *shape)` for the chosen weights.
+            x: Inputs.
+            batch_size: Integer, rows to compute at once.
+
+        Returns:
+            Tensor of shape `(samples, n, ...)`.
+        """
+        x = keras.tree.map_structure(tf.convert_to_tensor, x)
+        num_rows = keras.tree.flatten(x)[0].shape[0]
+        slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
+        batches = [self._linear(weights, offsets, rows_of(x, rows)) for rows in slices]
+        return tf.concat(batches, axis=1)
+
+    def _linear_parameters(self, weights, offsets, x):
+        parameters, jacobian = self._jacobian(weights, x)
+        flat = tf.concat([tf.reshape(o, (tf.shape(o)[0], -1)) for o in offsets], axis=1)
+        moves = tf.einsum("bpd,sd->sbp", jacobian, flat)
+        return parameters[None] + tf.reshape(
+            moves, tf.concat([tf.shape(flat)[:1], tf.shape(parameters)], axis=0)
+        )
+
+    def _jacobian(self, weights, x):
+        """The parameters of rows, and their derivatives, of shape `(rows, entries, weights)`."""
+
+        def of_row(row):
+            row = keras.tree.map_structure(lambda values: values[None], row)
+            chosen = [tf.convert_to_tensor(weights[number]) for number in self._chosen]
+            everything = [tf.convert_to_tensor(weight) for weight in weights]
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(chosen)
+                for number, weight in zip(self._chosen, chosen):
+                    everything[number] = weight
+                parameters = self.function.parameters(everything, (), row)[0]
+                entries = tf.unstack(tf.reshape(parameters, [-1]))
+            gradients = [
+                tf.concat(
+                    [
+                        tf.reshape(gradient, [-1])
+                        for gradient in tape.gradient(
+                            entry, chosen, unconnected_gradients=tf.UnconnectedGradients.ZERO
+                        )
+                    ],
+                    axis=0,
+                )
+                for entry in entries
+            ]
+            return parameters, tf.stack(gradients)
+
+        return tf.vectorized_map(of_row, x)
+
+    def _curvature(self, weights, x, y, is_diagonal):
+        """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""
+        parameters, jacobian = self._jacobian(weights, x)
+        distribution = self.function.distribution(parameters)
+        targets = match_targets(y, distribution, "The Laplace approximation")
+        log_likelihood = tf.reduce_sum(distribution.log_prob(targets))
+        scaled = tf.einsum("bpq,bqd->bpd", self._information(parameters, targets), jacobian)
+        products = "bpd,bpd->d" if is_diagonal else "bpd,bpe->de"
+        return tf.einsum(products, jacobian, scaled), log_likelihood
+
+    def _information(self, parameters, targets):
+        """The Fisher information of each row's distribution about its parameters.
+
+        It is the curvature of the divergence from the distribution as it is.
+        """
+        fixed = self.function.distribution(tf.stop_gradient(parameters))
+        try:
+            return _curvature_of(
+                lambda t: tfd.kl_divergence(fixed, self.function.distribution(t)), parameters
+            )
+        except NotImplementedError:
+            curvature = _curvature_of(
+                lambda t: -self.function.distribution(t).log_prob(targets), parameters
+            )
+            values, vectors = tf.linalg.eigh(
+                0.5 * (curvature + tf.linalg.matrix_transpose(curvature))
+            )
+            positive = tf.maximum(values, 0.0)[..., None, :]
+            return tf.matmul(vectors * positive, vectors, transpose_b=True)
+
+
+# The networks of each model, which are kept as long as the model.
+_linearized: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _curvature_of(function, parameters):
+    """Second derivatives of a function of each row, of shape `(rows, entries, entries)`."""
+    entries = int(np.prod(parameters.shape[1:]))
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(parameters)
+        with tf.GradientTape() as inner:
+            inner.watch(parameters)
+            total = tf.reduce_sum(function(parameters))
+        gradient = inner.gradient(total, parameters)
+        columns = tf.unstack(tf.reshape(gradient, (-1, entries)), axis=1)
+    rows = [
+        tf.reshape(
+            outer.gradient(column, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO),
+            (-1, entries),
+        )
+        for column in columns
+    ]
+    return tf.stack(rows, axis=1)
