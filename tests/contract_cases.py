@@ -88,7 +88,41 @@ def _network() -> keras.layers.Layer:
     )
 
 
+def _variational(name: str, *arguments, inputs=None, more_inputs=(), **keywords) -> LayerCase:
+    """A layer with Bayesian weights, whose bias has a posterior, too."""
+
+    def make():
+        cls = getattr(keras_extras.layers, name)
+        return cls(*arguments, activation="tanh", kl_weight=0.01, seed=5, **keywords)
+
+    rows = _ROWS if inputs is None else inputs
+    return LayerCase(f"{name}{sorted(keywords.items())}", make, rows, more_inputs)
+
+
 LAYERS = [
+    _variational("DenseReparameterization", 4, posterior="mean_field", prior="trainable"),
+    _variational("DenseReparameterization", 2, kernel_posterior_fn="multivariate_normal"),
+    _variational("DenseReparameterization", 2, prior="scale_mixture", posterior="mean_field"),
+    _variational("DenseFlipout", 4, more_inputs=(_SEQUENCES.repeat(2, axis=-1)[..., :5],)),
+    _variational("DenseFlipout", 4, prior=tfd.Laplace(0.0, 2.0), posterior="mean_field"),
+    _variational("DenseLocalReparameterization", 4),
+    _variational("DenseVariational", 3, posterior="mean_field", kl_use_exact=True),
+    _variational("DenseVariational", 3, posterior="multivariate_normal", prior="trainable"),
+    *(
+        _variational(
+            f"Convolution{rank}D{kind}",
+            4,
+            2,
+            strides=2,
+            padding="same",
+            inputs=_GENERATOR.normal(size=(6, *(4,) * rank, 3)).astype("float32"),
+        )
+        for rank in (1, 2, 3)
+        for kind in ("Reparameterization", "Flipout")
+    ),
+    LayerCase(
+        "MCDropout", lambda: keras_extras.layers.MCDropout(0.3, seed=5), _ROWS, (_SEQUENCES,)
+    ),
     _head("Categorical", 4, tensor="logits"),
     _head("CategoricalMixtureOfOneHotCategorical", 3, 2),
     _head("IndependentBernoulli", (2, 3), sample_dtype="int32"),
@@ -130,6 +164,18 @@ LAYERS = [
 ]
 
 OPTIMIZERS = [
+    OptimizerCase(
+        "SGLD",
+        lambda learning_rate=0.05, **arguments: keras_extras.optimizers.SGLD(
+            learning_rate, prior_stddev=2.0, num_samples=5, thinning_steps=2, seed=1, **arguments
+        ),
+    ),
+    OptimizerCase(
+        "CyclicalSGLD",
+        lambda learning_rate=0.05, **arguments: keras_extras.optimizers.CyclicalSGLD(
+            learning_rate, cycle_steps=8, exploration=0.5, thinning_steps=2, seed=1, **arguments
+        ),
+    ),
     OptimizerCase(
         "MonteCarloOptimizer",
         lambda **arguments: keras_extras.optimizers.MonteCarloOptimizer(
@@ -198,6 +244,10 @@ METRICS = [
 
 # Nothing can be made of a class that leaves a method to its children.
 ABSTRACT = {
+    "ConvolutionFlipout",
+    "ConvolutionReparameterization",
+    "ConvolutionVariationalLayer",
+    "DenseVariationalLayer",
     "DistributionLayer",
     "DistributionLoss",
     "DistributionMean",
@@ -205,6 +255,7 @@ ABSTRACT = {
     "IndependentHead",
     "IndependentMixture",
     "LossEvaluatingOptimizer",
+    "VariationalLayer",
 }
 
 # What does not take rows of numbers to rows of numbers has a life of its own, in its own tests.

@@ -1,5 +1,6 @@
 """DenseVariational: posterior and prior of all weights of a dense layer together."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -118,7 +119,8 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         self._kernel_size = width * self.units
         bias_size = self.units if self.use_bias else 0
         self._num_weights = self._kernel_size + bias_size
-        with tf.init_scope():  # Constants of distributions must outlive the graph of a build.
+        # Constants must outlive the graph of a build; variables keep their precision.
+        with tf.init_scope():
             self.posterior = self._make("posterior", self.make_posterior_fn, bias_size)
             self.prior = self._make("prior", self.make_prior_fn, bias_size)
         self._build_kl_weight()
@@ -134,7 +136,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
                 (self._num_weights,),
                 kind,
                 self.trainable,
-                self.add_weight,
+                functools.partial(self.add_weight, autocast=False),
             )
         return choice(self._kernel_size, bias_size, self.variable_dtype)
 
@@ -195,6 +197,8 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
+            "posterior": None,  # As the next, another word for arguments above.
+            "prior": None,
             "seed": self.seed,
         }
 

@@ -1,5 +1,6 @@
 """VariationalLayer: the base of layers whose kernel and bias have a distribution."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,8 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         shapes = {"kernel": kernel_shape, "bias": bias_shape}
         for name, ready_made in _DISTRIBUTIONS.items():
             weight, kind, _ = name.split("_")
-            with tf.init_scope():  # Constants of distributions must outlive the graph of a build.
+            # Constants must outlive the graph of a build; variables keep their precision.
+            with tf.init_scope():
                 distribution = make_distribution(
                     getattr(self, name),
                     ready_made,
@@ -96,7 +98,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                     shapes[weight],
                     f"{weight}_{kind}",
                     self.trainable,
-                    self.add_weight,
+                    functools.partial(self.add_weight, autocast=False),
                 )
             setattr(self, f"{weight}_{kind}", distribution)
         if self.needs_normal_kernel and normal_entries(self.kernel_posterior) is None:
@@ -177,6 +179,8 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
             **distributions,
             **functions,
             "kl_weight": self.kl_weight,
+            "posterior": None,  # As the next, another word for arguments above.
+            "prior": None,
             "seed": self.seed,
         }
 
