@@ -50,7 +50,8 @@ def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
 
 def _between_normals(q, p, shape):
     """The closed form; sums of squares in one pass each, as weights are many."""
-    difference = q.loc if tf.get_static_value(p.loc) == 0.0 else q.loc - p.loc
+    loc = tf.get_static_value(p.loc)
+    difference = q.loc - p.loc if loc is None or loc.any() else q.loc
     if p.scale.shape.rank:
         z, ratio = difference / p.scale, q.scale / p.scale
     else:
