@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from keras_extras._core.checks import check_share
 from keras_extras._core.marginals import entries_of, quantile
 from keras_extras.inference.weight_function import WeightFunction
+from keras_extras.layers.heads.head import Head
 
 tfd = tfp.distributions
 
@@ -144,13 +145,34 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
         return _mixture(tfd.Independent(points, parameters.shape.rank - 2))
     # A row may have several batch axes, one for each entry of a prediction; they are one event.
     of_one_draw = function.distribution(parameters[0]).batch_shape
-    components = function.distribution(_draws_behind_rows(parameters))
-    expected = tf.TensorShape([of_one_draw[0], parameters.shape[0], *of_one_draw[1:]])
-    if components.batch_shape != expected:
-        # A likelihood that counts axes from the left takes rows only.
-        by_row = tf.reshape(_draws_behind_rows(parameters), (-1, *parameters.shape[2:]))
-        components = tfd.BatchReshape(function.distribution(by_row), expected)
+    draws = parameters.shape[0]
+    expected = tf.TensorShape([of_one_draw[0], draws, *of_one_draw[1:]])
+    behind_rows = _draws_behind_rows(parameters)
+    # With few draws, shapes do not show whether a function counts axes from the left.
+    if isinstance(function.head, Head) or draws > max(parameters.shape[2:], default=0):
+        components = function.distribution(behind_rows)
+        if components.batch_shape == expected:
+            return _mixture(tfd.Independent(components, expected.rank - 2))
+    by_row = tf.reshape(behind_rows, (-1, *parameters.shape[2:]))
+    components = _BatchReshape(function.distribution(by_row), expected)
     return _mixture(tfd.Independent(components, expected.rank - 2))
+
+
+class _BatchReshape(tfd.BatchReshape):
+    """A `BatchReshape` that broadcasts values, as mixtures ask of their components."""
+
+    def log_prob(self, value, *arguments, **keywords):
+        return super().log_prob(self._broadcast(value), *arguments, **keywords)
+
+    def prob(self, value, *arguments, **keywords):
+        return super().prob(self._broadcast(value), *arguments, **keywords)
+
+    def cdf(self, value, *arguments, **keywords):
+        return super().cdf(self._broadcast(value), *arguments, **keywords)
+
+    def _broadcast(self, x):
+        shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], axis=0)
+        return tf.broadcast_to(x, tf.broadcast_dynamic_shape(tf.shape(x), shape))
 
 
 def _mixture(components):
