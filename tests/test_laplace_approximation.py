@@ -1,0 +1,192 @@
+"""The normal approximation after training, against closed forms."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_extras import layers
+from keras_extras.inference import LaplaceApproximation
+
+tfd = tfp.distributions
+
+_NOISE, _PRECISION = 0.5, 2.0
+_GENERATOR = np.random.default_rng(0)
+_X = _GENERATOR.normal(size=(50, 3)).astype("float32")
+_Y = (_X @ [[1.0], [-2.0], [0.5]] + _NOISE * _GENERATOR.normal(size=(50, 1))).astype("float32")
+
+
+def noise(outputs):
+    return tfd.Independent(tfd.Normal(outputs, _NOISE), 1)
+
+
+def linear_model():
+    """A linear model at the mode of its posterior, and the precision of this."""
+    precision = _X.T.astype("float64") @ _X / _NOISE**2 + _PRECISION * np.eye(3)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign(np.linalg.solve(precision, _X.T @ _Y / _NOISE**2))
+    return model, precision
+
+
+def evidence(precision):
+    """The exact logarithm of the density of the targets, weights integrated out."""
+    covariance = _NOISE**2 * np.eye(50) + _X.astype("float64") @ _X.T / precision
+    _, log_determinant = np.linalg.slogdet(covariance)
+    square = (_Y.T @ np.linalg.solve(covariance, _Y))[0, 0]
+    return -0.5 * (square + log_determinant + 50 * np.log(2 * np.pi))
+
+
+def network(head, outputs, hidden=4):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(hidden, activation="tanh"),
+            keras.layers.Dense(outputs),
+            head,
+        ]
+    )
+
+
+def test_it_is_exact_for_a_linear_model():
+    model, precision = linear_model()
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise, batch_size=16)
+    covariance = np.linalg.inv(precision)
+    np.testing.assert_allclose(laplace.stddev()[0][:, 0] ** 2, np.diag(covariance), rtol=1e-4)
+    np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence(_PRECISION), rtol=1e-5)
+    offsets = laplace.sample_offsets(20_000, np.random.default_rng(0))[0][..., 0]
+    np.testing.assert_allclose(np.cov(offsets.T), covariance, atol=0.03 * covariance.max())
+
+
+def test_predictions_of_a_linear_model():
+    model, precision = linear_model()
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise)
+    prediction = laplace.predict_distribution(_X, samples=4000, batch_size=20, seed=1)
+    np.testing.assert_allclose(prediction.mean(), model(_X), atol=0.02)
+    variance = np.einsum("ni,ij,nj->n", _X, np.linalg.inv(precision), _X)
+    np.testing.assert_allclose(prediction.epistemic_variance()[:, 0], variance, rtol=0.1)
+    np.testing.assert_allclose(prediction.aleatoric_variance(), _NOISE**2, rtol=1e-4)
+
+
+def test_the_prior_of_the_greatest_evidence():
+    model, _ = linear_model()
+    laplace = LaplaceApproximation(model, _X, _Y, likelihood=noise)
+    best = laplace.optimize_prior_precision()
+    assert best == laplace.prior_precision
+    values = [laplace.log_marginal_likelihood(best * factor) for factor in (0.9, 1.0, 1.1)]
+    assert values[1] == max(values)
+    grid = 10.0 ** np.linspace(-6, 6, 2001)
+    # The weights stay where they are, so that of the exact evidence is near, not the same.
+    exact = grid[np.argmax([evidence(value) for value in grid])]
+    assert 0.8 < best / exact < 1.25, (best, exact)
+
+
+@pytest.mark.parametrize("head", [layers.OneHotCategorical, layers.Categorical])
+def test_the_curvature_of_softmax_regression(head):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False), head(2)])
+    labels = (_Y[:, 0] > 0).astype("int32")
+    targets = np.eye(2, dtype="float32")[labels] if head is layers.OneHotCategorical else labels
+    laplace = LaplaceApproximation(model, _X, targets, hessian="diagonal")
+    p = np.asarray(tf.nn.softmax(_X @ model.layers[0].kernel))
+    expected = np.einsum("ni,nk->ik", _X**2, p * (1 - p)) + 1.0
+    np.testing.assert_allclose(laplace.stddev()[0] ** -2, expected, rtol=1e-3)
+
+
+def test_the_curvature_of_noise_that_depends_on_the_inputs():
+    """Fisher's information: 1 / scale^2 of the location, 2 / scale^2 of the scale."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, use_bias=False), layers.IndependentNormal(1)]
+    )
+    laplace = LaplaceApproximation(model, _X, _Y, hessian="diagonal")
+    raw = np.asarray(_X @ model.layers[0].kernel)[:, 1].astype("float64")
+    scale, slope = np.logaddexp(0, raw), 1 / (1 + np.exp(-raw))
+    by_row = np.stack([1 / scale**2, 2 * slope**2 / scale**2], axis=1)
+    expected = np.einsum("ni,nk->ik", _X.astype("float64") ** 2, by_row) + 1.0
+    np.testing.assert_allclose(laplace.stddev()[0] ** -2, expected, rtol=1e-3)
+
+
+def test_the_diagonal_and_the_last_layer_are_parts_of_the_whole():
+    model = network(layers.IndependentNormal(1), 2)
+    full, diagonal, last = (
+        LaplaceApproximation(model, _X, _Y, hessian=hessian)
+        for hessian in ("full", "diagonal", "last_layer")
+    )
+    matrix = full._vectors @ np.diag(full._eigenvalues) @ full._vectors.T
+    np.testing.assert_allclose(diagonal._eigenvalues, np.diag(matrix), rtol=1e-3, atol=1e-4)
+    block = last._vectors @ np.diag(last._eigenvalues) @ last._vectors.T
+    np.testing.assert_allclose(block, matrix[-10:, -10:], rtol=1e-3, atol=1e-3)
+    assert [value.shape for value in last.mode] == [(4, 2), (2,)]
+    wide, narrow = (
+        np.mean(each.predict_distribution(_X, seed=1).epistemic_variance()) for each in (full, last)
+    )
+    assert wide > narrow
+
+
+def test_the_curvature_is_that_of_finite_differences():
+    """At a perfect fit of the location the Gauss-Newton matrix is the Hessian."""
+    model = network(keras.layers.Identity(), 1)
+    targets = np.asarray(model(_X))
+    laplace = LaplaceApproximation(model, _X, targets, likelihood=noise)
+    matrix = laplace._vectors @ np.diag(laplace._eigenvalues) @ laplace._vectors.T
+    kernel = model.layers[0].kernel
+    start, step = np.array(kernel), 1e-2
+
+    def loss(offset):
+        value = start.copy()
+        value[0, 0] += offset
+        kernel.assign(value)
+        return -float(np.sum(noise(model(_X)).log_prob(targets), dtype="float64"))
+
+    difference = (loss(step) - 2 * loss(0.0) + loss(-step)) / step**2
+    np.testing.assert_allclose(matrix[0, 0], difference, rtol=0.02)
+
+
+def test_a_mixture_has_a_positive_curvature():
+    model = network(layers.MixtureNormal(2), 6)
+    laplace = LaplaceApproximation(model, _X, _Y[:, 0])
+    assert laplace._eigenvalues.min() >= 0.0
+    assert laplace._eigenvalues.max() > 1.0
+    assert np.isfinite(laplace.predict_distribution(_X).log_prob(_Y[:, 0])).all()
+
+
+def test_training_on_changes_nothing():
+    model = network(layers.IndependentNormal(1), 2)
+    laplace = LaplaceApproximation(model, _X, _Y)
+    before = np.asarray(laplace.predict_distribution(_X, seed=1).mean())
+    for variable in model.trainable_variables:
+        variable.assign_add(tf.ones(variable.shape))
+    np.testing.assert_array_equal(laplace.predict_distribution(_X, seed=1).mean(), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hessian": "kronecker"}, "`hessian` must be one of"),
+        ({"prior_precision": 0.0}, "`prior_precision` must be greater than 0"),
+        ({"likelihood": None}, "has no likelihood"),
+        ({"y": np.zeros((50, 2), "float32")}, "cannot pair targets"),
+        ({"y": _Y[:40]}, "one row for each row"),
+        ({"y": np.full_like(_Y, np.nan), "x": np.full_like(_X, np.nan)}, "must be finite"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    arguments = {"model": linear_model()[0], "x": _X, "y": _Y, "likelihood": noise, **arguments}
+    with pytest.raises(ValueError, match=message):
+        LaplaceApproximation(**arguments)
+
+
+def test_random_models_and_too_many_weights():
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.DenseFlipout(2), layers.IndependentNormal(1)]
+    )
+    with pytest.raises(ValueError, match="is random"):
+        LaplaceApproximation(model, _X, _Y)
+    model = network(layers.IndependentNormal(1), 2, hidden=2000)
+    with pytest.raises(
+        ValueError, match=r"at most 10000 weights.*hessian='diagonal' or 'last_layer'"
+    ):
+        LaplaceApproximation(model, _X, _Y)
+    LaplaceApproximation(model, _X[:5], _Y[:5], hessian="diagonal")
