@@ -187,7 +187,7 @@ class Posterior:
             ValueError: If the file is no such file or does not fit the model.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, FileNotFoundError):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.probability import tf, tfd, tfp
+from keras_extras._core.registration import serializable
 
 
 def default_loc_scale_fn(
@@ -59,38 +60,79 @@ def default_loc_scale_fn(
     ```
     """
 
-    def make_loc_scale(
-        dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
+    return _LocScaleFn(
+        is_singular=is_singular,
+        loc_initializer=loc_initializer,
+        untransformed_scale_initializer=untransformed_scale_initializer,
+        loc_regularizer=loc_regularizer,
+        untransformed_scale_regularizer=untransformed_scale_regularizer,
+        loc_constraint=loc_constraint,
+        untransformed_scale_constraint=untransformed_scale_constraint,
+    )
+
+
+class _OfArguments:
+    """A function with the arguments of `default_loc_scale_fn`, which files can hold."""
+
+    def __init__(self, is_singular: bool = False, **choices: Any):
+        self.is_singular = is_singular
+        self.choices = {name: _KINDS[name.rpartition("_")[2]].get(v) for name, v in choices.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        choices = {
+            name: _KINDS[name.rpartition("_")[2]].serialize(choice)
+            for name, choice in self.choices.items()
+        }
+        return {"is_singular": self.is_singular, **choices}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**config)
+
+
+_KINDS = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+
+
+@serializable
+class _LocScaleFn(_OfArguments):
+    """What `default_loc_scale_fn` returns."""
+
+    def __call__(
+        self,
+        dtype: Any,
+        shape: Sequence[int],
+        name: str,
+        trainable: bool,
+        add_variable_fn: Callable,
     ) -> tuple[Any, Any]:
         dtype = tf.as_dtype(dtype)
-        loc = add_variable_fn(
-            name=f"{name}_loc",
-            shape=shape,
-            initializer=loc_initializer or keras.initializers.RandomNormal(stddev=0.1),
-            regularizer=loc_regularizer,
-            constraint=loc_constraint,
-            dtype=dtype.name,
-            trainable=trainable,
-        )
-        if is_singular:
+
+        def variable(part, initializer):
+            return add_variable_fn(
+                name=f"{name}_{part}",
+                shape=shape,
+                initializer=self.choices[f"{part}_initializer"] or initializer,
+                regularizer=self.choices[f"{part}_regularizer"],
+                constraint=self.choices[f"{part}_constraint"],
+                dtype=dtype.name,
+                trainable=trainable,
+            )
+
+        loc = variable("loc", keras.initializers.RandomNormal(stddev=0.1))
+        if self.is_singular:
             return loc, None
-        raw_scale = add_variable_fn(
-            name=f"{name}_untransformed_scale",
-            shape=shape,
-            initializer=untransformed_scale_initializer
-            or keras.initializers.RandomNormal(mean=-3.0, stddev=0.1),
-            regularizer=untransformed_scale_regularizer,
-            constraint=untransformed_scale_constraint,
-            dtype=dtype.name,
-            trainable=trainable,
+        raw_scale = variable(
+            "untransformed_scale", keras.initializers.RandomNormal(mean=-3.0, stddev=0.1)
         )
         spacing = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
         scale = deferred(
             lambda: spacing + tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, shape
         )
         return loc, scale
-
-    return make_loc_scale
 
 
 def deferred(function, dtype, shape):
@@ -140,7 +182,7 @@ def default_mean_field_normal_fn(
     posterior.sample()  # shape (3, 2)
     ```
     """
-    make_loc_scale = default_loc_scale_fn(
+    return _MeanFieldNormalFn(
         is_singular=is_singular,
         loc_initializer=loc_initializer,
         untransformed_scale_initializer=untransformed_scale_initializer,
@@ -150,9 +192,20 @@ def default_mean_field_normal_fn(
         untransformed_scale_constraint=untransformed_scale_constraint,
     )
 
-    def make_normal(
-        dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
+
+@serializable
+class _MeanFieldNormalFn(_OfArguments):
+    """What `default_mean_field_normal_fn` returns."""
+
+    def __call__(
+        self,
+        dtype: Any,
+        shape: Sequence[int],
+        name: str,
+        trainable: bool,
+        add_variable_fn: Callable,
     ) -> Any:
+        make_loc_scale = _LocScaleFn(self.is_singular, **self.choices)
         loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
         current_loc = deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)
         entries = tfd.Deterministic(current_loc)
@@ -160,9 +213,8 @@ def default_mean_field_normal_fn(
             entries = tfd.Normal(current_loc, scale)
         return tfd.Independent(entries, reinterpreted_batch_ndims=len(shape))
 
-    return make_normal
 
-
+@serializable
 def default_multivariate_normal_fn(
     dtype: Any, shape: Sequence[int], name: str, trainable: bool, add_variable_fn: Callable
 ) -> Any:

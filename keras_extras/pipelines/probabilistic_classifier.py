@@ -134,7 +134,8 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         Args:
             X: Array of shape `(n, features)`.
         """
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        most_probable = np.argmax(self.predict_proba(X), axis=1)
+        return self.classes_[most_probable]
 
     def _in_units_of_targets(self, prediction):
         return prediction

@@ -14,6 +14,7 @@ from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras.layers.default_loc_scale_fn import (
     default_mean_field_normal_fn,
+    default_multivariate_normal_fn,
     deferred,
 )
 
@@ -69,6 +70,9 @@ def _for_all_entries(distribution, argument, shape):
             f"`{argument}` as a distribution must be one of a single number, which all entries of "
             f"the weight have. Received: {distribution}"
         )
+    if isinstance(distribution, tfd.Normal):  # `tfd.kl_divergence` knows no samples.
+        loc = tf.broadcast_to(distribution.loc, shape)
+        return tfd.Independent(tfd.Normal(loc, distribution.scale), len(shape))
     return tfd.Sample(distribution, shape)
 
 
@@ -107,11 +111,6 @@ def _diagonal_scale(shape, dtype=None):
     return tfb.FillTriangular().inverse(matrix)
 
 
-def _standard_normal(dtype, shape, name, trainable, add_variable_fn):
-    dtype = tf.as_dtype(dtype)
-    return tfd.Sample(tfd.Normal(tf.zeros((), dtype), tf.ones((), dtype)), shape)
-
-
 def _trainable_normal(dtype, shape, name, trainable, add_variable_fn):
     """One location and one scale for all entries, trained with the posterior."""
     dtype = tf.as_dtype(dtype)
@@ -125,11 +124,11 @@ def _trainable_normal(dtype, shape, name, trainable, add_variable_fn):
         dtype=dtype.name,
         trainable=trainable,
     )
-    entry = tfd.Normal(
-        deferred(lambda: tf.convert_to_tensor(loc), dtype, ()),
+    entries = tfd.Normal(
+        deferred(lambda: tf.broadcast_to(tf.convert_to_tensor(loc), shape), dtype, shape),
         deferred(lambda: tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, ()),
     )
-    return tfd.Sample(entry, shape)
+    return tfd.Independent(entries, len(shape))
 
 
 def _scale_mixture(dtype, shape, name, trainable, add_variable_fn):
@@ -149,7 +148,7 @@ POSTERIORS = {
 }
 
 PRIORS = {
-    "standard_normal": _standard_normal,
+    "standard_normal": default_multivariate_normal_fn,
     "trainable": _trainable_normal,
     "scale_mixture": _scale_mixture,
 }

@@ -113,7 +113,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     def computed(self, distribution: Any) -> Any:
         """Returns the distribution with its scale computed once, not at every use."""
         entries = normal_entries(distribution)
-        if entries is None or hasattr(entries_of(distribution), "sample_shape"):
+        if entries is None:
             return distribution
         loc, scale = (tf.convert_to_tensor(value) for value in (entries.loc, entries.scale))
         return tfd.Independent(tfd.Normal(loc, scale), len(distribution.event_shape))

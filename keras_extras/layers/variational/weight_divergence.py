@@ -10,8 +10,6 @@ from keras_extras._core.registration import serializable
 def normal_entries(distribution: Any) -> Any:
     """Returns the `tfd.Normal` of the entries of a weight; None if they are not normal."""
     entries = entries_of(distribution)
-    if hasattr(entries, "sample_shape"):  # tfd.Sample, all of whose entries are alike
-        entries = entries_of(entries.distribution)
     return entries if isinstance(entries, tfd.Normal) else None
 
 

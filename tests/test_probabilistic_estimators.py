@@ -1,0 +1,174 @@
+"""The regressor and the classifier, as scikit-learn and as a statistician see them."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from keras_extras.pipelines import ProbabilisticClassifier, ProbabilisticRegressor
+from keras_extras.pipelines.probabilistic_networks import METHODS, trainable_network
+
+_GENERATOR = np.random.default_rng(0)
+_X = 100.0 + 7.0 * _GENERATOR.normal(size=(120, 2))
+_NOISE = 2.0
+_Y = 3.0 * (_X[:, 0] - 100.0) + 500.0 + _NOISE * _GENERATOR.normal(size=120)
+_LABELS = np.where(_X[:, 0] + _GENERATOR.normal(size=120) > 100.0, "signal", "background")
+
+_QUICK = {"epochs": 60, "num_members": 2, "num_samples": 40, "num_burnin_steps": 50}
+
+
+@parametrize_with_checks(
+    [
+        ProbabilisticRegressor(hidden_units=(16,), epochs=40, learning_rate=0.03, num_members=2),
+        ProbabilisticClassifier(hidden_units=(16,), epochs=40, learning_rate=0.03, num_members=2),
+    ]
+)
+def test_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def regressor(request):
+    return ProbabilisticRegressor(request.param, noise="constant", random_state=0, **_QUICK).fit(
+        _X, _Y
+    )
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def classifier(request):
+    return ProbabilisticClassifier(request.param, random_state=0, **_QUICK).fit(_X, _LABELS)
+
+
+@pytest.mark.filterwarnings("ignore:.*transitions diverged")
+class TestEveryMethodOfRegression:
+    def test_mean_and_standard_deviation_are_in_the_units_of_the_targets(self, regressor):
+        assert regressor.score(_X, _Y) > 0.97
+        mean, stddev = regressor.predict(_X, return_std=True)
+        assert mean.shape == stddev.shape == (120,)
+        assert 0.5 * _NOISE < np.median(stddev) < 4.0 * _NOISE
+
+    def test_intervals_cover_the_targets(self, regressor):
+        lower, upper = regressor.predict_interval(_X, level=0.9)
+        assert 0.8 < np.mean((lower <= _Y) & (upper >= _Y)) <= 1.0
+        narrow, wide = (
+            np.mean(np.subtract(*regressor.predict_interval(_X, level)[::-1]))
+            for level in (0.5, 0.95)
+        )
+        assert narrow < wide
+
+    def test_the_weights_are_less_certain_far_from_the_data(self, regressor):
+        near, far = (
+            float(np.mean(regressor.predict_distribution(x).epistemic_variance()))
+            for x in (_X, _X + 70.0)
+        )
+        assert far > 4.0 * near > 0.0
+
+    def test_clones_and_pickles_predict_the_same(self, regressor):
+        expected = regressor.predict(_X)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(regressor)).predict(_X), expected)
+        np.testing.assert_allclose(clone(regressor).fit(_X, _Y).predict(_X), expected, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*transitions diverged")
+class TestEveryMethodOfClassification:
+    def test_classes_and_probabilities(self, classifier):
+        assert list(classifier.classes_) == ["background", "signal"]
+        assert classifier.score(_X, _LABELS) > 0.85
+        p = classifier.predict_proba(_X)
+        assert p.shape == (120, 2)
+        np.testing.assert_allclose(p.sum(axis=1), 1.0)
+        assert np.mean(np.log(p[np.arange(120), (_LABELS == "signal") * 1])) > -0.45
+
+    def test_what_the_weights_leave_open(self, classifier):
+        information = np.asarray(classifier.predict_distribution(_X).mutual_information())
+        assert information.shape == (120,)
+        assert information.min() > -1e-5
+        assert information.max() > 1e-4
+
+    def test_clones_and_pickles_predict_the_same(self, classifier):
+        expected = classifier.predict_proba(_X)
+        unpickled = pickle.loads(pickle.dumps(classifier))
+        np.testing.assert_array_equal(unpickled.predict_proba(_X), expected)
+
+
+def test_several_targets():
+    y = np.stack([_Y, -_Y], axis=1)
+    regressor = ProbabilisticRegressor(random_state=0, **_QUICK).fit(_X, y)
+    mean, stddev = regressor.predict(_X, return_std=True)
+    assert mean.shape == stddev.shape == (120, 2)
+    lower, upper = regressor.predict_interval(_X)
+    assert lower.shape == upper.shape == (120, 2)
+    assert regressor.score(_X, y) > 0.95
+
+
+def test_noise_that_depends_on_the_inputs_is_seen():
+    x = np.linspace(-1.0, 1.0, 400)[:, None]
+    y = np.where(x[:, 0] > 0.0, 1.0, 0.05) * np.random.default_rng(0).normal(size=400)
+    _, stddev = (
+        ProbabilisticRegressor(random_state=0, epochs=60).fit(x, y).predict(x, return_std=True)
+    )
+    assert np.median(stddev[200:]) > 5.0 * np.median(stddev[:200])
+    _, constant = (
+        ProbabilisticRegressor(noise="constant", random_state=0, epochs=60)
+        .fit(x, y)
+        .predict(x, return_std=True)
+    )
+    assert np.median(constant[200:]) < 2.0 * np.median(constant[:200])
+
+
+def test_searches_and_pipelines():
+    regressor = ProbabilisticRegressor(random_state=0, **_QUICK)
+    assert cross_val_score(regressor, _X, _Y, cv=3).min() > 0.9
+    search = GridSearchCV(regressor, {"epochs": [2, 40]}, cv=2).fit(_X, _Y)
+    assert search.best_params_ == {"epochs": 40}
+    assert make_pipeline(StandardScaler(), regressor).fit(_X, _Y).score(_X, _Y) > 0.9
+
+
+def test_equal_networks_are_compiled_once():
+    trainable_network.cache_clear()
+    for seed, rows in ((0, 100), (1, 110)):
+        regressor = ProbabilisticRegressor(random_state=seed, **_QUICK)
+        regressor.fit(_X[:rows], _Y[:rows])
+    assert trainable_network.cache_info().misses == 1
+
+
+def test_estimators_with_one_network_keep_their_own_weights():
+    one = ProbabilisticRegressor("laplace", random_state=0, **_QUICK).fit(_X, _Y)
+    before = one.predict(_X)
+    ProbabilisticRegressor("laplace", random_state=0, **_QUICK).fit(_X, -_Y)
+    np.testing.assert_array_equal(one.predict(_X), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": "bagging"}, ValueError, "`method` must be one of"),
+        ({"noise": "heteroscedastic"}, ValueError, "`noise` must be one of"),
+        ({"hidden_units": 50}, TypeError, "`hidden_units` must be a sequence"),
+        ({"hidden_units": (0,)}, ValueError, "`hidden_units` must be at least 1"),
+        ({"epochs": 0}, ValueError, "`epochs` must be at least 1"),
+        ({"num_members": 0}, ValueError, "`num_members` must be at least 1"),
+        ({"learning_rate": 0.0}, ValueError, "`learning_rate` must be greater than 0"),
+        ({"prior_stddev": -1.0}, ValueError, "`prior_stddev` must be greater than 0"),
+        ({"dropout_rate": 1.0}, ValueError, "`dropout_rate` must be"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ProbabilisticRegressor(**arguments).fit(_X, _Y)
+
+
+def test_intervals_of_bad_levels():
+    regressor = ProbabilisticRegressor(random_state=0, epochs=1).fit(_X, _Y)
+    with pytest.raises(ValueError, match=r"`level` must lie in \(0, 1\)"):
+        regressor.predict_interval(_X, level=1.0)
+
+
+def test_one_class_is_not_enough():
+    with pytest.raises(ValueError, match="at least two classes"):
+        ProbabilisticClassifier().fit(_X, np.zeros(120, int))
