@@ -23,6 +23,9 @@ format: $(INSTALLED)
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
+	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
+	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
+	$(BIN)/python benchmarks/uci.py --out outputs/uci
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

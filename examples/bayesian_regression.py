@@ -1,4 +1,4 @@
-"""Regression that says how sure it is, in steps: from a line to a line with its noise.
+"""Regression that says how sure it is, in five steps: from a line to a distribution of curves.
 
 The data are simulated: y follows a curve of x, and its noise grows towards both ends of the
 range, which single numbers as predictions cannot show. Each case is a model of the same data:
@@ -6,8 +6,12 @@ range, which single numbers as predictions cannot show. Each case is a model of 
 - none: a line, and the same noise everywhere. The uncertainty is not learnt.
 - aleatoric: a line, and a network for the noise. What the data leave open is learnt, as it would
   stay open with any number of rows.
+- epistemic: a distribution of lines, and the same noise everywhere. What the rows leave open about
+  the line is learnt, as more of them would settle it.
+- both: a distribution of lines, and a network for the noise.
+- function space: a Gaussian process, a distribution of curves instead of weights.
 
-    python examples/bayesian_regression.py                     # all cases, about half a minute
+    python examples/bayesian_regression.py                     # all cases, about a minute
     python examples/bayesian_regression.py --cases aleatoric   # some of them
     python examples/bayesian_regression.py --fast              # a smoke test of a few seconds
 """
@@ -29,6 +33,7 @@ from keras_extras import visualization
 
 tfd = tfp.distributions
 LOWEST, HIGHEST = -20.0, 60.0
+BATCH = 25
 
 
 def simulate(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,22 +71,98 @@ def aleatoric_uncertainty() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
+def epistemic_uncertainty() -> keras.Model:
+    """A line whose slope and intercept have a posterior, with noise of a fixed size."""
+    return keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Rescaling(1 / 40.0),
+            keras_extras.layers.DenseVariational(
+                1, posterior="multivariate_normal", kl_weight="auto", kl_use_exact=True
+            ),
+            keras_extras.layers.DistributionLambda(lambda t: tfd.Normal(loc=t, scale=1.0)),
+        ]
+    )
+
+
+def both_uncertainties() -> keras.Model:
+    """A line whose slope and intercept have a posterior, and noise that is a function of x."""
+    inputs = keras.Input((1,))
+    scaled = keras.layers.Rescaling(1 / 40.0)(inputs)
+    line = keras_extras.layers.DenseVariational(
+        1, posterior="multivariate_normal", kl_weight="auto", kl_use_exact=True
+    )
+    hidden = keras.layers.Dense(32, activation="tanh")(scaled)
+    parameters = keras.layers.Concatenate()([line(scaled), keras.layers.Dense(1)(hidden)])
+    return keras.Model(inputs, keras_extras.layers.IndependentNormal(1)(parameters))
+
+
+def function_space() -> keras.Model:
+    """A Gaussian process through 16 inducing points."""
+    places = np.linspace(LOWEST / 40.0, HIGHEST / 40.0, 16)[:, None]
+    return keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Rescaling(1 / 40.0),
+            keras_extras.layers.VariationalGaussianProcess(
+                16,
+                keras_extras.layers.ExponentiatedQuadraticKernel(),
+                inducing_index_points_initializer=keras.initializers.Constant(places),
+                unconstrained_observation_noise_variance_initializer="zeros",
+                jitter=1e-3,
+            ),
+        ]
+    )
+
+
 CASES: dict[str, Callable[[], keras.Model]] = {
     "none": no_uncertainty,
     "aleatoric": aleatoric_uncertainty,
+    "epistemic": epistemic_uncertainty,
+    "both": both_uncertainties,
+    "function space": function_space,
 }
+
+
+def loss_of(model: keras.Model, share: float) -> Callable:
+    """The negative log-likelihood, or of the process the evidence bound of a share of the rows."""
+    if isinstance(model.layers[-1], keras_extras.layers.VariationalGaussianProcess):
+        return lambda y, rv_y: rv_y.variational_loss(y, kl_weight=share)
+    return lambda y, rv_y: -rv_y.log_prob(y)
+
+
+def predict(model: keras.Model, x: np.ndarray) -> tfd.Distribution:
+    """The distribution of each row by itself, averaged over draws of uncertain weights."""
+    head = model.layers[-1]
+    if isinstance(head, keras_extras.layers.VariationalGaussianProcess):
+        process = model(x)  # the joint distribution of all rows
+        return tfd.Normal(process.mean(), process.stddev())
+    return keras_extras.predict_distribution(model, x, samples=200, seed=0)
+
+
+def score(y: np.ndarray, prediction: tfd.Distribution) -> dict[str, float]:
+    """What the table shows of predictions for rows that were not trained with."""
+    metrics = {
+        "nll": keras_extras.metrics.NegativeLogLikelihood(),
+        "crps": keras_extras.metrics.ContinuousRankedProbability(),
+        "interval_coverage": keras_extras.metrics.IntervalCoverage(0.9),
+        "interval_width": keras_extras.metrics.IntervalWidth(0.9),
+    }
+    for metric in metrics.values():
+        metric.update_state(y, prediction)
+    return {name: float(metric.result()) for name, metric in metrics.items()}
 
 
 def main(
     cases: Sequence[str] = tuple(CASES),
-    rows: int = 1000,
-    epochs: int = 300,
+    rows: int = 100,
+    epochs: int = 500,
     out: str | Path = "outputs/bayesian_regression",
     seed: int = 0,
     fast: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Runs the example and returns the table that it prints."""
-    rows, epochs = (200, 3) if fast else (rows, epochs)
+    rows, epochs = (50, 3) if fast else (rows, epochs)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     x, y = simulate(rows, seed)
@@ -89,7 +170,7 @@ def main(
     grid = np.linspace(LOWEST, HIGHEST, 200, dtype="float32")[:, None]
 
     table, histories = {}, {}
-    bands = visualization.figures.make_figure(5.5 * len(cases), 4)
+    bands = visualization.figures.make_figure(4.5 * len(cases), 4)
     calibration = visualization.figures.make_figure(4 * len(cases), 4)
     panels = zip(
         bands.subplots(1, len(cases), sharey=True, squeeze=False)[0],
@@ -98,26 +179,24 @@ def main(
     for name, (band_ax, calibration_ax) in zip(cases, panels):
         keras.utils.set_random_seed(seed)
         model = CASES[name]()
+        batches = -(-rows // BATCH)
         model.compile(
-            keras.optimizers.Adam(
-                keras.optimizers.schedules.CosineDecay(0.02, epochs * rows // 50)
-            ),
-            loss=lambda y, rv_y: -rv_y.log_prob(y),
-            metrics=[
-                keras_extras.metrics.ContinuousRankedProbability(),
-                keras_extras.metrics.IntervalCoverage(0.9),
-                keras_extras.metrics.IntervalWidth(0.9),
-            ],
+            keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, epochs * batches)),
+            loss=loss_of(model, BATCH / rows),
+            steps_per_execution=batches,
         )
         print(f"Training: {name}")
-        histories[name] = model.fit(x, y, batch_size=50, epochs=epochs, verbose=0).history
-        scores = model.evaluate(x_test, y_test, batch_size=1000, verbose=0, return_dict=True)
-        table[name] = {"nll": scores.pop("loss"), **scores}
-        visualization.PredictionBands.from_distribution(grid, model(grid)).plot(
+        histories[name] = model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0).history
+        table[name] = score(y_test, predict(model, x_test))
+        prediction = predict(model, grid)
+        visualization.PredictionBands.from_distribution(grid, prediction).plot(
             ax=band_ax, x_train=x, y_train=y
         )
+        if getattr(prediction, "num_draws", 1) > 1:  # the lines of some draws of the weights
+            lines = prediction.components_distribution.mean()[:, ::10, 0]
+            band_ax.plot(grid, lines, color="C1", linewidth=0.6, alpha=0.7)
         band_ax.set_title(name)
-        visualization.CalibrationCurve.from_distribution(y_test, model(x_test)).plot(
+        visualization.CalibrationCurve.from_distribution(y_test, predict(model, x_test)).plot(
             ax=calibration_ax
         )
         calibration_ax.set_title(name)
@@ -144,8 +223,8 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--rows", type=int, default=1000, help="to train with")
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=100, help="to train with")
+    parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--out", default="outputs/bayesian_regression", help="folder for figures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help="few rows, few epochs")

@@ -52,7 +52,7 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
 def test_bayesian_regression(tmp_path, capsys):
     example = load(ROOT / "examples" / "bayesian_regression.py")
     table = example.main(out=tmp_path, fast=True)
-    assert list(table) == ["none", "aleatoric"]
+    assert list(table) == ["none", "aleatoric", "epistemic", "both", "function space"]
     assert all(np.isfinite(list(scores.values())).all() for scores in table.values())
     assert "90% holds" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -60,6 +60,16 @@ def test_bayesian_regression(tmp_path, capsys):
         "calibration.png",
         "loss.png",
     }
+
+
+def test_bayesian_higgs(tmp_path, capsys):
+    example = load(ROOT / "examples" / "bayesian_higgs.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert set(result["scores"]) == {"one draw", "average"}
+    assert result["scores"]["average"]["auc"] > 0.6
+    assert result["mutual_information"].min() > -1e-5
+    assert "events kept, the surest first" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["uncertainty.png"]
 
 
 def test_mixture_density(tmp_path, capsys):
@@ -111,3 +121,49 @@ def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
     assert runs[0].evaluations > 0
     assert "error / floor" in capsys.readouterr().out
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
+
+
+def test_benchmark_of_bayesian_layers(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "bayesian_layers.py")
+    results = benchmark.main(epochs=1, steps=1, out=tmp_path)
+    assert all(entry["ratio"] > 0.0 for entry in next(iter(results.values())).values())
+    assert "predictions, 100 draws" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["bayesian_layers.json"]
+
+
+def test_benchmark_of_nuts(tmp_path, capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "nuts.py")
+    monkeypatch.setitem(sys.modules, "numpyro", None)
+    monkeypatch.setattr(benchmark, "ROWS", 20)
+    monkeypatch.setattr(benchmark, "HIDDEN", 2)
+    results = benchmark.main(chains=2, burnin=50, draws=50, out=tmp_path)
+    assert list(results) == ["keras-extras"], "NumPyro is left out where it is missing"
+    assert results["keras-extras"]["effective samples"] > 0.0
+    assert "NumPyro is left out" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["nuts.json"]
+
+
+@pytest.mark.parametrize("data", [False, True], ids=["diabetes", "published splits"])
+def test_benchmark_of_uci(tmp_path, capsys, data):
+    benchmark = load(ROOT / "benchmarks" / "uci.py")
+    folder = None
+    if data:
+        folder = tmp_path / "data"
+        folder.mkdir()
+        generator = np.random.default_rng(0)
+        rows = {"train_0": np.arange(50), "test_0": np.arange(50, 60)}
+        x = generator.normal(size=(60, 2))
+        np.savez(folder / "yacht.npz", x=x, y=x[:, 0] + generator.normal(size=60), **rows)
+    results = benchmark.main(
+        data=folder,
+        sets=["yacht"],
+        methods=["ensemble", "laplace"],
+        splits=1,
+        epochs=2,
+        out=tmp_path / "out",
+    )
+    (scores,) = results.values()
+    assert list(scores) == ["ensemble", "laplace"]
+    assert all(np.isfinite(list(values.values())).all() for values in scores.values())
+    assert ("best published 1.18" in capsys.readouterr().out) is data
+    assert (tmp_path / "out" / "uci.json").exists()

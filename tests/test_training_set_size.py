@@ -190,6 +190,12 @@ def test_arguments_that_fit_does_not_know_are_keras_business():
         make_model().fit(_X, _Y, epoch_count=3)
 
 
+def test_a_warm_up_leaves_nothing_behind():
+    model = make_model(is_built=False)
+    model.fit(_X, _Y, callbacks=[keras_extras.callbacks.KLWarmUp(epochs=10)], verbose=0)
+    assert float(make_model().layers[0].kl_warm_up) == 1.0
+
+
 class _Shares(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
@@ -199,8 +205,9 @@ class _Shares(keras.callbacks.Callback):
         self.seen.append(float(self.model.layers[0].kl_warm_up))
 
 
-def test_warm_up_raises_the_share_epoch_by_epoch():
-    model = make_model()
+@pytest.mark.parametrize("is_built", [True, False], ids=["built", "unbuilt"])
+def test_warm_up_raises_the_share_epoch_by_epoch(is_built):
+    model = make_model(is_built)
     shares = _Shares()
     warm_up = keras_extras.callbacks.KLWarmUp(epochs=4, start=0.2)
     model.fit(_X, _Y, epochs=6, validation_data=(_X, _Y), callbacks=[warm_up, shares], verbose=0)
@@ -217,8 +224,10 @@ def test_the_share_multiplies_the_divergence():
     np.testing.assert_allclose(layer.losses[0], 0.25 * whole, rtol=1e-6)
 
 
-def test_warm_up_needs_bayesian_weights():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+@pytest.mark.parametrize("is_built", [True, False], ids=["built", "unbuilt"])
+def test_warm_up_needs_bayesian_weights(is_built):
+    first = [keras.Input((3,))] if is_built else []
+    model = keras.Sequential([*first, keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="which has none"):
         model.fit(_X, _Y, callbacks=[keras_extras.callbacks.KLWarmUp(2)], verbose=0)

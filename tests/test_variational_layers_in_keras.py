@@ -248,7 +248,7 @@ def test_two_replicas_train_as_one():
     assert "equal" in result.stdout, result.stderr[-3000:]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:")  # in keras-tuner
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Skipping variable loading")
 def test_keras_tuner_searches_over_bayesian_layers(tmp_path):
     import keras_tuner
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.kl_share import current_share
 
 
 class KLWarmUp(keras.callbacks.Callback):
@@ -56,16 +57,25 @@ class KLWarmUp(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._assign(min(1.0, self.start + (1.0 - self.start) * epoch / self.epochs))
 
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == 0:
+            self._variables()  # A model that was not built before is now.
+
     def on_train_end(self, logs: Any = None) -> None:
         self._assign(1.0)
 
     def _assign(self, share):
+        current_share.set(share)
+        if self.model.built:
+            for variable in self._variables():
+                variable.assign(share)
+
+    def _variables(self):
         variables = [v for v in self.model.variables if v.name == "kl_warm_up"]
         if not variables:
+            current_share.set(1.0)
             raise ValueError(
                 "`KLWarmUp` needs a model with layers that have Bayesian weights, such as "
-                "`keras_extras.layers.DenseFlipout`, built before training starts. "
-                f"Received: {self.model.name!r}, which has none"
+                f"`keras_extras.layers.DenseFlipout`. Received: {self.model.name!r}, which has none"
             )
-        for variable in variables:
-            variable.assign(share)
+        return variables

@@ -31,9 +31,8 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 
     Of a model whose outputs are no distribution the components are points, without a density.
 
-    Args:
-        mixture_distribution: A `tfd.Categorical`, the weights of the draws.
-        components_distribution: A `tfd.Distribution` whose last batch axis is that of the draws.
+    `predict_distribution` makes it of a model, and its arguments are those of
+    `tfd.MixtureSameFamily`.
     """
 
     @property

@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
+    multiclass,
     sklearn_base,
-    sklearn_utils,
     validation,
 )
 
@@ -109,7 +109,7 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
             y: Array of shape `(n,)`, labels of any kind.
         """
         x, y = validation.validate_data(self, X, y, dtype="float64")
-        sklearn_utils.multiclass.check_classification_targets(y)
+        multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(

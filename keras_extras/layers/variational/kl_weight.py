@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_number
+from keras_extras._core.kl_share import current_share
 from keras_extras._core.probability import tf
 from keras_extras._core.training_set_size import (
     NAME,
@@ -31,7 +32,11 @@ class KLWeightMixin:
 
     def _build_kl_weight(self):
         self.kl_warm_up = self.add_weight(
-            name="kl_warm_up", shape=(), initializer="ones", dtype="float32", trainable=False
+            name="kl_warm_up",
+            shape=(),
+            initializer=keras.initializers.Constant(current_share.get()),
+            dtype="float32",
+            trainable=False,
         )
         self.training_set_size = None
         if self.kl_weight == "auto":
