@@ -94,6 +94,15 @@ def run_ours(chains: int, burnin: int, draws: int) -> dict[str, float]:
 
 
 def run_numpyro(chains: int, burnin: int, draws: int) -> dict[str, float]:
+    """The better of NumPyro's two ways: chains side by side, or on CPU devices of their own."""
+    import numpyro
+
+    numpyro.set_host_device_count(os.cpu_count())
+    results = [_run_numpyro(method, chains, burnin, draws) for method in ("vectorized", "parallel")]
+    return max(results, key=lambda result: result["effective samples a second"])
+
+
+def _run_numpyro(method, chains, burnin, draws):
     import jax
     import numpyro
     from jax import numpy as jnp
@@ -116,7 +125,7 @@ def run_numpyro(chains: int, burnin: int, draws: int) -> dict[str, float]:
         num_warmup=burnin,
         num_samples=draws,
         num_chains=chains,
-        chain_method="vectorized",
+        chain_method=method,
         progress_bar=False,
     )
     seconds = []

@@ -177,6 +177,12 @@ def test_several_replicas_are_refused():
             SGLD(0.01).build([keras.Variable([1.0])])
 
 
+def test_other_backends_are_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ImportError, match="SGLD needs Keras' TensorFlow backend"):
+        SGLD(0.01)
+
+
 def test_no_samples_yet():
     with pytest.raises(ValueError, match="has collected no samples yet"):
         SGLD(0.01).samples()

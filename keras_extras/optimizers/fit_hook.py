@@ -17,15 +17,12 @@ import inspect
 import keras
 from keras import ops
 
+from keras_extras._core.backend import require_tensorflow
+
 
 def install_fit_hook(optimizer_class: type) -> None:
     """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`."""
-    if keras.backend.backend() != "tensorflow":
-        raise ImportError(
-            f"{optimizer_class.__name__} needs Keras' TensorFlow backend. "
-            f"Received: backend={keras.backend.backend()!r}. "
-            "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
-        )
+    require_tensorflow(optimizer_class.__name__)
     trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
     if hasattr(trainer.train_step, "__wrapped__"):
         return

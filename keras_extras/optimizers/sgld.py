@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.registration import serializable
 from keras_extras._core.training_set_size import (
@@ -49,6 +50,7 @@ class SGLD(keras.optimizers.Optimizer):
         **kwargs: Of `keras.optimizers.Optimizer`, such as `clipnorm`.
 
     Raises:
+        ImportError: On a Keras backend other than TensorFlow.
         ValueError: In training, if `training_set_size="auto"` and the size is unknown; if there are
             several replicas, whose weights the noise would drive apart.
 
@@ -86,6 +88,7 @@ class SGLD(keras.optimizers.Optimizer):
         name: str = "sgld",
         **kwargs: Any,
     ):
+        require_tensorflow(type(self).__name__)
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if training_set_size == "auto":
             install_training_set_size_seam()
@@ -198,8 +201,6 @@ class SGLD(keras.optimizers.Optimizer):
 
 
 def _check_one_replica(name):
-    if keras.backend.backend() != "tensorflow":
-        return
     import tensorflow as tf
 
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
