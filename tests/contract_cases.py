@@ -72,7 +72,7 @@ def _head(name: str, *arguments, **keywords) -> LayerCase:
     return LayerCase(name, make, rows, (sequences,), keeps_float32=True)
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _make_normal(t):
     return tfd.Independent(tfd.Normal(t[..., :2], 0.1 + t[..., 2:4] ** 2), 1)
 

@@ -12,7 +12,7 @@ from keras_extras import layers, losses
 tfd = tfp.distributions
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def standard_normal(t):
     loc = tf.zeros(tf.concat([tf.shape(t)[:-1], [2]], axis=0))
     return tfd.MultivariateNormalDiag(tf.ensure_shape(loc, (*t.shape[:-1], 2)), [1.0, 1.0])

@@ -33,7 +33,7 @@ def column_normal(t):
     return tfd.Normal(t[..., :1], 1e-3 + tf.math.softplus(t[..., 1:]))
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def event_normal(t):
     """A batch of shape (n,) of events of shape (1,)."""
     return tfd.Independent(column_normal(t), 1)

@@ -129,7 +129,7 @@ def test_a_prior_with_weights_is_trained_and_saved(kind):
     )
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def standard_prior():
     return tfd.MultivariateNormalDiag([0.0, 1.0], [1.0, 2.0])
 

@@ -14,7 +14,7 @@ _X = _GENERATOR.normal(size=(200, 3)).astype("float32")
 _Y = (_X @ [[1.0], [-2.0], [0.5]] + _NOISE * _GENERATOR.normal(size=(200, 1))).astype("float32")
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _loss(y, outputs):
     return keras.ops.square(y - outputs) / (2 * _NOISE**2)
 

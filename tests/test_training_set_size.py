@@ -26,7 +26,7 @@ def make_model(is_built=True, **arguments):
     return model
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _loss(y, rv_y):
     return -rv_y.log_prob(y)
 

@@ -89,7 +89,7 @@ def test_several_processes_without_noise_and_with_a_mean():
     check_config(layer)
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def mean_of_features(x):
     return tf.reduce_sum(x, axis=-1)
 

@@ -22,22 +22,22 @@ _X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 _Y = _X[:, :1]
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _loss(y, rv_y):
     return -rv_y.log_prob(y)
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _wide_prior(dtype, shape, name, trainable, add_variable_fn):
     return tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), 3.0), len(shape))
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _half_divergence(q, p, weight):
     return 0.5 * tfd.kl_divergence(q, p)
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _make_posterior(kernel_size, bias_size, dtype=None):
     size = kernel_size + bias_size
     return keras.Sequential(
@@ -45,7 +45,7 @@ def _make_posterior(kernel_size, bias_size, dtype=None):
     )
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _make_prior(kernel_size, bias_size, dtype=None):
     size = kernel_size + bias_size
     return keras.Sequential(
@@ -56,7 +56,7 @@ def _make_prior(kernel_size, bias_size, dtype=None):
     )
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable(__name__)
 def _standard_around(loc):
     return tfd.Independent(tfd.Normal(loc, 1.0), 1)
 
