@@ -1,5 +1,6 @@
 """predict_distribution: what a model with uncertain weights predicts."""
 
+import random
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -99,7 +100,7 @@ def predict_distribution(
 def numpy_generator(seed: int | None) -> np.random.Generator:
     """Returns a generator of this seed, or of one that follows `keras.utils.set_random_seed`."""
     if seed is None:
-        seed = int(keras.random.randint((), 0, 2**31 - 1))
+        seed = random.randrange(2**31)  # `set_random_seed` seeds it with every version of Keras.
     return np.random.default_rng(check_integer("seed", seed, minimum=0))
 
 

@@ -10,9 +10,11 @@ from keras_extras._core.probability import tf
 def standard_normal(like: Any, seed: Any) -> Any:
     """Returns standard normal draws of the shape and dtype of a tensor.
 
-    By the method of Box and Muller (1958), which takes 0.6 of the time of TensorFlow's own normal
-    numbers. They reach to 5.6 standard deviations in float32. The algorithm is named because
-    TensorFlow's choice under XLA is 30 times slower.
+    By the method of Box and Muller (1958), a pair of numbers from each random integer: 20 bits for
+    the radius, so that they reach to 5.4 standard deviations, and 12 for the angle, with which all
+    joint moments of a pair are those of independent numbers up to the order 4,095. This takes half
+    the time of TensorFlow's own normal numbers. The algorithm is named because TensorFlow's
+    choice under XLA is 30 times slower.
 
     Args:
         like: Tensor.
@@ -20,12 +22,15 @@ def standard_normal(like: Any, seed: Any) -> Any:
     """
     shape = like.shape if like.shape.is_fully_defined() else tf.shape(like)
     size = like.shape.num_elements() or tf.size(like)
-    pairs = (size + 1) // 2
-    uniform = tf.random.stateless_uniform((2, pairs), seed, dtype=like.dtype, alg="philox")
-    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform[0]))
-    angle = (2.0 * np.pi) * uniform[1]
+    bits = tf.random.stateless_uniform(
+        [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    dtype = tf.float64 if like.dtype == tf.float64 else tf.float32
+    share = tf.cast(tf.bitwise.bitwise_and(bits, 2**20 - 1), dtype) + 0.5
+    radius = tf.sqrt(-2.0 * tf.math.log(share * 2.0**-20))
+    angle = (np.pi * 2.0**-11) * (tf.cast(tf.bitwise.right_shift(bits, 20), dtype) + 0.5)
     values = tf.reshape(tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)]), [-1])
-    return tf.reshape(values[:size], shape)
+    return tf.cast(tf.reshape(values[:size], shape), like.dtype)
 
 
 def random_signs(values: Any, shape: Any, seed: Any) -> Any:
