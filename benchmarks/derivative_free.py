@@ -131,7 +131,7 @@ def monte_carlo(task: Task, run: Run) -> None:
     optimizer = keras_extras.optimizers.MonteCarloOptimizer(
         population_size=POPULATION, seed=task.seed
     )
-    fit_keras(task, run, optimizer, decay=0.02, evaluations_per_batch=POPULATION)
+    fit_keras(task, run, optimizer, decay=1.0, evaluations_per_batch=POPULATION)
 
 
 def adam(task: Task, run: Run) -> None:

@@ -177,6 +177,12 @@ OPTIMIZERS = [
         ),
     ),
     OptimizerCase(
+        "CMAES",
+        lambda **arguments: keras_extras.optimizers.CMAES(
+            population_size=16, sigma=0.2, seed=1, **arguments
+        ),
+    ),
+    OptimizerCase(
         "MonteCarloOptimizer",
         lambda **arguments: keras_extras.optimizers.MonteCarloOptimizer(
             population_size=16, seed=1, **arguments
@@ -255,6 +261,7 @@ ABSTRACT = {
     "IndependentHead",
     "IndependentMixture",
     "LossEvaluatingOptimizer",
+    "PopulationOptimizer",
     "VariationalLayer",
 }
 

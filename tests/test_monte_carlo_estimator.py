@@ -24,7 +24,7 @@ def quadratic(w):
     return 0.5 * ops.dot(w, ops.dot(HESSIAN, w)) + ops.dot(SLOPE, w)
 
 
-@pytest.mark.parametrize("noise", ["sign", "normal"])
+@pytest.mark.parametrize("noise", ["orthogonal", "sign", "normal"])
 @pytest.mark.parametrize("update_probability", [1.0, 0.3])
 def test_the_estimate_is_an_unbiased_gradient(noise, update_probability):
     """For a quadratic loss the estimate's mean is the gradient, whatever sigma is."""
@@ -33,6 +33,7 @@ def test_the_estimate_is_an_unbiased_gradient(noise, update_probability):
     optimizer = EstimateOnly(
         population_size=40_000,
         sigma=0.4,
+        keep="mean",
         noise=noise,
         update_probability=update_probability,
         seed=11,
@@ -67,7 +68,7 @@ def test_the_step_is_adams():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.7)
     options = {"weight_decay": 0.01, "clipvalue": 1.5}
     adam = keras.optimizers.Adam(schedule, epsilon=1e-8, **options)
-    optimizer = MonteCarloOptimizer(schedule, population_size=2, **options)
+    optimizer = MonteCarloOptimizer(schedule, population_size=2, keep="mean", **options)
     optimizer.build([ours])
     for gradient in gradients:
         adam.apply([ops.convert_to_tensor(gradient)], [theirs])
@@ -94,7 +95,13 @@ def test_moving_average_of_the_weights_is_kept_within_the_constraint():
         [keras.Input((3,)), keras.layers.Dense(1, use_bias=False, name="head")]
     )
     optimizer = MonteCarloOptimizer(
-        0.05, population_size=32, use_ema=True, ema_momentum=0.9, transforms={"*": ops.abs}, seed=0
+        0.05,
+        population_size=32,
+        keep="mean",
+        use_ema=True,
+        ema_momentum=0.9,
+        transforms={"*": ops.abs},
+        seed=0,
     )
     model.compile(optimizer, "mse")
     model.fit(x, y, batch_size=16, epochs=50, verbose=0)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_extras.optimizers.noise import NOISE
+from keras_extras.optimizers.directions import DIRECTIONS, orthogonal
 from keras_extras.optimizers.population import evaluate_population
 
 
@@ -27,14 +27,45 @@ def test_non_finite_losses_become_nan():
     np.testing.assert_array_equal(ops.convert_to_numpy(losses), [np.nan, 1.0, np.nan])
 
 
-@pytest.mark.parametrize("noise", NOISE)
-def test_noise_has_mean_zero_variance_one_and_no_correlation(noise):
+@pytest.mark.parametrize("noise", DIRECTIONS)
+def test_directions_have_mean_zero_variance_one_and_no_correlation(noise):
     draws = 40_000
-    values = NOISE[noise]((draws, 3, 10), keras.random.SeedGenerator(7))
-    values = ops.convert_to_numpy(values).reshape(draws, 30)
+    values = DIRECTIONS[noise](draws, [(3, 8), (6,)], keras.random.SeedGenerator(7))
+    assert [tuple(v.shape) for v in values] == [(draws, 3, 8), (draws, 6)]
+    values = np.concatenate([np.reshape(v, (draws, -1)) for v in values], axis=1)
     bound = 4.5 / np.sqrt(draws)
     assert np.abs(values.mean(0)).max() < bound
     covariance = values.T @ values / draws
     assert np.abs(covariance - np.eye(30)).max() < 1.5 * bound
-    if noise == "sign":
+    if noise != "normal":
         assert set(np.unique(values)) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize(("count", "size"), [(16, 64), (8, 64), (1, 5)])
+def test_directions_are_orthogonal(count, size):
+    """Each measures what the others do not."""
+    directions = orthogonal(
+        count, [(size // 2,), (size - size // 2,)], keras.random.SeedGenerator(3)
+    )
+    directions = np.concatenate(directions, axis=1)
+    np.testing.assert_allclose(directions @ directions.T, size * np.eye(count), atol=1e-4)
+
+
+def test_with_as_many_directions_as_weights_the_estimate_is_exact():
+    directions = orthogonal(8, [(2, 3), (2,)], keras.random.SeedGenerator(3))
+    directions = np.concatenate([np.reshape(d, (8, -1)) for d in directions], axis=1)
+    gradient = np.arange(8.0)
+    np.testing.assert_allclose((directions @ gradient) @ directions / 8, gradient, atol=1e-5)
+
+
+def test_orthogonal_directions_estimate_with_less_variance():
+    gradient = np.random.default_rng(0).normal(size=96)
+
+    def errors(kind):
+        seeds = keras.random.SeedGenerator(5)
+        draws = [np.array(DIRECTIONS[kind](64, [(96,)], seeds)[0]) for _ in range(50)]
+        return [np.sum(((d @ gradient) @ d / 64 - gradient) ** 2) for d in draws]
+
+    # With n directions of N weights: (N / n - 1) |g|^2 against (N - 1) / n |g|^2.
+    ratio = np.mean(errors("orthogonal")) / np.mean(errors("sign"))
+    assert ratio < 0.5, f"ratio={ratio}, expected about {(96 / 64 - 1) / (95 / 64):.2f}"

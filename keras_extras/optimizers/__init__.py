@@ -1,16 +1,20 @@
 """Optimizers that evaluate the loss themselves or sample, in stock `compile` and `fit`."""
 
 from keras_extras.optimizers import priors, transforms
+from keras_extras.optimizers.cma_es import CMAES
 from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
+from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.sgld import SGLD
 
 __all__ = [
+    "CMAES",
     "SGLD",
     "CyclicalSGLD",
     "LossEvaluatingOptimizer",
     "MonteCarloOptimizer",
+    "PopulationOptimizer",
     "priors",
     "transforms",
 ]

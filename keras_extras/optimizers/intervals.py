@@ -24,7 +24,7 @@ def interval_of(parameter: Parameter, samples: np.ndarray, z: float) -> Interval
         samples: Array of shape `(n, *shape)` of coordinates.
         z: Positive float.
     """
-    center = np.array(ops.copy(parameter.coordinates))
+    center = np.array(ops.copy(parameter.kept))
     distance = np.sqrt(np.mean((samples - center) ** 2, axis=0))
     low, middle, high = (
         np.array(parameter.to_values(ops.convert_to_tensor(center + k * distance)))

@@ -10,19 +10,18 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
+from keras_extras.optimizers.directions import DIRECTIONS
 from keras_extras.optimizers.intervals import Interval, interval_of
-from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
-from keras_extras.optimizers.noise import NOISE
-from keras_extras.optimizers.population import evaluate_population
+from keras_extras.optimizers.population import best_of
+from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
-from keras_extras.optimizers.search_space import Parameter, check_transform, match_patterns
 
 _ELITE_HISTORY = 100
 _ELITE_HISTORY_MAX_WEIGHTS = 10_000
 
 
 @serializable
-class MonteCarloOptimizer(LossEvaluatingOptimizer):
+class MonteCarloOptimizer(PopulationOptimizer):
     r"""Trains by sampling the loss around its minimum, without gradients of the model.
 
     For every batch, `population_size` candidates are drawn in pairs on either side of the current
@@ -32,10 +31,12 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
 
         g = sum_i (L(w + sigma e_i) - L(w - sigma e_i)) e_i / (2 sigma n),
 
-    and w takes an Adam step along it. Nothing in the model or in the loss needs to be
-    differentiable: rounding, argmax and the 0-1 loss train. This is an antithetic evolution
-    strategy (Salimans et al., 2017) with loss differences and random signs as directions (Spall,
-    1992), built on the ideas of KernelML: parameters with sampling distributions of their own,
+    and the search takes an Adam step along it. The model's weights are an average over where the
+    search was lately (Shamir and Zhang, 2013), so that its noise averages out without a learning
+    rate schedule. Nothing in the model or in the loss needs to be differentiable: rounding, argmax
+    and the 0-1 loss train. This is an antithetic evolution strategy (Salimans et al., 2017) with
+    loss differences (Spall, 1992) and orthogonal random signs as directions (Choromanski et al.,
+    2018), built on the ideas of KernelML: parameters with sampling distributions of their own,
     constraints by transform, probabilistic updates, and what was sampled near the minimum kept
     for intervals.
 
@@ -45,13 +46,13 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
-            the size of a step, in the unit of `sigma`. A schedule that decays lets the search
-            settle; its step is one update. Defaults to `0.02`.
+            the size of a step, in the unit of `sigma`. The step of a schedule is one update.
+            Defaults to `0.005`.
         population_size: Even integer of at least 2, the candidates for each update.
             Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where the weight has a prior, of the prior's
-            standard deviation. Defaults to `0.03`.
+            standard deviation. Defaults to `0.05`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
             first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a
@@ -68,14 +69,22 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
-        noise: `"sign"` or `"normal"`, the distribution of the directions e. Signs are cheaper to
-            draw. Defaults to `"sign"`.
+        noise: The distribution of the directions e: `"orthogonal"`, random signs with directions
+            at right angles to each other; `"sign"`, independent random signs; `"normal"`.
+            Defaults to `"orthogonal"`.
+        sigma_decay: Float in [0, 1), the power with which the distance falls: it is
+            `sigma / (1 + updates) ** sigma_decay`. 1/6 is the best of Fabian (1967) for
+            smooth losses; 0 suits losses that jump. Defaults to `0.16`.
         beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
         beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
         epsilon: Positive float that keeps the step finite. Defaults to `1e-8`.
         elite_history: Integer, of how many updates to keep the best candidate, in as many copies
             of the weights, for `confidence_intervals`. `None` means 100 for models of up to
             10,000 weights and 0 above. Defaults to `None`.
+        keep: Which weights the model gets. `"average"`: an average over where the search was, in
+            which the last tenth of all updates counts most. `"mean"`: where the search is now, as
+            with other optimizers. `"best"`: the best candidate so far, compared on the batch that
+            it was found on; for full batches, and losses that jump. Defaults to `"average"`.
         chunk_size: Integer, how many candidates to evaluate at once, or `None` for all. The
             memory for activations grows with it. Defaults to `None`.
         seed: Integer or `None`. Defaults to `None`.
@@ -114,32 +123,51 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
           Reinforcement Learning"](https://arxiv.org/abs/1703.03864)
         - Spall, 1992, "Multivariate stochastic approximation using a simultaneous perturbation
           gradient approximation", IEEE Transactions on Automatic Control 37(3)
+        - [Choromanski et al., 2018, "Structured Evolution with Compact Architectures for Scalable
+          Policy Optimization"](https://arxiv.org/abs/1804.02395)
         - [Kingma and Ba, 2014, "Adam: A Method for Stochastic Optimization"](
           https://arxiv.org/abs/1412.6980)
+        - [Shamir and Zhang, 2013, "Stochastic Gradient Descent for Non-smooth Optimization:
+          Convergence Results and Optimal Averaging Schemes"](https://arxiv.org/abs/1212.1824)
+        - Fabian, 1967, "Stochastic approximation of minima with improved asymptotic speed", Annals
+          of Mathematical Statistics 38(1)
         - [KernelML](https://github.com/Freedomtowin/kernelml)
     """
 
     def __init__(
         self,
-        learning_rate: Any = 0.02,
+        learning_rate: Any = 0.005,
         population_size: int = 256,
-        sigma: float = 0.03,
+        sigma: float = 0.05,
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         update_probability: float = 1.0,
         generations_per_batch: int = 1,
         prior_samples: int = 0,
-        noise: str = "sign",
+        noise: str = "orthogonal",
+        sigma_decay: float = 0.16,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         elite_history: int | None = None,
+        keep: str = "average",
         chunk_size: int | None = None,
         seed: int | None = None,
         name: str = "monte_carlo",
         **kwargs: Any,
     ):
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        super().__init__(
+            learning_rate=learning_rate,
+            priors=priors,
+            transforms=transforms,
+            generations_per_batch=generations_per_batch,
+            prior_samples=prior_samples,
+            keep=keep,
+            chunk_size=chunk_size,
+            seed=seed,
+            name=name,
+            **kwargs,
+        )
         self.population_size = check_integer("population_size", population_size, minimum=2)
         if self.population_size % 2:
             raise ValueError(
@@ -147,51 +175,22 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
                 f"of the current weights. Received: population_size={population_size}"
             )
         self.sigma = check_number("sigma", sigma, above=0)
-        self.priors = _check_patterns("priors", priors, Prior, "a prior, such as Normal(0.0, 1.0)")
-        self.transforms = _check_patterns("transforms", transforms, Callable, "a function")
+        self.sigma_decay = _check_decay("sigma_decay", sigma_decay)
         self.update_probability = check_number(
             "update_probability", update_probability, above=0, at_most=1
         )
-        self.generations_per_batch = check_integer("generations_per_batch", generations_per_batch)
-        self.prior_samples = check_integer("prior_samples", prior_samples, minimum=0)
-        if self.prior_samples and not self.priors:
-            raise ValueError(
-                "`prior_samples` needs `priors` to draw from, e.g. "
-                f'priors={{"*": Normal(0.0, 0.1)}}. Received: prior_samples={prior_samples}'
-            )
-        self.noise = check_choice("noise", noise, NOISE)
+        self.noise = check_choice("noise", noise, DIRECTIONS)
         self.beta_1 = _check_decay("beta_1", beta_1)
         self.beta_2 = _check_decay("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, above=0)
         self.elite_history = (
             None if elite_history is None else check_integer("elite_history", elite_history, 0)
         )
-        self.chunk_size = None if chunk_size is None else check_integer("chunk_size", chunk_size)
-        self.seed = seed
-        self._seed_generator = keras.random.SeedGenerator(seed)
-        self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
-            return
-        variables = list(variables)
-        priors = match_patterns("priors", self.priors, variables)
-        transforms = match_patterns("transforms", self.transforms, variables)
-        self._parameters = [
-            Parameter(variable, self._coordinates_of(variable, transform), transform, prior)
-            for variable, transform, prior in zip(variables, transforms, priors)
-        ]
-        coordinates = [p.coordinates for p in self._parameters]
-        super().build(coordinates)
+    def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         self._momentums = self.add_optimizer_variables(coordinates, "momentum")
         self._velocities = self.add_optimizer_variables(coordinates, "velocity")
-        self._build_elites(variables)
-
-    def _coordinates_of(self, variable, transform):
-        if transform is None:
-            return variable
-        check_transform(transform, variable)
-        return self.add_variable_from_reference(variable, "coordinates")
+        self._build_elites(coordinates)
 
     def _build_elites(self, variables):
         rows = self.elite_history
@@ -204,86 +203,49 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
             for i, v in enumerate(variables if rows else ())
         ]
 
-    def search(self, loss_of, variables) -> None:
-        if [id(v) for v in variables] != [id(p.variable) for p in self._parameters]:
-            raise ValueError(
-                f"{self.name} was built for other variables; make a new optimizer for these. "
-                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
-                f"{', '.join(repr(p.variable.path) for p in self._parameters)}"
-            )
-        for p in self._parameters:
-            p.pull()
-
-        def loss_at(coordinates):
-            return loss_of([p.to_values(u) for p, u in zip(self._parameters, coordinates)])
-
-        if self.prior_samples:
-            ops.cond(
-                ops.equal(self.iterations, 0),
-                lambda: self._start_from_priors(loss_at),
-                lambda: None,
-            )
-        for _ in range(self.generations_per_batch):
-            self._generation(loss_at)
-        for p in self._parameters:
-            p.push()
-
-    def _generation(self, loss_at):
-        """Samples, evaluates, updates."""
-        noise = [
-            self._draw((self.population_size // 2, *p.variable.shape)) for p in self._parameters
-        ]
-        candidates = [self._candidates(p, e) for p, e in zip(self._parameters, noise)]
-        losses = evaluate_population(loss_at, candidates, self.chunk_size)
-        finite = ops.isfinite(losses)
-        self._nonfinite.assign_add(ops.sum(ops.cast(~finite, "int32")))
-
+    def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
+        pairs = self.population_size // 2
+        noise = self._draw(pairs)
+        sigma = self.sigma / ops.power(ops.cast(self.iterations + 1, "float32"), self.sigma_decay)
+        candidates = []
+        for p, e in zip(self.parameters, noise):
+            center = _float32(p.coordinates)
+            offset = sigma * p.scale * e
+            candidates.append(ops.concatenate([center + offset, center - offset]))
+        losses = self.evaluate(loss_at, candidates)
         plus, minus = ops.split(losses, 2)
         differences = plus - minus
         usable = ops.isfinite(differences)
         pairs = ops.sum(ops.cast(usable, "float32"))
         variance = self.update_probability
-        shares = ops.where(usable, differences, 0.0) / (2 * self.sigma * variance * pairs)
+        shares = ops.where(usable, differences, 0.0) / (2 * sigma * variance * pairs)
         gradients = [ops.tensordot(shares, e, axes=1) for e in noise]
 
         def update():
             self._keep_elite(candidates, losses)
-            self.descend(gradients, [p.coordinates for p in self._parameters])
+            self.descend(gradients, [p.coordinates for p in self.parameters])
 
         self._failed.assign(ops.equal(pairs, 0))
         ops.cond(pairs > 0, update, lambda: None)
+        return candidates, losses
 
-    def _draw(self, shape):
-        noise = NOISE[self.noise](shape, self._seed_generator)
+    def _draw(self, count):
+        shapes = [tuple(p.variable.shape) for p in self.parameters]
+        noise = DIRECTIONS[self.noise](count, shapes, self.seed_generator)
         if self.update_probability == 1:
             return noise
-        chance = keras.random.uniform(shape, dtype="float32", seed=self._seed_generator)
-        return ops.where(chance < self.update_probability, noise, 0.0)
 
-    def _candidates(self, parameter, noise):
-        center = _float32(parameter.coordinates)
-        offset = self.sigma * parameter.scale * noise
-        return ops.concatenate([center + offset, center - offset])
+        def thinned(e):
+            chance = keras.random.uniform(e.shape, dtype="float32", seed=self.seed_generator)
+            return ops.where(chance < self.update_probability, e, 0.0)
 
-    def _start_from_priors(self, loss_at):
-        candidates = []
-        for p in self._parameters:
-            here = _float32(p.coordinates)
-            if p.prior is None:
-                drawn = ops.broadcast_to(here, (self.prior_samples, *here.shape))
-            else:
-                drawn = p.prior.sample((self.prior_samples, *here.shape), self._seed_generator)
-                drawn = ops.vectorized_map(p.to_coordinates, drawn)
-            candidates.append(ops.concatenate([here[None], drawn]))
-        losses = evaluate_population(loss_at, candidates, self.chunk_size)
-        for p, best in zip(self._parameters, _best(candidates, losses)):
-            p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
+        return [thinned(e) for e in noise]
 
     def _keep_elite(self, candidates, losses):
         if not self._elite_rows:
             return
         row = ops.cast(ops.mod(self.iterations, self._elite_rows), "int32")
-        for elites, best in zip(self._elites, _best(candidates, losses)):
+        for elites, best in zip(self._elites, best_of(candidates, losses)):
             start = [row] + [0] * (len(elites.shape) - 1)
             elites.assign(ops.slice_update(_float32(elites), start, best[None]))
 
@@ -292,7 +254,7 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         gradient = ops.cast(gradient, variable.dtype)
-        rate = ops.cast(learning_rate, variable.dtype) * self._parameters[index].scale
+        rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
         step = ops.cast(self.iterations + 1, variable.dtype)
         momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
         velocity.assign_add((ops.square(gradient) - velocity) * (1 - self.beta_2))
@@ -334,44 +296,22 @@ class MonteCarloOptimizer(LossEvaluatingOptimizer):
         z = NormalDist().inv_cdf((1 + level) / 2)
         return {
             p.variable.path: interval_of(p, elites.numpy()[:updates], z)
-            for p, elites in zip(self._parameters, self._elites)
+            for p, elites in zip(self.parameters, self._elites)
         }
 
-    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
-        parameters = self._parameters if self.built else ()
-        super().finalize_variable_values([p.coordinates for p in parameters])
-        for p in parameters:
-            p.push()
-
     def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "population_size": self.population_size,
             "sigma": self.sigma,
-            "priors": {k: serialize(v) for k, v in self.priors.items()},
-            "transforms": {k: serialize(v) for k, v in self.transforms.items()},
+            "sigma_decay": self.sigma_decay,
             "update_probability": self.update_probability,
-            "generations_per_batch": self.generations_per_batch,
-            "prior_samples": self.prior_samples,
             "noise": self.noise,
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "elite_history": self.elite_history,
-            "chunk_size": self.chunk_size,
-            "seed": self.seed,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None) -> "MonteCarloOptimizer":
-        config = dict(config)
-        for name in ("priors", "transforms"):
-            config[name] = {
-                pattern: keras.saving.deserialize_keras_object(entry, custom_objects)
-                for pattern, entry in (config.get(name) or {}).items()
-            }
-        return super().from_config(config, custom_objects)
 
 
 def _check_decay(name, value):
@@ -380,27 +320,5 @@ def _check_decay(name, value):
     return float(value)
 
 
-def _check_patterns(name, patterns, kind, expected):
-    patterns = {} if patterns is None else patterns
-    if not isinstance(patterns, Mapping):
-        raise TypeError(
-            f"`{name}` must be a dict from patterns of variable paths. "
-            f"Received: {name}={patterns!r}"
-        )
-    for pattern, entry in patterns.items():
-        if not isinstance(entry, kind) or isinstance(entry, type):
-            raise TypeError(
-                f"`{name}` must hold {expected}, for each pattern. "
-                f"Received: {entry!r} for {pattern!r}"
-            )
-    return dict(patterns)
-
-
 def _float32(variable):
     return ops.cast(variable, "float32")
-
-
-def _best(candidates, losses):
-    """The candidate of the lowest loss; the first if none is finite."""
-    index = ops.argmin(ops.where(ops.isfinite(losses), losses, float("inf")))
-    return [ops.take(c, index, axis=0) for c in candidates]

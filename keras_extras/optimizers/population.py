@@ -38,3 +38,9 @@ def evaluate_population(
             rest = ops.vectorized_map(loss_of, [c[whole:] for c in candidates])
             losses = ops.concatenate([losses, rest])
     return ops.where(ops.isfinite(losses), losses, float("nan"))
+
+
+def best_of(candidates: Sequence[Any], losses: Any) -> list[Any]:
+    """Returns the candidate of the lowest loss; the first if none is finite."""
+    index = ops.argmin(ops.where(ops.isfinite(losses), losses, float("inf")))
+    return [ops.take(c, index, axis=0) for c in candidates]

@@ -17,13 +17,15 @@ class Parameter:
 
     Attributes:
         variable: The model's variable w.
-        coordinates: The variable u that the search moves; `variable` itself without a transform.
+        coordinates: The variable u that the search moves, which may be `variable` itself.
+        kept: The variable that holds the coordinates of w; where the search is, `coordinates`.
         transform: Function from u to w, or `None`.
         prior: The sampling distribution of w, or `None`.
     """
 
     variable: keras.Variable
     coordinates: keras.Variable
+    kept: keras.Variable
     transform: Callable[[Any], Any] | None
     prior: Prior | None
 
@@ -45,16 +47,31 @@ class Parameter:
 
     def pull(self) -> None:
         """Follows weights that were set from outside since the last step."""
-        if self.transform is not None:
-            values = ops.copy(self.variable)
-            here = ops.copy(self.coordinates)
-            same = ops.all(ops.isclose(self.to_values(here), values, rtol=1e-5, atol=1e-6))
-            self.coordinates.assign(ops.where(same, here, self.to_coordinates(values)))
+        if self.kept is self.variable:
+            return
+        values = ops.copy(self.variable)
+        here = ops.copy(self.kept)
+        known = self.to_values(here)
+        same = ops.all(
+            known == values
+            if self.transform is None
+            else ops.isclose(known, values, rtol=1e-5, atol=1e-6)
+        )
+        coordinates = self.to_coordinates(values)
+        if self.coordinates is not self.kept:
+            self.coordinates.assign(ops.where(same, ops.copy(self.coordinates), coordinates))
+        self.kept.assign(ops.where(same, here, coordinates))
+
+    def project(self) -> None:
+        """Brings the search back to where the variable's constraint allows it to be."""
+        constraint = self.variable.constraint
+        if constraint is not None and self.transform is None:
+            self.coordinates.assign(constraint(ops.copy(self.coordinates)))
 
     def push(self) -> None:
-        """Gives the model the values at the coordinates."""
-        if self.transform is not None:
-            self.variable.assign(self.to_values(ops.copy(self.coordinates)))
+        """Gives the model the values at the coordinates that are kept."""
+        if self.kept is not self.variable:
+            self.variable.assign(self.to_values(ops.copy(self.kept)))
 
 
 def match_patterns(
@@ -94,3 +111,25 @@ def check_transform(transform: Callable[[Any], Any], variable: keras.Variable) -
             f"A transform must keep the shape of its variable. Received: {transform!r} for "
             f"{variable.path!r}, which turns shape {tuple(variable.shape)} into {shape}"
         )
+
+
+def check_patterns(name: str, patterns: Any, kind: type, expected: str) -> dict[str, Any]:
+    """Returns a dict from patterns to entries of a kind; None is an empty one.
+
+    Raises:
+        TypeError: If it is no dict, or an entry is of another kind, with `expected` as the kind's
+            name.
+    """
+    patterns = {} if patterns is None else patterns
+    if not isinstance(patterns, Mapping):
+        raise TypeError(
+            f"`{name}` must be a dict from patterns of variable paths. "
+            f"Received: {name}={patterns!r}"
+        )
+    for pattern, entry in patterns.items():
+        if not isinstance(entry, kind) or isinstance(entry, type):
+            raise TypeError(
+                f"`{name}` must hold {expected}, for each pattern. "
+                f"Received: {entry!r} for {pattern!r}"
+            )
+    return dict(patterns)

@@ -1,0 +1,318 @@
+"""CMAES: evolution strategy that learns the covariance of its steps."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.registration import serializable
+from keras_extras.optimizers.cma_constants import StrategyConstants
+from keras_extras.optimizers.population_optimizer import PopulationOptimizer
+from keras_extras.optimizers.priors import Prior
+
+_MAX_WEIGHTS = 5_000
+_TOLERANCE = 1e-12
+_MAX_CONDITION = 1e14
+
+
+@serializable
+class CMAES(PopulationOptimizer):
+    r"""Trains by an evolution strategy that adapts the covariance matrix of its steps.
+
+    For every batch `population_size` candidates are drawn from a normal distribution, evaluated in
+    one vectorised call, and ranked. The mean moves to a weighted average of the better half, and
+    the covariance learns from the directions of the better and, with negative weights, of the
+    worse ones,
+
+        w_k = m + sigma y_k,  y_k ~ N(0, C)
+        m <- m + learning_rate * sigma * sum_i weight_i y_i
+
+    while the step size sigma follows the length of the path that m took. Only ranks count: the
+    search is the same for any increasing function of the loss. All constants are those of
+    Hansen's tutorial, equations 49 to 58.
+
+    With C it learns how weights depend on each other, which takes memory of the square of their
+    number and about ten times as many evaluations as there are weights before it pays. For more
+    than a few thousand weights, or where batches differ much, take `MonteCarloOptimizer`.
+
+    Candidates whose loss is not finite rank last, and are counted as `nonfinite_candidates` in
+    the logs. When no candidate has a finite loss, training stops with a `ValueError` and the
+    weights stay as they were.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
+            the share of a step that the mean takes. Less than 1 averages over noisy batches.
+            Defaults to `1.0`.
+        population_size: Integer of at least 4, the candidates for each update; `None` for
+            `4 + floor(3 log(d))` for d weights. More of them find better minima among many.
+            Defaults to `None`.
+        sigma: Positive float, the standard deviation of the first candidates in each weight, in
+            units of the weight or, where the weight has a prior, of the prior's standard
+            deviation. Defaults to `0.1`.
+        priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`,
+            as in `MonteCarloOptimizer`. Defaults to `None`.
+        transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, as in
+            `MonteCarloOptimizer`. Defaults to `None`.
+        generations_per_batch: Integer, how many updates to make on each batch.
+            Defaults to `1`.
+        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+            the search starts from the best of them, or from the given weights if those are
+            better. Defaults to `0`.
+        restarts: Integer, how often the search may begin anew with twice the population when it
+            has converged: from a draw of the prior, or for weights without one from the first
+            weights with 3 `sigma` times normal noise. Needs `keep="best"`. Defaults to `0`.
+        keep: Which weights the model gets: `"mean"`, the mean of the search; `"average"` or
+            `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
+        chunk_size: Integer, how many candidates to evaluate at once, or `None` for all. The
+            memory for activations grows with it. Defaults to `None`.
+        seed: Integer or `None`. Defaults to `None`.
+        name: String. Defaults to `"cma_es"`.
+        **kwargs: Other arguments of `keras.optimizers.Optimizer`, such as `use_ema`.
+
+    Raises:
+        ValueError: If an argument is out of range; when training starts, if a pattern matches no
+            trainable variable, a transform changes a shape, or there are more than 5,000 weights.
+
+    Example:
+
+    ```python
+    import keras
+    import keras_extras
+    import numpy as np
+
+    x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+    y = x @ np.array([[1.0], [-2.0], [0.5], [3.0]], "float32")
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras_extras.optimizers.CMAES(generations_per_batch=20), loss="mae")
+    model.fit(x, y, batch_size=256, epochs=5, verbose=0)
+    ```
+
+    References:
+        - [Hansen, 2016, "The CMA Evolution Strategy: A Tutorial"](
+          https://arxiv.org/abs/1604.00772)
+        - Auger and Hansen, 2005, "A restart CMA evolution strategy with increasing population
+          size", IEEE Congress on Evolutionary Computation
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1.0,
+        population_size: int | None = None,
+        sigma: float = 0.1,
+        priors: Mapping[str, Prior] | None = None,
+        transforms: Mapping[str, Callable[[Any], Any]] | None = None,
+        generations_per_batch: int = 1,
+        prior_samples: int = 0,
+        restarts: int = 0,
+        keep: str = "mean",
+        chunk_size: int | None = None,
+        seed: int | None = None,
+        name: str = "cma_es",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            priors=priors,
+            transforms=transforms,
+            generations_per_batch=generations_per_batch,
+            prior_samples=prior_samples,
+            keep=keep,
+            chunk_size=chunk_size,
+            seed=seed,
+            name=name,
+            **kwargs,
+        )
+        if population_size is not None:
+            population_size = check_integer("population_size", population_size, minimum=4)
+        self.population_size = population_size
+        self.sigma = check_number("sigma", sigma, above=0)
+        self.restarts = check_integer("restarts", restarts, minimum=0)
+        if self.restarts and keep != "best":
+            raise ValueError(
+                "`restarts` give up the mean of the search, so they need keep='best'. "
+                f"Received: restarts={restarts}, keep={keep!r}"
+            )
+
+    def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
+        self._shapes = [tuple(v.shape) for v in coordinates]
+        self._size = size = sum(math.prod(shape) for shape in self._shapes)
+        if size > _MAX_WEIGHTS:
+            raise ValueError(
+                f"CMAES learns covariances of at most {_MAX_WEIGHTS:,} weights; for more, take "
+                f"MonteCarloOptimizer. Received: {size:,} weights"
+            )
+        population = self.population_size or 4 + int(3 * math.log(size))
+        runs = [StrategyConstants.of(population * 2**run, size) for run in range(self.restarts + 1)]
+        self._weights = np.zeros((len(runs), population * 2**self.restarts))
+        for row, run in zip(self._weights, runs):
+            row[: len(run.weights)] = run.weights
+        self._population = population
+        self._runs = runs
+        self._gap = max(1, int(1 / (10 * size * (runs[0].rank_one + runs[0].rank_mu))))
+
+        def add(name, shape, initializer="zeros", dtype="float64"):
+            return self.add_variable(shape, initializer=initializer, dtype=dtype, name=name)
+
+        # In float64: the condition of the covariance is that of the problem, squared.
+        self._step_size = add("step_size", (), keras.initializers.Constant(self.sigma))
+        self._covariance = add("covariance", (size, size), keras.initializers.Identity())
+        self._basis = add("basis", (size, size), keras.initializers.Identity())
+        self._axes = add("axes", (size,), "ones")
+        self._step_path = add("step_path", (size,))
+        self._covariance_path = add("covariance_path", (size,))
+        self._age = add("age", (), dtype="int32")
+        self._run = add("run", (), dtype="int32")
+        if self.restarts:
+            self._first = add("first_mean", (size,))
+            self._first.assign(self._flat([v[None] for v in coordinates])[0])
+            history = 10 + math.ceil(30 * size / population)
+            self._history = add("best_losses", (history,), dtype="float32")
+
+    @property
+    def _units(self):
+        """The unit of each weight, in a row."""
+        parts = [np.full(math.prod(s), p.scale) for s, p in zip(self._shapes, self.parameters)]
+        return np.concatenate(parts)
+
+    def _flat(self, parts):
+        """From tensors of shape `(n, ...)` to one of shape `(n, size)`."""
+        rows = [ops.reshape(ops.cast(part, "float64"), (part.shape[0], -1)) for part in parts]
+        return ops.concatenate(rows, axis=1)
+
+    def _shaped(self, rows):
+        """From a tensor of shape `(n, size)` to those of the variables, in float32."""
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])
+        return [
+            ops.reshape(ops.cast(rows[:, end - math.prod(shape) : end], "float32"), (-1, *shape))
+            for shape, end in zip(self._shapes, ends)
+        ]
+
+    def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
+        most = self._weights.shape[1]
+        noise = keras.random.normal((most, self._size), dtype="float64", seed=self.seed_generator)
+        steps = ops.matmul(noise * self._axes, ops.transpose(self._basis))
+        mean = self._flat([ops.copy(p.coordinates)[None] for p in self.parameters])
+        candidates = self._shaped(mean + self._step_size * self._units * steps)
+        losses = self._evaluate_active(loss_at, candidates)
+        finite = ops.isfinite(losses)
+        ranked = ops.argsort(ops.where(finite, losses, float("inf")))
+
+        def update():
+            self._adapt(ops.take(steps, ranked, axis=0), ops.take(noise, ranked, axis=0))
+            if self.restarts:
+                self._restart_if_converged(ops.min(ops.where(finite, losses, float("inf"))))
+
+        self._failed.assign(~ops.any(finite))
+        ops.cond(ops.any(finite), update, lambda: None)
+        return candidates, losses
+
+    def _evaluate_active(self, loss_at, candidates):
+        """Losses of the candidates of this run, infinite for the places of larger populations."""
+        if not self.restarts:
+            return self.evaluate(loss_at, candidates)
+        count = self._population
+
+        def evaluate_next(done, losses):
+            part = [
+                ops.slice(c, [done, *[0] * (c.ndim - 1)], [count, *c.shape[1:]]) for c in candidates
+            ]
+            return done + count, ops.slice_update(losses, [done], self.evaluate(loss_at, part))
+
+        active = count * ops.left_shift(1, self._run)
+        start = (ops.convert_to_tensor(0), ops.full((len(self._weights[0]),), float("inf")))
+        return ops.while_loop(lambda done, losses: done < active, evaluate_next, start)[1]
+
+    def _adapt(self, steps, noise):
+        """Moves the distribution, given the candidates' steps from best to worst."""
+        c = self._constants()
+        weights = ops.take(ops.convert_to_tensor(self._weights), self._run, axis=0)
+        positive = ops.maximum(weights, 0.0)
+        size = float(self._size)
+        step = ops.matmul(positive, steps)
+        moves = self._shaped((self._step_size * self._units * step)[None])
+        white_step = ops.matmul(self._basis, ops.matmul(positive, noise))
+
+        expected = math.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2))
+        path = (1 - c.step) * self._step_path
+        path += ops.sqrt(c.step * (2 - c.step) * c.mass) * white_step
+        length = ops.norm(path)
+        age = ops.cast(self._age + 1, "float64")
+        normalised = length / ops.sqrt(1 - ops.power(1 - c.step, 2 * age))
+        is_short = ops.cast(normalised < (1.4 + 2 / (size + 1)) * expected, "float64")
+        covariance_path = (1 - c.path) * self._covariance_path
+        covariance_path += is_short * ops.sqrt(c.path * (2 - c.path) * c.mass) * step
+
+        # A worse candidate counts by its direction, not its length.
+        squared = ops.sum(ops.square(noise), axis=1)
+        scaled = ops.where(weights < 0, weights * size / squared, weights)
+        rank_mu = ops.matmul(ops.transpose(steps), scaled[:, None] * steps)
+        rank_one = covariance_path[:, None] * covariance_path[None, :]
+        stay = 1 - c.rank_one - c.rank_mu * ops.sum(weights)
+        stay += c.rank_one * (1 - is_short) * c.path * (2 - c.path)
+        self._covariance.assign(
+            stay * self._covariance + c.rank_one * rank_one + c.rank_mu * rank_mu
+        )
+        self._step_path.assign(path)
+        self._covariance_path.assign(covariance_path)
+        self._step_size.assign(
+            self._step_size
+            * ops.exp(ops.minimum(1.0, c.step / c.damping * (length / expected - 1)))
+        )
+        self._age.assign_add(1)
+        ops.cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
+        self.descend([-move[0] for move in moves], [p.coordinates for p in self.parameters])
+
+    def _constants(self):
+        table = ops.convert_to_tensor(np.array([run[1:] for run in self._runs]))
+        return StrategyConstants(None, *ops.unstack(ops.take(table, self._run, axis=0)))
+
+    def _decompose(self):
+        matrix = 0.5 * (self._covariance + ops.transpose(self._covariance))
+        values, vectors = ops.eigh(matrix)
+        self._axes.assign(ops.sqrt(ops.maximum(values, 1e-20)))
+        self._basis.assign(vectors)
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Takes the step of the mean."""
+        rate = ops.cast(learning_rate, variable.dtype)
+        variable.assign_sub(rate * ops.cast(gradient, variable.dtype))
+
+    def _restart_if_converged(self, best):
+        history = self._history.shape[0]
+        self._history.assign(ops.concatenate([ops.copy(self._history)[1:], best[None]]))
+        spread = ops.max(self._history) - ops.min(self._history)
+        stalls = ops.logical_and(self._age >= history, spread < _TOLERANCE)
+        widths = self._step_size * ops.sqrt(ops.diagonal(self._covariance))
+        is_narrow = ops.max(widths) < _TOLERANCE * self.sigma
+        condition = ops.square(ops.max(self._axes) / ops.min(self._axes))
+        converged = stalls | is_narrow | (condition > _MAX_CONDITION)
+        ops.cond(converged & (self._run < self.restarts), self._restart, lambda: None)
+
+    def _restart(self):
+        noise = keras.random.normal((1, self._size), dtype="float64", seed=self.seed_generator)
+        starts = self._shaped(self._first + 3.0 * self.sigma * self._units * noise)
+        for p, start in zip(self.parameters, starts):
+            if p.prior is not None:
+                start = p.to_coordinates(p.prior.sample(start.shape[1:], self.seed_generator))[None]
+            p.coordinates.assign(ops.cast(start[0], p.coordinates.dtype))
+        self._step_size.assign(self.sigma)
+        self._covariance.assign(np.eye(self._size))
+        self._basis.assign(np.eye(self._size))
+        self._axes.assign(np.ones(self._size))
+        self._step_path.assign(np.zeros(self._size))
+        self._covariance_path.assign(np.zeros(self._size))
+        self._age.assign(0)
+        self._run.assign_add(1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "population_size": self.population_size,
+            "sigma": self.sigma,
+            "restarts": self.restarts,
+        }
