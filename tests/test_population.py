@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_extras.optimizers.directions import DIRECTIONS, orthogonal
-from keras_extras.optimizers.population import evaluate_population
+from keras_extras.optimizers.directions import DIRECTIONS
+from keras_extras.optimizers.population import candidate_bytes, evaluate_population
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 3, 4, 12, 50])
@@ -27,10 +27,15 @@ def test_non_finite_losses_become_nan():
     np.testing.assert_array_equal(ops.convert_to_numpy(losses), [np.nan, 1.0, np.nan])
 
 
+def drawn(noise, count, shapes, seed):
+    directions = DIRECTIONS[noise](count, shapes, keras.random.SeedGenerator(seed))
+    return [ops.convert_to_numpy(values) for values in directions.draw(0, count)]
+
+
 @pytest.mark.parametrize("noise", DIRECTIONS)
 def test_directions_have_mean_zero_variance_one_and_no_correlation(noise):
     draws = 40_000
-    values = DIRECTIONS[noise](draws, [(3, 8), (6,)], keras.random.SeedGenerator(7))
+    values = drawn(noise, draws, [(3, 8), (6,)], 7)
     assert [tuple(v.shape) for v in values] == [(draws, 3, 8), (draws, 6)]
     values = np.concatenate([np.reshape(v, (draws, -1)) for v in values], axis=1)
     bound = 4.5 / np.sqrt(draws)
@@ -44,15 +49,13 @@ def test_directions_have_mean_zero_variance_one_and_no_correlation(noise):
 @pytest.mark.parametrize(("count", "size"), [(16, 64), (8, 64), (1, 5)])
 def test_directions_are_orthogonal(count, size):
     """Each measures what the others do not."""
-    directions = orthogonal(
-        count, [(size // 2,), (size - size // 2,)], keras.random.SeedGenerator(3)
-    )
+    directions = drawn("orthogonal", count, [(size // 2,), (size - size // 2,)], 3)
     directions = np.concatenate(directions, axis=1)
     np.testing.assert_allclose(directions @ directions.T, size * np.eye(count), atol=1e-4)
 
 
 def test_with_as_many_directions_as_weights_the_estimate_is_exact():
-    directions = orthogonal(8, [(2, 3), (2,)], keras.random.SeedGenerator(3))
+    directions = drawn("orthogonal", 8, [(2, 3), (2,)], 3)
     directions = np.concatenate([np.reshape(d, (8, -1)) for d in directions], axis=1)
     gradient = np.arange(8.0)
     np.testing.assert_allclose((directions @ gradient) @ directions / 8, gradient, atol=1e-5)
@@ -62,10 +65,24 @@ def test_orthogonal_directions_estimate_with_less_variance():
     gradient = np.random.default_rng(0).normal(size=96)
 
     def errors(kind):
-        seeds = keras.random.SeedGenerator(5)
-        draws = [np.array(DIRECTIONS[kind](64, [(96,)], seeds)[0]) for _ in range(50)]
+        draws = [drawn(kind, 64, [(96,)], seed)[0] for seed in range(50)]
         return [np.sum(((d @ gradient) @ d / 64 - gradient) ** 2) for d in draws]
 
     # With n directions of N weights: (N / n - 1) |g|^2 against (N - 1) / n |g|^2.
     ratio = np.mean(errors("orthogonal")) / np.mean(errors("sign"))
     assert ratio < 0.5, f"ratio={ratio}, expected about {(96 / 64 - 1) / (95 / 64):.2f}"
+
+
+def test_orthogonal_directions_do_not_depend_on_chunks():
+    count, shapes = 48, [(5, 4), (7,)]
+    whole = drawn("orthogonal", count, shapes, 3)
+    directions = DIRECTIONS["orthogonal"](count, shapes, keras.random.SeedGenerator(3))
+    parts = [directions.draw(start, 16) for start in range(0, count, 16)]
+    for values, *pieces in zip(whole, *parts):
+        np.testing.assert_array_equal(values, np.concatenate(pieces))
+
+
+def test_memory_of_a_candidate_counts_weights_and_activations():
+    x = ops.ones((100, 20))
+    size = candidate_bytes(lambda w: ops.sum(ops.relu(ops.matmul(x, w[0]))), [(20, 30)])
+    assert 4 * (600 + 2 * 3000) <= size <= 3 * 4 * (600 + 2 * 3000)

@@ -11,6 +11,7 @@ from keras import ops
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.cma_constants import StrategyConstants
+from keras_extras.optimizers.population import best_of
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
 
@@ -67,8 +68,8 @@ class CMAES(PopulationOptimizer):
             weights with 3 `sigma` times normal noise. Needs `keep="best"`. Defaults to `0`.
         keep: Which weights the model gets: `"mean"`, the mean of the search; `"average"` or
             `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
-        chunk_size: Integer, how many candidates to evaluate at once, or `None` for all. The
-            memory for activations grows with it. Defaults to `None`.
+        chunk_size: Integer, how many candidates to evaluate at once; `None` for all; `"auto"`, as
+            in `MonteCarloOptimizer`. Defaults to `"auto"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"cma_es"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`, such as `use_ema`.
@@ -110,7 +111,7 @@ class CMAES(PopulationOptimizer):
         prior_samples: int = 0,
         restarts: int = 0,
         keep: str = "mean",
-        chunk_size: int | None = None,
+        chunk_size: int | str | None = "auto",
         seed: int | None = None,
         name: str = "cma_es",
         **kwargs: Any,
@@ -209,7 +210,7 @@ class CMAES(PopulationOptimizer):
 
         self._failed.assign(~ops.any(finite))
         ops.cond(ops.any(finite), update, lambda: None)
-        return candidates, losses
+        return best_of(candidates, losses)
 
     def _evaluate_active(self, loss_at, candidates):
         """Losses of the candidates of this run, infinite for the places of larger populations."""

@@ -4,7 +4,7 @@ A direction has an entry for each weight. What is drawn here has an axis of dire
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,18 +16,45 @@ _BITS = 24
 _MAX_CODE = 1024
 
 
-def normal(count: int, shapes: Sequence[tuple[int, ...]], seed: Any) -> list[Any]:
+class Directions:
+    """The directions of one generation, drawn chunk by chunk; to be overridden.
+
+    Args:
+        count: Integer, how many directions there are.
+        shapes: The shapes of the variables.
+        seed: A `keras.random.SeedGenerator`.
+    """
+
+    def __init__(self, count: int, shapes: Sequence[tuple[int, ...]], seed: Any):
+        self.count = count
+        self.shapes = list(shapes)
+        self.size = sum(math.prod(shape) for shape in shapes)
+        self.seed = seed
+
+    def draw(self, start: Any, count: int) -> list[Any]:
+        """Returns directions `start` to `start + count`, of shape `(count, *shape)` each."""
+        raise NotImplementedError
+
+
+class Normal(Directions):
     """Standard normal numbers."""
-    return [keras.random.normal((count, *shape), dtype="float32", seed=seed) for shape in shapes]
+
+    def draw(self, start: Any, count: int) -> list[Any]:
+        return [
+            keras.random.normal((count, *shape), dtype="float32", seed=self.seed)
+            for shape in self.shapes
+        ]
 
 
-def sign(count: int, shapes: Sequence[tuple[int, ...]], seed: Any) -> list[Any]:
+class Sign(Directions):
     """Fair random signs, independent of each other."""
-    size = sum(math.prod(shape) for shape in shapes)
-    return _split(ops.reshape(_signs(count * size, seed), (count, size)), shapes)
+
+    def draw(self, start: Any, count: int) -> list[Any]:
+        signs = _signs(count * self.size, self.seed)
+        return _split(ops.reshape(signs, (count, self.size)), self.shapes)
 
 
-def orthogonal(count: int, shapes: Sequence[tuple[int, ...]], seed: Any) -> list[Any]:
+class Orthogonal(Directions):
     """Random signs whose directions are orthogonal, so that none measures what another did.
 
     The weights are split into blocks, and each weight of a block has a row of a Hadamard matrix of
@@ -39,18 +66,29 @@ def orthogonal(count: int, shapes: Sequence[tuple[int, ...]], seed: Any) -> list
     optimization", [arXiv:1804.02395](https://arxiv.org/abs/1804.02395), compare such directions
     with independent ones.
     """
-    size = sum(math.prod(shape) for shape in shapes)
-    length = min(_power_of_two(count), _power_of_two(size), _MAX_CODE)
-    blocks, batches = -(-size // length), -(-count // length)
-    code = _hadamard(length)
-    # The product of two rows is the row of their indices' XOR: a row drawn for each block
-    # exchanges the rows of its weights.
-    row = keras.random.randint((batches, blocks), 0, length, dtype="int32", seed=seed)
-    of_block = ops.transpose(ops.take(ops.convert_to_tensor(code), row, axis=0), (0, 2, 1))
-    of_weight = ops.reshape(_signs(batches * blocks * length, seed), (batches, 1, blocks, length))
-    directions = code[:, None, :] * of_block[..., None] * of_weight
-    directions = ops.reshape(directions, (batches * length, blocks * length))
-    return _split(directions[:count], shapes)
+
+    def __init__(self, count: int, shapes: Sequence[tuple[int, ...]], seed: Any):
+        super().__init__(count, shapes, seed)
+        length = min(_power_of_two(count), _power_of_two(self.size), _MAX_CODE)
+        self._code = ops.convert_to_tensor(_hadamard(length))
+        self._blocks, batches = -(-self.size // length), -(-count // length)
+        # The product of two rows is the row of their indices' XOR: a row drawn for each block
+        # exchanges the rows of its weights.
+        self._row = keras.random.randint(
+            (batches, self._blocks), 0, length, dtype="int32", seed=seed
+        )
+        signs = _signs(batches * self._blocks * length, seed)
+        self._sign = ops.reshape(signs, (batches, self._blocks, length))
+
+    def draw(self, start: Any, count: int) -> list[Any]:
+        length = self._code.shape[0]
+        index = start + ops.arange(count, dtype="int32")
+        batch = ops.minimum(index // length, self._row.shape[0] - 1)
+        code = ops.take(self._code, index % length, axis=0)
+        of_block = ops.take_along_axis(code, ops.take(self._row, batch, axis=0), axis=1)
+        signs = self._sign[0] if self._row.shape[0] == 1 else ops.take(self._sign, batch, axis=0)
+        directions = code[:, None, :] * of_block[..., None] * signs
+        return _split(ops.reshape(directions, (count, self._blocks * length)), self.shapes)
 
 
 def _split(directions, shapes):
@@ -82,8 +120,4 @@ def _hadamard(order):
     return matrix
 
 
-DIRECTIONS: dict[str, Callable[[int, Sequence[tuple[int, ...]], Any], list[Any]]] = {
-    "orthogonal": orthogonal,
-    "sign": sign,
-    "normal": normal,
-}
+DIRECTIONS = {"orthogonal": Orthogonal, "sign": Sign, "normal": Normal}

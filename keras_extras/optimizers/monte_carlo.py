@@ -12,7 +12,7 @@ from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.directions import DIRECTIONS
 from keras_extras.optimizers.intervals import Interval, interval_of
-from keras_extras.optimizers.population import best_of
+from keras_extras.optimizers.population import best_of, evaluate_population
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
 
@@ -85,8 +85,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
             which the last tenth of all updates counts most. `"mean"`: where the search is now, as
             with other optimizers. `"best"`: the best candidate so far, compared on the batch that
             it was found on; for full batches, and losses that jump. Defaults to `"average"`.
-        chunk_size: Integer, how many candidates to evaluate at once, or `None` for all. The
-            memory for activations grows with it. Defaults to `None`.
+        chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
+            `"auto"` for as many as take about 16 MB, or 16 if that are more. Memory grows with
+            it, and small chunks stay in the processor's cache. Defaults to `"auto"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"monte_carlo"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`: `weight_decay`, `clipnorm`,
@@ -151,7 +152,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         epsilon: float = 1e-8,
         elite_history: int | None = None,
         keep: str = "average",
-        chunk_size: int | None = None,
+        chunk_size: int | str | None = "auto",
         seed: int | None = None,
         name: str = "monte_carlo",
         **kwargs: Any,
@@ -205,49 +206,64 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
         pairs = self.population_size // 2
-        noise = self._draw(pairs)
-        sigma = self.sigma / ops.power(ops.cast(self.iterations + 1, "float32"), self.sigma_decay)
-        candidates = []
-        for p, e in zip(self.parameters, noise):
-            center = _float32(p.coordinates)
-            offset = sigma * p.scale * e
-            candidates.append(ops.concatenate([center + offset, center - offset]))
-        losses = self.evaluate(loss_at, candidates)
-        plus, minus = ops.split(losses, 2)
-        differences = plus - minus
-        usable = ops.isfinite(differences)
-        pairs = ops.sum(ops.cast(usable, "float32"))
-        variance = self.update_probability
-        shares = ops.where(usable, differences, 0.0) / (2 * sigma * variance * pairs)
-        gradients = [ops.tensordot(shares, e, axes=1) for e in noise]
+        centers = [_float32(p.coordinates) for p in self.parameters]
+        shapes = [tuple(center.shape) for center in centers]
+        directions = DIRECTIONS[self.noise](pairs, shapes, self.seed_generator)
+        width = self.sigma / ops.power(_float32(self.iterations + 1), self.sigma_decay)
+        chunk = self.chunk_of(loss_at, shapes, pairs, members=2)
+
+        def evaluate(start, sums, usable_pairs, best, best_loss):
+            noise = [self._thinned(e) for e in directions.draw(start, chunk)]
+            candidates = []
+            for p, center, e in zip(self.parameters, centers, noise):
+                offset = width * p.scale * e
+                candidates.append(ops.concatenate([center + offset, center - offset]))
+            losses = evaluate_population(loss_at, candidates)
+            counts = ops.tile(start + ops.arange(chunk) < pairs, [2])
+            self.count_nonfinite(losses, counts)
+            losses = ops.where(counts, losses, float("nan"))
+            plus, minus = ops.split(losses, 2)
+            usable = ops.isfinite(plus - minus)
+            differences = ops.where(usable, plus - minus, 0.0)
+            sums = [total + ops.tensordot(differences, e, axes=1) for total, e in zip(sums, noise)]
+            usable_pairs += ops.sum(ops.cast(usable, "float32"))
+            here, loss = best_of(candidates, losses)
+            best = [ops.where(loss < best_loss, *pair) for pair in zip(here, best)]
+            return start + chunk, sums, usable_pairs, best, ops.minimum(loss, best_loss)
+
+        zeros = [ops.zeros(shape) for shape in shapes]
+        start = (ops.convert_to_tensor(0), zeros, 0.0, centers, ops.convert_to_tensor(float("inf")))
+        if chunk >= pairs:
+            _, sums, usable_pairs, best, best_loss = evaluate(*start)
+        else:
+            start = (*start[:2], ops.convert_to_tensor(0.0), *start[3:])
+            _, sums, usable_pairs, best, best_loss = ops.while_loop(
+                lambda start, *_: start < pairs, evaluate, start
+            )
+        spread = 2 * width * self.update_probability * usable_pairs
 
         def update():
-            self._keep_elite(candidates, losses)
-            self.descend(gradients, [p.coordinates for p in self.parameters])
+            self._keep_elite(best)
+            self.descend([g / spread for g in sums], [p.coordinates for p in self.parameters])
 
-        self._failed.assign(ops.equal(pairs, 0))
-        ops.cond(pairs > 0, update, lambda: None)
-        return candidates, losses
+        self._failed.assign(ops.equal(usable_pairs, 0))
+        ops.cond(usable_pairs > 0, update, lambda: None)
+        return best, best_loss
 
-    def _draw(self, count):
-        shapes = [tuple(p.variable.shape) for p in self.parameters]
-        noise = DIRECTIONS[self.noise](count, shapes, self.seed_generator)
+    def _thinned(self, directions):
+        """Leaves each weight as it is in a candidate, unless its chance comes."""
         if self.update_probability == 1:
-            return noise
+            return directions
+        chance = keras.random.uniform(directions.shape, dtype="float32", seed=self.seed_generator)
+        return ops.where(chance < self.update_probability, directions, 0.0)
 
-        def thinned(e):
-            chance = keras.random.uniform(e.shape, dtype="float32", seed=self.seed_generator)
-            return ops.where(chance < self.update_probability, e, 0.0)
-
-        return [thinned(e) for e in noise]
-
-    def _keep_elite(self, candidates, losses):
+    def _keep_elite(self, best):
         if not self._elite_rows:
             return
         row = ops.cast(ops.mod(self.iterations, self._elite_rows), "int32")
-        for elites, best in zip(self._elites, best_of(candidates, losses)):
+        for elites, weights in zip(self._elites, best):
             start = [row] + [0] * (len(elites.shape) - 1)
-            elites.assign(ops.slice_update(_float32(elites), start, best[None]))
+            elites.assign(ops.slice_update(_float32(elites), start, weights[None]))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale."""

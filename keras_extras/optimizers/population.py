@@ -1,9 +1,13 @@
 """Evaluating many weight vectors on one batch."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
+
+# In place of a batch size that is not known when the step is compiled.
+_ROWS = 256
 
 
 def evaluate_population(
@@ -40,7 +44,30 @@ def evaluate_population(
     return ops.where(ops.isfinite(losses), losses, float("nan"))
 
 
-def best_of(candidates: Sequence[Any], losses: Any) -> list[Any]:
-    """Returns the candidate of the lowest loss; the first if none is finite."""
-    index = ops.argmin(ops.where(ops.isfinite(losses), losses, float("inf")))
-    return [ops.take(c, index, axis=0) for c in candidates]
+def best_of(candidates: Sequence[Any], losses: Any) -> tuple[list[Any], Any]:
+    """Returns the candidate of the lowest loss, and that; the first and infinity if none is."""
+    losses = ops.where(ops.isfinite(losses), losses, float("inf"))
+    index = ops.argmin(losses)
+    return [ops.take(c, index, axis=0) for c in candidates], ops.min(losses)
+
+
+def candidate_bytes(
+    loss_of: Callable[[Sequence[Any]], Any], shapes: Sequence[tuple[int, ...]]
+) -> int:
+    """Returns about how much memory one candidate takes: all that its loss is computed by.
+
+    Args:
+        loss_of: Function from a list of tensors (one candidate) to a scalar loss.
+        shapes: The shapes of these tensors.
+    """
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    graph = tf.function(loss_of, autograph=False).get_concrete_function(specs).graph
+    outputs = [tensor.shape for operation in graph.get_operations() for tensor in operation.outputs]
+    sizes = [
+        math.prod(_ROWS if length is None else length for length in shape)
+        for shape in outputs
+        if shape.rank is not None
+    ]
+    return 4 * (sum(sizes) + sum(math.prod(shape) for shape in shapes))

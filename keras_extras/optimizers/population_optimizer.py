@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
-from keras_extras.optimizers.population import best_of, evaluate_population
+from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.search_space import (
     Parameter,
@@ -18,6 +18,8 @@ from keras_extras.optimizers.search_space import (
 )
 
 _AVERAGING_POWER = 8.0
+_AUTO_BYTES = 16 * 2**20
+_AUTO_CANDIDATES = 16
 
 
 class PopulationOptimizer(LossEvaluatingOptimizer):
@@ -36,7 +38,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         generations_per_batch: int,
         prior_samples: int,
         keep: str,
-        chunk_size: int | None,
+        chunk_size: int | str | None,
         seed: int | None,
         **kwargs: Any,
     ):
@@ -56,7 +58,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 "`use_ema` is another choice of which weights are kept, and needs keep='mean'. "
                 f"Received: use_ema=True, keep={keep!r}"
             )
-        self.chunk_size = None if chunk_size is None else check_integer("chunk_size", chunk_size)
+        is_number = chunk_size not in (None, "auto")
+        self.chunk_size = check_integer("chunk_size", chunk_size) if is_number else chunk_size
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
@@ -73,7 +76,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 scalar loss of the batch.
 
         Returns:
-            The candidates, tensors of shape `(population, ...)`, and their losses.
+            The best candidate, a list of tensors, and its loss, infinite if none is finite.
         """
         raise NotImplementedError(f"{type(self).__name__} must override `generation`.")
 
@@ -121,21 +124,40 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 lambda: None,
             )
         for _ in range(self.generations_per_batch):
-            candidates, losses = self.generation(loss_at)
+            best, best_loss = self.generation(loss_at)
             for p in self.parameters:
                 p.project()
             if self.keep == "best":
-                self._keep_best(loss_at, candidates, losses)
+                self._keep_best(loss_at, best, best_loss)
             elif self.keep == "average":
                 self._keep_average()
         for p in self.parameters:
             p.push()
 
+    def chunk_of(
+        self, loss_at: Callable, shapes: Sequence[tuple[int, ...]], count: int, members: int = 1
+    ) -> int:
+        """Returns how many of `count` units to evaluate at once, each of `members` candidates."""
+        most = self.chunk_size
+        if most == "auto":
+            most = max(_AUTO_BYTES // candidate_bytes(loss_at, shapes), _AUTO_CANDIDATES)
+        if most is None or most >= count * members:
+            return count
+        chunks = -(-count // max(1, most // members))
+        return -(-count // chunks)
+
     def evaluate(self, loss_at: Callable, candidates: Sequence[Any]) -> Any:
         """Returns the losses of candidates, NaN where not finite, and counts these."""
-        losses = evaluate_population(loss_at, candidates, self.chunk_size)
-        self._nonfinite.assign_add(ops.sum(ops.cast(~ops.isfinite(losses), "int32")))
+        shapes = [tuple(c.shape[1:]) for c in candidates]
+        chunk = self.chunk_of(loss_at, shapes, candidates[0].shape[0])
+        losses = evaluate_population(loss_at, candidates, chunk)
+        self.count_nonfinite(losses)
         return losses
+
+    def count_nonfinite(self, losses: Any, where: Any = True) -> None:
+        """Adds to `nonfinite_candidates` of the logs."""
+        is_bad = ops.logical_and(~ops.isfinite(losses), where)
+        self._nonfinite.assign_add(ops.sum(ops.cast(is_bad, "int32")))
 
     def _start_from_priors(self, loss_at):
         candidates = []
@@ -147,8 +169,10 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 drawn = p.prior.sample((self.prior_samples, *here.shape), self.seed_generator)
                 drawn = ops.vectorized_map(p.to_coordinates, drawn)
             candidates.append(ops.concatenate([here[None], drawn]))
-        losses = evaluate_population(loss_at, candidates, self.chunk_size)
-        for p, best in zip(self.parameters, best_of(candidates, losses)):
+        shapes = [tuple(c.shape[1:]) for c in candidates]
+        chunk = self.chunk_of(loss_at, shapes, self.prior_samples + 1)
+        losses = evaluate_population(loss_at, candidates, chunk)
+        for p, best in zip(self.parameters, best_of(candidates, losses)[0]):
             p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
             p.kept.assign(ops.cast(best, p.kept.dtype))
 
@@ -161,12 +185,13 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             kept, here = (ops.cast(v, "float32") for v in (p.kept, p.coordinates))
             p.kept.assign(ops.cast(kept + share * (here - kept), p.kept.dtype))
 
-    def _keep_best(self, loss_at, candidates, losses):
+    def _keep_best(self, loss_at, best, best_loss):
         """Compares the best candidate with what was kept, on the same batch."""
         kept = [ops.cast(p.kept, "float32") for p in self.parameters]
-        is_better = ops.min(_or_infinity(losses)) < _or_infinity(loss_at(kept))
-        for p, here, best in zip(self.parameters, kept, best_of(candidates, losses)):
-            p.kept.assign(ops.cast(ops.where(is_better, best, here), p.kept.dtype))
+        loss = loss_at(kept)
+        is_better = best_loss < ops.where(ops.isfinite(loss), loss, float("inf"))
+        for p, here, there in zip(self.parameters, kept, best):
+            p.kept.assign(ops.cast(ops.where(is_better, there, here), p.kept.dtype))
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         parameters = self.parameters if self.built else ()
@@ -196,7 +221,3 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 for pattern, entry in (config.get(name) or {}).items()
             }
         return super().from_config(config, custom_objects)
-
-
-def _or_infinity(losses):
-    return ops.where(ops.isfinite(losses), losses, float("inf"))
