@@ -115,12 +115,23 @@ def test_benchmark_of_heads(tmp_path, capsys):
 
 def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
-    runs = benchmark.main(seconds=1.0, methods="keras", out=tmp_path)
-    assert runs[0].method == "keras-extras MonteCarloOptimizer"
-    assert runs[0].errors[-1] < runs[0].errors[0]
-    assert runs[0].evaluations > 0
-    assert "error / floor" in capsys.readouterr().out
+    runs = benchmark.main(seconds=1.0, seeds=1, methods="keras", out=tmp_path)
+    assert [run.task for run in runs] == ["higgs", "synthetic", "digits"]
+    assert {run.method for run in runs} == {"keras-extras MonteCarloOptimizer"}
+    for run in runs:
+        first, *_, last = run.scores
+        assert last > first if run.task == "digits" else last < first
+        assert run.evaluations > 0
+    assert "error over the PCA floor" in capsys.readouterr().out
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
+
+
+def test_benchmark_of_black_boxes(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "black_box.py")
+    results = benchmark.main(sizes=(4,), functions="sphere,rastrigin", seeds=1, out=tmp_path)
+    assert all(np.isfinite(result["CMAES"]).all() for result in results.values())
+    assert "pycma" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
 
 
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):
