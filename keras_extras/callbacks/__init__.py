@@ -1,5 +1,6 @@
 """What accompanies `fit`."""
 
 from keras_extras.callbacks.kl_warm_up import KLWarmUp
+from keras_extras.callbacks.stop_when_converged import StopWhenConverged
 
-__all__ = ["KLWarmUp"]
+__all__ = ["KLWarmUp", "StopWhenConverged"]
