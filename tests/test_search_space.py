@@ -96,6 +96,9 @@ def test_positive_and_its_inverse():
         (transforms.Bounds(-1.0, 1.0), [2.0, 0.3, -5.0], 0.0, [1.0, 0.3, -1.0], 0.05),
         (transforms.Positive(), [2.0, 0.3, -5.0], 1.0, [2.0, 0.3, 0.0], 0.05),
         (ops.abs, [2.0, 0.3, -5.0], 1.0, [2.0, 0.3, 0.0], 0.05),
+        # The projections of the target on the simplex and on ascending numbers.
+        (transforms.Simplex(), [0.6, 0.5, -3.0], 1 / 3, [0.55, 0.45, 0.0], 0.05),
+        (transforms.Ordered(), [0.5, -0.1, 2.0], [0.0, 0.1, 0.2], [0.2, 0.2, 2.0], 0.06),
     ],
 )
 def test_constrained_minimum_is_found(transform, target, start, expected, tolerance):
@@ -111,6 +114,42 @@ def test_integers_are_found():
     intervals = optimizer.confidence_intervals()[w.path]
     assert set(intervals.lower) <= set(range(-5, 5))
     np.testing.assert_array_equal(intervals.center, w.numpy())
+
+
+def test_one_of_several_categories_is_found():
+    w, _ = minimise(
+        [0.1, 0.3, 0.9], [1.0, 0.0, 0.0], transforms={"*": transforms.OneHot()}, sigma=1.0
+    )
+    np.testing.assert_array_equal(w.numpy(), [0.0, 0.0, 1.0])
+
+
+def test_choices_are_found():
+    choice = transforms.Choice([8.0, 1.0, 2.0, 4.0])
+    w, _ = minimise([7.0, 2.2, -5.0], 4.0, transforms={"*": choice}, sigma=0.6)
+    np.testing.assert_array_equal(w.numpy(), [8.0, 2.0, 1.0])
+
+
+def test_the_ends_of_choices_are_as_likely_as_the_others():
+    choice = transforms.Choice([1.0, 2.0, 4.0])
+    values = np.array(choice(ops.convert_to_tensor(np.linspace(-3.5, 8.4999, 12_000))))
+    assert [int(np.sum(values == value)) for value in (1.0, 2.0, 4.0)] == [4000] * 3
+
+
+@pytest.mark.parametrize(
+    ("transform", "values"),
+    [
+        (transforms.Simplex(), [[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]]),
+        (transforms.Ordered(), [[-1.0, 0.5, 0.6], [2.0, 30.0, 31.0]]),
+        (transforms.OneHot(), [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        (transforms.Choice([1, 2, 4]), [[1.0, 4.0, 2.0], [2.0, 2.0, 1.0]]),
+    ],
+)
+def test_inverses_and_configs(transform, values):
+    values = ops.convert_to_tensor(values)
+    np.testing.assert_allclose(transform(transform.inverse(values)), values, rtol=1e-4)
+    serialized = keras.saving.serialize_keras_object(transform)
+    again = keras.saving.deserialize_keras_object(serialized)
+    np.testing.assert_allclose(again(transform.inverse(values)), values, rtol=1e-4)
 
 
 @pytest.mark.parametrize("constrained", [True, False])
@@ -174,6 +213,7 @@ def test_a_transform_that_changes_the_shape_is_an_error():
         (lambda: priors.Normal(scale=0.0), "`scale` must be greater than 0"),
         (lambda: priors.Uniform(1.0, 1.0), "`high` must be greater than 1"),
         (lambda: transforms.Bounds(), "`lower` or `upper` must be given"),
+        (lambda: transforms.Choice([1.0, 1.0]), "at least two different numbers"),
         (lambda: transforms.Bounds(1.0, 0.0), "`upper` must be greater than 1"),
     ],
 )

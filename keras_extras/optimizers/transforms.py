@@ -3,6 +3,7 @@
 A search moves unconstrained coordinates u; the model only ever sees w = transform(u).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -84,3 +85,80 @@ class Integer(Transform):
 
     def __call__(self, coordinates: Any) -> Any:
         return ops.round(coordinates)
+
+
+@serializable
+class Simplex(Transform):
+    """Keeps the entries along the last axis positive with sum 1, as shares: w = softmax(u).
+
+    Steps near the border are small in w, so that a share of exactly 0 is approached, not reached.
+    """
+
+    def __call__(self, coordinates: Any) -> Any:
+        return ops.softmax(coordinates, axis=-1)
+
+    def inverse(self, values: Any) -> Any:
+        return ops.log(ops.maximum(values, 1e-6))
+
+
+@serializable
+class Ordered(Transform):
+    """Keeps the entries along the last axis in ascending order.
+
+    The first is free, and each other is the one before it plus log(1 + exp(u)). Equal entries are
+    approached, not reached.
+    """
+
+    def __call__(self, coordinates: Any) -> Any:
+        first, others = coordinates[..., :1], coordinates[..., 1:]
+        return ops.cumsum(ops.concatenate([first, ops.softplus(others)], axis=-1), axis=-1)
+
+    def inverse(self, values: Any) -> Any:
+        steps = Positive().inverse(values[..., 1:] - values[..., :-1])
+        return ops.concatenate([values[..., :1], steps], axis=-1)
+
+
+@serializable
+class OneHot(Transform):
+    """Chooses one of the categories along the last axis: 1 for the greatest coordinate, 0 else.
+
+    The coordinates are scores of the categories. The loss does not change unless a candidate
+    crosses to another category, so `sigma` should be about the distance between scores.
+    """
+
+    def __call__(self, coordinates: Any) -> Any:
+        chosen = ops.argmax(coordinates, axis=-1)
+        return ops.one_hot(chosen, coordinates.shape[-1], dtype=coordinates.dtype)
+
+
+@serializable
+class Choice(Transform):
+    """Lets each entry take one of the given values; neighbours are those next in order.
+
+    The coordinates are positions in the sorted values, rounded, and reflected at both ends, so
+    that the first and the last value are as likely as any. For categories without an order take
+    `OneHot`.
+
+    Args:
+        values: Sequence of at least two different numbers.
+    """
+
+    def __init__(self, values: Sequence[float]):
+        self.values = sorted({check_number("values", value) for value in values})
+        if len(self.values) < 2:
+            raise ValueError(
+                f"`values` must hold at least two different numbers. Received: values={values}"
+            )
+
+    def __call__(self, coordinates: Any) -> Any:
+        within = Bounds(-0.5, len(self.values) - 0.5)(coordinates)
+        position = ops.clip(ops.round(within), 0, len(self.values) - 1)
+        values = ops.cast(ops.convert_to_tensor(self.values), coordinates.dtype)
+        return ops.take(values, ops.cast(position, "int32"))
+
+    def inverse(self, values: Any) -> Any:
+        distance = ops.abs(values[..., None] - ops.cast(self.values, values.dtype))
+        return ops.cast(ops.argmin(distance, axis=-1), values.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"values": self.values}
