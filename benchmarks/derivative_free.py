@@ -339,7 +339,7 @@ def plot(runs: list[Run]):
         title="Derivative-free training of a 30-10-30 autoencoder on Higgs events",
     )
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -115,7 +115,7 @@ def test_benchmark_of_heads(tmp_path, capsys):
 
 def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
-    runs = benchmark.main(seconds=1.0, seeds=1, methods="keras", out=tmp_path)
+    runs = benchmark.main(seconds=1.0, seeds=1, methods="keras-extras", out=tmp_path)
     assert [run.task for run in runs] == ["higgs", "synthetic", "digits"]
     assert {run.method for run in runs} == {"keras-extras MonteCarloOptimizer"}
     for run in runs:
