@@ -140,6 +140,7 @@ def test_weights_of_the_strategy_are_those_of_the_tutorial():
         ({"population_size": 3}, ValueError, "at least 4"),
         ({"sigma": 0.0}, ValueError, "`sigma` must be greater than 0"),
         ({"restarts": 2}, ValueError, "keep='best'"),
+        ({"chunk_size": "big"}, ValueError, "'auto', or None.*chunk_size='big'"),
         ({"keep": "last"}, ValueError, "`keep` must be one of"),
         ({"use_ema": True, "keep": "best"}, ValueError, "needs keep='mean'"),
         ({"transforms": [abs]}, TypeError, "must be a dict"),
@@ -161,3 +162,25 @@ def test_bounds():
     w, _ = minimise(sphere, [2.0, 1.0], optimizer, 200)
     assert np.all(w.numpy() >= 0.5)
     np.testing.assert_allclose(w.numpy(), 0.5, atol=1e-3)
+
+
+def test_restarts_begin_around_the_first_weights():
+    optimizer = CMAES(sigma=1e-3, restarts=1, keep="best", seed=0)
+    w, _ = minimise(lambda x: 0.0 * sphere(x), [5.0, -3.0, 2.0], optimizer, 40)
+    assert int(optimizer._run) == 1  # a flat loss has converged
+    np.testing.assert_allclose(optimizer._first, [5.0, -3.0, 2.0], atol=1e-6)
+    np.testing.assert_allclose(optimizer.parameters[0].coordinates, w, atol=0.05)
+
+
+def test_the_model_is_measured_once():
+    """How many candidates fit in a chunk is found at the first update, not at each."""
+    calls = []
+
+    def loss(x):
+        calls.append(None)
+        return sphere(x)
+
+    w = keras.Variable([1.0, 2.0])
+    optimizer = CMAES(generations_per_batch=5, seed=0)
+    optimizer.minimize(lambda: loss(1.0 * w), [w])
+    assert len(calls) == 6

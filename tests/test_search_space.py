@@ -220,3 +220,9 @@ def test_a_transform_that_changes_the_shape_is_an_error():
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize("values", ["abc", 3])
+def test_choices_must_be_a_sequence_of_numbers(values):
+    with pytest.raises(TypeError, match=rf"sequence of numbers.*values={values!r}"):
+        transforms.Choice(values)

@@ -170,7 +170,6 @@ class CMAES(PopulationOptimizer):
         self._run = add("run", (), dtype="int32")
         if self.restarts:
             self._first = add("first_mean", (size,))
-            self._first.assign(self._flat([v[None] for v in coordinates])[0])
             history = 10 + math.ceil(30 * size / population)
             self._history = add("best_losses", (history,), dtype="float32")
 
@@ -198,6 +197,9 @@ class CMAES(PopulationOptimizer):
         noise = keras.random.normal((most, self._size), dtype="float64", seed=self.seed_generator)
         steps = ops.matmul(noise * self._axes, ops.transpose(self._basis))
         mean = self._flat([ops.copy(p.coordinates)[None] for p in self.parameters])
+        if self.restarts:
+            is_first = ops.equal(self.iterations, 0)
+            self._first.assign(ops.where(is_first, mean[0], self._first))
         candidates = self._shaped(mean + self._step_size * self._units * steps)
         losses = self._evaluate_active(loss_at, candidates)
         finite = ops.isfinite(losses)

@@ -232,11 +232,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
             return start + chunk, sums, usable_pairs, best, ops.minimum(loss, best_loss)
 
         zeros = [ops.zeros(shape) for shape in shapes]
-        start = (ops.convert_to_tensor(0), zeros, 0.0, centers, ops.convert_to_tensor(float("inf")))
+        none, infinity = ops.convert_to_tensor(0.0), ops.convert_to_tensor(float("inf"))
+        start = (ops.convert_to_tensor(0), zeros, none, centers, infinity)
         if chunk >= pairs:
             _, sums, usable_pairs, best, best_loss = evaluate(*start)
         else:
-            start = (*start[:2], ops.convert_to_tensor(0.0), *start[3:])
             _, sums, usable_pairs, best, best_loss = ops.while_loop(
                 lambda start, *_: start < pairs, evaluate, start
             )
@@ -284,9 +284,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
         For each weight, w -+ z r, where z is the normal quantile of `level` and r the root mean
         square distance of the best candidates of the last `elite_history` updates from w. Where
         there is a transform, the search's coordinates stand for w and the ends are transformed.
-        Such intervals are weak: they depend on `sigma` and the learning rate, with `noise="sign"`
-        r is at least about `sigma` for every weight, and nothing is promised about covering a
-        true value.
+        Such intervals are weak: they depend on `sigma` and the learning rate, with random signs
+        as `noise` r is at least about the width of the search for every weight, and nothing is
+        promised about covering a true value.
 
         Args:
             level: Float between 0 and 1. Defaults to `0.9`.

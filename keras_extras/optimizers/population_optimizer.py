@@ -59,10 +59,16 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 f"Received: use_ema=True, keep={keep!r}"
             )
         is_number = chunk_size not in (None, "auto")
+        if isinstance(chunk_size, str) and is_number:
+            raise ValueError(
+                "`chunk_size` must be an integer, 'auto', or None for all candidates at once. "
+                f"Received: chunk_size={chunk_size!r}"
+            )
         self.chunk_size = check_integer("chunk_size", chunk_size) if is_number else chunk_size
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
+        self._auto_chunk: int | None = None
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -140,7 +146,10 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         """Returns how many of `count` units to evaluate at once, each of `members` candidates."""
         most = self.chunk_size
         if most == "auto":
-            most = max(_AUTO_BYTES // candidate_bytes(loss_at, shapes), _AUTO_CANDIDATES)
+            if self._auto_chunk is None:
+                fitting = _AUTO_BYTES // candidate_bytes(loss_at, shapes)
+                self._auto_chunk = max(fitting, _AUTO_CANDIDATES)
+            most = self._auto_chunk
         if most is None or most >= count * members:
             return count
         chunks = -(-count // max(1, most // members))

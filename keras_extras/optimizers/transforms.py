@@ -6,6 +6,7 @@ A search moves unconstrained coordinates u; the model only ever sees w = transfo
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_number
@@ -144,6 +145,11 @@ class Choice(Transform):
     """
 
     def __init__(self, values: Sequence[float]):
+        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+            raise TypeError(
+                "`values` must be a sequence of numbers, such as [16, 32, 64]. "
+                f"Received: values={values!r}"
+            )
         self.values = sorted({check_number("values", value) for value in values})
         if len(self.values) < 2:
             raise ValueError(
