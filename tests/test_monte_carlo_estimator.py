@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from scipy.optimize import nnls
 
-from keras_extras.optimizers import MonteCarloOptimizer, transforms
+from keras_extras.optimizers import MonteCarloOptimizer
 
 HESSIAN = np.array([[3.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 1.0]], "float32")
 SLOPE = np.array([1.0, -2.0, 0.5], "float32")
@@ -68,7 +68,7 @@ def test_the_step_is_adams():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.7)
     options = {"weight_decay": 0.01, "clipvalue": 1.5}
     adam = keras.optimizers.Adam(schedule, epsilon=1e-8, **options)
-    optimizer = MonteCarloOptimizer(schedule, population_size=2, keep="mean", **options)
+    optimizer = MonteCarloOptimizer(schedule, population_size=4, keep="mean", **options)
     optimizer.build([ours])
     for gradient in gradients:
         adam.apply([ops.convert_to_tensor(gradient)], [theirs])
@@ -107,51 +107,3 @@ def test_moving_average_of_the_weights_is_kept_within_the_constraint():
     model.fit(x, y, batch_size=16, epochs=50, verbose=0)
     assert model.get_weights()[0].min() >= 0
     np.testing.assert_allclose(model.get_weights()[0][:, 0], nnls(x, y[:, 0])[0], atol=0.05)
-
-
-def test_intervals_span_the_distances_of_the_elites():
-    import tensorflow as tf
-
-    w = keras.Variable([2.0, 2.0, 2.0])
-    optimizer = MonteCarloOptimizer(0.05, 16, noise="normal", elite_history=40, seed=3)
-    with pytest.raises(ValueError, match="after 0 updates"):
-        optimizer.confidence_intervals()
-    step = tf.function(lambda: optimizer.minimize(lambda: quadratic(w), [w]))
-    for _ in range(25):
-        step()
-    elites = optimizer._elites[0].numpy()
-    assert np.all(elites[:25] != 0)
-    assert np.all(elites[25:] == 0)
-    early = optimizer.confidence_intervals(0.9)[w.path]
-    np.testing.assert_allclose(early.upper - early.center, early.center - early.lower, rtol=1e-3)
-    for _ in range(300):
-        step()
-    distance = np.sqrt(np.mean((optimizer._elites[0].numpy() - w.numpy()) ** 2, axis=0))
-    interval = optimizer.confidence_intervals(0.9)[w.path]
-    np.testing.assert_allclose(interval.upper - interval.center, 1.6449 * distance, rtol=1e-3)
-    np.testing.assert_array_equal(interval.center, w.numpy())
-    assert np.all(interval.upper - interval.lower < early.upper - early.lower)
-
-
-def test_intervals_stay_within_transforms_and_constraints():
-    w = keras.Variable([0.05, 0.95, 0.5])
-    optimizer = MonteCarloOptimizer(
-        0.01, 16, sigma=0.3, seed=3, transforms={"*": transforms.Bounds(0.0, 1.0)}
-    )
-    optimizer.minimize(lambda: quadratic(w), [w])
-    lower, center, upper = optimizer.confidence_intervals()[w.path]
-    assert np.all((lower >= 0) & (lower <= center) & (center <= upper) & (upper <= 1))
-    np.testing.assert_allclose(center, w.numpy(), atol=1e-6)
-
-
-def test_large_models_keep_no_elites_unless_told_to():
-    x = np.zeros((4, 200), "float32")
-    for elite_history, rows in ((None, 0), (3, 3)):
-        model = keras.Sequential([keras.Input((200,)), keras.layers.Dense(200)])
-        optimizer = MonteCarloOptimizer(population_size=2, elite_history=elite_history)
-        model.compile(optimizer, "mse")
-        model.fit(x, x, verbose=0)
-        assert sum(v.shape[0] for v in optimizer.variables if "elites" in v.path) == 2 * rows
-        if not rows:
-            with pytest.raises(ValueError, match="elite_history=None"):
-                optimizer.confidence_intervals()

@@ -53,7 +53,7 @@ def rich_optimizer(use_ema=False, keep="average"):
         update_probability=0.5,
         generations_per_batch=2,
         prior_samples=8,
-        elite_history=5,
+        curvature="diagonal",
         keep="mean" if use_ema else keep,
         use_ema=use_ema,
         ema_overwrite_frequency=7,
@@ -101,7 +101,7 @@ def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
 
 def test_weights_and_state_survive_a_file(tmp_path):
     model = make_model(rich_optimizer())
-    fit(model, 2)
+    fit(model, 20)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert_same_state(model, loaded)

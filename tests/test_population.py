@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_extras.optimizers.directions import DIRECTIONS
+from keras_extras.optimizers.directions import DIRECTIONS, dense
 from keras_extras.optimizers.population import candidate_bytes, evaluate_population
 
 
@@ -29,7 +29,7 @@ def test_non_finite_losses_become_nan():
 
 def drawn(noise, count, shapes, seed):
     directions = DIRECTIONS[noise](count, shapes, keras.random.SeedGenerator(seed))
-    return [ops.convert_to_numpy(values) for values in directions.draw(0, count)]
+    return [ops.convert_to_numpy(dense(values)) for values in directions.draw(0, count)]
 
 
 @pytest.mark.parametrize("noise", DIRECTIONS)

@@ -107,13 +107,8 @@ def test_constrained_minimum_is_found(transform, target, start, expected, tolera
 
 
 def test_integers_are_found():
-    w, optimizer = minimise(
-        [2.2, -3.4, 0.1], 0.0, transforms={"*": transforms.Integer()}, sigma=0.6
-    )
+    w, _ = minimise([2.2, -3.4, 0.1], 0.0, transforms={"*": transforms.Integer()}, sigma=0.6)
     np.testing.assert_array_equal(w.numpy(), [2.0, -3.0, 0.0])
-    intervals = optimizer.confidence_intervals()[w.path]
-    assert set(intervals.lower) <= set(range(-5, 5))
-    np.testing.assert_array_equal(intervals.center, w.numpy())
 
 
 def test_one_of_several_categories_is_found():

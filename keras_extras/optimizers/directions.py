@@ -1,6 +1,7 @@
 """Random directions for a population, each kind with mean 0 and variance 1.
 
-A direction has an entry for each weight. What is drawn here has an axis of directions in front.
+A direction has an entry for each weight: for each variable a tensor, or the two factors of one.
+What is drawn here has an axis of directions in front.
 """
 
 import math
@@ -10,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from keras_extras.optimizers.low_rank_kernels import RankOne
 
 _BITS = 24
 # Longer codes cost more memory than they gain.
@@ -51,7 +54,7 @@ class Sign(Directions):
 
     def draw(self, start: Any, count: int) -> list[Any]:
         signs = _signs(count * self.size, self.seed)
-        return _split(ops.reshape(signs, (count, self.size)), self.shapes)
+        return split_entries(ops.reshape(signs, (count, self.size)), self.shapes)
 
 
 class Orthogonal(Directions):
@@ -88,10 +91,79 @@ class Orthogonal(Directions):
         of_block = ops.take_along_axis(code, ops.take(self._row, batch, axis=0), axis=1)
         signs = self._sign[0] if self._row.shape[0] == 1 else ops.take(self._sign, batch, axis=0)
         directions = code[:, None, :] * of_block[..., None] * signs
-        return _split(ops.reshape(directions, (count, self._blocks * length)), self.shapes)
+        return split_entries(ops.reshape(directions, (count, self._blocks * length)), self.shapes)
 
 
-def _split(directions, shapes):
+class LowRank(Directions):
+    """Random signs of rank one: a matrix is a column times a row, both of random signs.
+
+    Far fewer random numbers, and layers with such a change of their kernel share most of their
+    work. Columns are orthogonal to each other, and with them the directions. All axes of a kernel
+    but its last count as rows.
+
+    The idea of low-rank populations is that of "Evolution strategies at the hyperscale" (2025),
+    [arXiv:2511.16652](https://arxiv.org/abs/2511.16652).
+    """
+
+    def __init__(self, count: int, shapes: Sequence[tuple[int, ...]], seed: Any):
+        super().__init__(count, shapes, seed)
+        matrices = [shape for shape in self.shapes if len(shape) > 1]
+        columns = [(*s[:-1], 1) if len(s) > 1 else s for s in self.shapes]
+        self._columns = _least_dependent(count)(count, columns, seed)
+        self._rows = Sign(count, [(1,) * (len(s) - 1) + s[-1:] for s in matrices], seed)
+
+    def draw(self, start: Any, count: int) -> list[Any]:
+        rows = iter(self._rows.draw(start, count) if self._rows.shapes else ())
+        return [
+            RankOne(columns, next(rows)) if len(shape) > 1 else columns
+            for shape, columns in zip(self.shapes, self._columns.draw(start, count))
+        ]
+
+
+def _least_dependent(count):
+    return Sign if count == 1 else Orthogonal
+
+
+def draw_directions(
+    noise: str, count: int, shapes: Sequence[tuple[int, ...]], seed: Any
+) -> Directions:
+    """Returns the directions of one generation, of a kind of `DIRECTIONS`."""
+    kind = _least_dependent(count) if noise == "orthogonal" else DIRECTIONS[noise]
+    return kind(count, shapes, seed)
+
+
+def dense(entry: Any) -> Any:
+    """Returns the entries of a variable as one tensor."""
+    return entry.product if isinstance(entry, RankOne) else entry
+
+
+def scaled(entry: Any, factor: Any) -> Any:
+    """Returns `factor` times the entries of a variable."""
+    if isinstance(entry, RankOne):
+        return RankOne(factor * entry.left, entry.right)
+    return factor * entry
+
+
+def mirrored(entries: Any) -> Any:
+    """Returns directions followed by their opposites."""
+    if isinstance(entries, RankOne):
+        left, right = entries
+        return RankOne(ops.concatenate([left, -left]), ops.concatenate([right, right]))
+    return ops.concatenate([entries, -entries])
+
+
+def weighted_sum(weights: Any, entries: Any) -> Any:
+    """Returns the sum of directions, each times its weight."""
+    if not isinstance(entries, RankOne):
+        return ops.tensordot(weights, entries, axes=1)
+    count = weights.shape[0]
+    left = ops.reshape(entries.left, (count, -1)) * weights[:, None]
+    right = ops.reshape(entries.right, (count, -1))
+    shape = (*entries.left.shape[1:-1], right.shape[-1])
+    return ops.reshape(ops.matmul(ops.transpose(left), right), shape)
+
+
+def split_entries(directions, shapes):
     """The entries of each variable, of an array of shape `(count, at least all entries)`."""
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     return [
@@ -120,4 +192,4 @@ def _hadamard(order):
     return matrix
 
 
-DIRECTIONS = {"orthogonal": Orthogonal, "sign": Sign, "normal": Normal}
+DIRECTIONS = {"orthogonal": Orthogonal, "sign": Sign, "normal": Normal, "low_rank": LowRank}

@@ -90,23 +90,24 @@ def _take_step(model, optimizer, data):
     if "training" in inspect.signature(compute_loss).parameters:
         compute_loss = functools.partial(compute_loss, training=True)
 
-    def loss_and_prediction():
+    def loss_and_outputs():
         y_pred = model(x, training=True)
-        return compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight), y_pred
+        loss = compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
+        return loss, (y_pred, [ops.copy(state) for state in states])
 
     if not model.built:
         model(x, training=False)
     if model.optimizer is not optimizer and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    optimizer.minimize(lambda: loss_and_prediction()[0], model.trainable_variables)
+    states = model.non_trainable_variables
+    before = [ops.copy(state) for state in states]
+    loss, (y_pred, after) = optimizer.take_step(loss_and_outputs, model.trainable_variables)
 
-    # The logs show the loss of the weights just found; the same pass updates moving statistics
-    # and seeds. A batch that no candidate could be evaluated on logs NaN and leaves no trace.
-    states = [(state, ops.copy(state)) for state in model.non_trainable_variables]
-    loss, y_pred = loss_and_prediction()
+    # The pass that the logs show also updates moving statistics and seeds. A batch that no
+    # candidate could be evaluated on logs NaN and leaves no trace.
     loss = ops.where(optimizer.failed, float("nan"), loss)
-    for state, before in states:
-        state.assign(ops.where(optimizer.failed, before, ops.copy(state)))
+    for state, old, new in zip(states, before, after):
+        state.assign(ops.where(optimizer.failed, old, new))
     batch_size = ops.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

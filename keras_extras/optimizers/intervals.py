@@ -1,11 +1,15 @@
-"""Intervals of parameters from what was sampled."""
+"""Intervals of parameters from the curvature of the loss."""
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.search_space import Parameter
+
+LIKELIHOODS = (None, "mean_squared_error", "negative_log_likelihood")
 
 
 class Interval(NamedTuple):
@@ -16,19 +20,43 @@ class Interval(NamedTuple):
     upper: np.ndarray
 
 
-def interval_of(parameter: Parameter, samples: np.ndarray, z: float) -> Interval:
-    """The values within `z` times the root mean square distance of `samples` from the weights.
+def intervals_of(
+    curvature: Curvature, level: float, likelihood: str | None, rows: float
+) -> dict[str, Interval]:
+    """Intervals in the coordinates of each parameter, their ends transformed.
 
     Args:
-        parameter: The parameter; distances are those of its coordinates.
-        samples: Array of shape `(n, *shape)` of coordinates.
-        z: Positive float.
+        curvature: What was measured.
+        level: Float between 0 and 1.
+        likelihood: One of `LIKELIHOODS`.
+        rows: The number of rows of the training set.
     """
+    quantile, variance = NormalDist().inv_cdf((1 + level) / 2), 1 / rows
+    if likelihood != "negative_log_likelihood":
+        freedom = rows - sum(curvature.sizes)
+        if freedom <= 0:
+            raise ValueError(
+                "Intervals for a mean squared error need more rows than weights. Received: "
+                f"training_set_size={rows:g}, {sum(curvature.sizes)} weights"
+            )
+        quantile, variance = _student_t(freedom, level), 2 * curvature.loss / freedom
+    return {
+        p.variable.path: _interval(p, quantile * np.sqrt(variance * inverse))
+        for p, inverse in zip(curvature.parameters, curvature.inverse_diagonal())
+    }
+
+
+def _student_t(freedom, level):
+    import tensorflow_probability as tfp
+
+    return float(tfp.distributions.StudentT(freedom, 0.0, 1.0).quantile((1 + level) / 2))
+
+
+def _interval(parameter: Parameter, distance: np.ndarray) -> Interval:
     center = np.array(ops.copy(parameter.kept))
-    distance = np.sqrt(np.mean((samples - center) ** 2, axis=0))
     low, middle, high = (
-        np.array(parameter.to_values(ops.convert_to_tensor(center + k * distance)))
-        for k in (-z, 0.0, z)
+        np.array(parameter.to_values(ops.convert_to_tensor(ends.astype(center.dtype))))
+        for ends in (center - distance, center, center + distance)
     )
     values = np.stack([low, middle, high])
     return Interval(values.min(axis=0), middle, values.max(axis=0))

@@ -110,6 +110,24 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
 
         self.search(loss_of, variables)
 
+    def take_step(
+        self,
+        loss_and_outputs: Callable[[], tuple[Any, Any]],
+        variables: Sequence[keras.Variable],
+    ) -> tuple[Any, Any]:
+        """Takes one step of `fit`, and tells what the logs are to show.
+
+        Args:
+            loss_and_outputs: A function without arguments that returns a scalar loss and any
+                structure of tensors.
+            variables: List of `keras.Variable`s to change.
+
+        Returns:
+            Its loss and outputs with the weights just found.
+        """
+        self.minimize(lambda: loss_and_outputs()[0], variables)
+        return loss_and_outputs()
+
     def descend(
         self, gradients: Sequence[Any], variables: Sequence[keras.Variable] | None = None
     ) -> None:

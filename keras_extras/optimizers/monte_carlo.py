@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import keras
@@ -10,14 +9,24 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.directions import DIRECTIONS
-from keras_extras.optimizers.intervals import Interval, interval_of
-from keras_extras.optimizers.population import best_of, evaluate_population
+from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
+from keras_extras._core.training_set_size import install_training_set_size_seam, require_known_size
+from keras_extras.optimizers.antithetic import evaluate_pairs
+from keras_extras.optimizers.curvature import Curvature
+from keras_extras.optimizers.directions import DIRECTIONS, dense, draw_directions, scaled
+from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
+from keras_extras.optimizers.low_rank_kernels import RankOne
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
+from keras_extras.optimizers.simultaneous_perturbation import (
+    ReplayedDraw,
+    better_candidate,
+    evaluate_pair,
+)
 
-_ELITE_HISTORY = 100
-_ELITE_HISTORY_MAX_WEIGHTS = 10_000
+_FULL_CURVATURE = 100
+_DIAGONAL_CURVATURE = 10_000
+_CANDIDATES_PER_CURVATURE = 64
 
 
 @serializable
@@ -48,8 +57,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
             the size of a step, in the unit of `sigma`. The step of a schedule is one update.
             Defaults to `0.005`.
-        population_size: Even integer of at least 2, the candidates for each update.
-            Defaults to `256`.
+        population_size: Even integer of at least 2, the candidates for each update. 2 is
+            simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
+            again in place of being stored, there are no moments, and the logs show the mean loss
+            of the two candidates and the metrics of one. It wants a smaller `learning_rate` and
+            `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where the weight has a prior, of the prior's
             standard deviation. Defaults to `0.05`.
@@ -70,21 +82,25 @@ class MonteCarloOptimizer(PopulationOptimizer):
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
         noise: The distribution of the directions e: `"orthogonal"`, random signs with directions
-            at right angles to each other; `"sign"`, independent random signs; `"normal"`.
-            Defaults to `"orthogonal"`.
+            at right angles to each other; `"sign"`, independent random signs; `"normal"`;
+            `"low_rank"`, for each kernel a column times a row of random signs, which is fastest
+            for wide `Dense`, `Conv2D` and `Conv3D` layers. Defaults to `"orthogonal"`.
         sigma_decay: Float in [0, 1), the power with which the distance falls: it is
             `sigma / (1 + updates) ** sigma_decay`. 1/6 is the best of Fabian (1967) for
             smooth losses; 0 suits losses that jump. Defaults to `0.16`.
         beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
         beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
         epsilon: Positive float that keeps the step finite. Defaults to `1e-8`.
-        elite_history: Integer, of how many updates to keep the best candidate, in as many copies
-            of the weights, for `confidence_intervals`. `None` means 100 for models of up to
-            10,000 weights and 0 above. Defaults to `None`.
+        curvature: What to measure for `confidence_intervals`, by a few more candidates in each
+            update: `"full"`, the Hessian of all weights; `"diagonal"`, only its diagonal;
+            `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more weights,
+            or a population of 2, nothing; `None`, nothing. Defaults to `"auto"`.
         keep: Which weights the model gets. `"average"`: an average over where the search was, in
             which the last tenth of all updates counts most. `"mean"`: where the search is now, as
             with other optimizers. `"best"`: the best candidate so far, compared on the batch that
-            it was found on; for full batches, and losses that jump. Defaults to `"average"`.
+            it was found on; for full batches, and losses that jump. `None` is `"average"`, and
+            `"mean"` for a population of 2, which has the least copies of the weights.
+            Defaults to `None`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more. Memory grows with
             it, and small chunks stay in the processor's cache. Defaults to `"auto"`.
@@ -150,13 +166,15 @@ class MonteCarloOptimizer(PopulationOptimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
-        elite_history: int | None = None,
-        keep: str = "average",
+        curvature: str | None = "auto",
+        keep: str | None = None,
         chunk_size: int | str | None = "auto",
         seed: int | None = None,
         name: str = "monte_carlo",
         **kwargs: Any,
     ):
+        if keep is None:
+            keep = "mean" if population_size == 2 else "average"
         super().__init__(
             learning_rate=learning_rate,
             priors=priors,
@@ -184,93 +202,115 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self.beta_1 = _check_decay("beta_1", beta_1)
         self.beta_2 = _check_decay("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, above=0)
-        self.elite_history = (
-            None if elite_history is None else check_integer("elite_history", elite_history, 0)
-        )
+        self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
+        self._rows = self.add_variable((), name=TRAINING_SET_SIZE)
+        install_training_set_size_seam()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
-        self._momentums = self.add_optimizer_variables(coordinates, "momentum")
-        self._velocities = self.add_optimizer_variables(coordinates, "velocity")
-        self._build_elites(coordinates)
+        if self.population_size == 2:
+            self._velocity = self.add_variable((), name="velocity")
+        else:
+            self._momentums = self.add_optimizer_variables(coordinates, "momentum")
+            self._velocities = self.add_optimizer_variables(coordinates, "velocity")
+        self._shapes = [tuple(v.shape) for v in coordinates]
+        size = sum(math.prod(shape) for shape in self._shapes)
+        kind = self.curvature
+        if kind == "auto":
+            kind = "full" if size <= _FULL_CURVATURE else "diagonal"
+            kind = kind if size <= _DIAGONAL_CURVATURE and self.population_size > 2 else None
+        self._curvature = kind and Curvature(self, self.parameters, full=kind == "full")
 
-    def _build_elites(self, variables):
-        rows = self.elite_history
-        if rows is None:
-            size = sum(math.prod(v.shape) for v in variables)
-            rows = _ELITE_HISTORY if size <= _ELITE_HISTORY_MAX_WEIGHTS else 0
-        self._elite_rows = rows
-        self._elites = [
-            self.add_variable((rows, *v.shape), dtype="float32", name=f"elites_{i}")
-            for i, v in enumerate(variables if rows else ())
-        ]
+    def take_step(self, loss_and_outputs: Callable, variables: Sequence[keras.Variable]) -> Any:
+        if self.population_size > 2:
+            return super().take_step(loss_and_outputs, variables)
+        seen = []
+
+        def loss_fn():
+            seen.append(loss_and_outputs())
+            return seen[-1][0]
+
+        self.minimize(loss_fn, variables)
+        (plus, _), (minus, outputs) = seen[-2:]
+        return (plus + minus) / 2, outputs
+
+    def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
+        super().search(loss_of, variables)
+        if self._curvature is not None:
+            self._curvature.measure(
+                lambda kept: loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)]),
+                self._width(),
+                self._curvatures_per_update,
+            )
+
+    @property
+    def _curvatures_per_update(self):
+        return max(1, self.population_size // _CANDIDATES_PER_CURVATURE)
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
-        pairs = self.population_size // 2
-        centers = [_float32(p.coordinates) for p in self.parameters]
-        shapes = [tuple(center.shape) for center in centers]
-        directions = DIRECTIONS[self.noise](pairs, shapes, self.seed_generator)
-        width = self.sigma / ops.power(_float32(self.iterations + 1), self.sigma_decay)
-        chunk = self.chunk_of(loss_at, shapes, pairs, members=2)
+        if self.population_size == 2:
+            return self._pair_generation(loss_at)
+        pairs, width = self.population_size // 2, self._width()
+        draw = self._directions(pairs)
+        chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
+        told = evaluate_pairs(loss_at, self.parameters, draw, pairs, chunk, width)
+        self._nonfinite.assign_add(told.nonfinite)
+        spread = 2 * width * self.update_probability * told.usable
+        failed = ops.equal(told.usable, 0)
+        self._descend_unless(failed, lambda: [total / spread for total in told.sums])
+        return told.best, told.best_loss
 
-        def evaluate(start, sums, usable_pairs, best, best_loss):
-            noise = [self._thinned(e) for e in directions.draw(start, chunk)]
-            candidates = []
-            for p, center, e in zip(self.parameters, centers, noise):
-                offset = width * p.scale * e
-                candidates.append(ops.concatenate([center + offset, center - offset]))
-            losses = evaluate_population(loss_at, candidates)
-            counts = ops.tile(start + ops.arange(chunk) < pairs, [2])
-            self.count_nonfinite(losses, counts)
-            losses = ops.where(counts, losses, float("nan"))
-            plus, minus = ops.split(losses, 2)
-            usable = ops.isfinite(plus - minus)
-            differences = ops.where(usable, plus - minus, 0.0)
-            sums = [total + ops.tensordot(differences, e, axes=1) for total, e in zip(sums, noise)]
-            usable_pairs += ops.sum(ops.cast(usable, "float32"))
-            here, loss = best_of(candidates, losses)
-            best = [ops.where(loss < best_loss, *pair) for pair in zip(here, best)]
-            return start + chunk, sums, usable_pairs, best, ops.minimum(loss, best_loss)
+    def _pair_generation(self, loss_at):
+        width = self._width()
+        draw = ReplayedDraw(
+            lambda: keras.tree.map_structure(lambda e: e[0], self._directions(1)(0, 1)),
+            self.seed_generator,
+        )
+        plus, minus = evaluate_pair(loss_at, self.parameters, draw, width)
+        self.count_nonfinite(ops.stack([plus, minus]))
+        failed = ~ops.isfinite(plus - minus)
+        slope = (plus - minus) / (2 * width * self.update_probability)
 
-        zeros = [ops.zeros(shape) for shape in shapes]
-        none, infinity = ops.convert_to_tensor(0.0), ops.convert_to_tensor(float("inf"))
-        start = (ops.convert_to_tensor(0), zeros, none, centers, infinity)
-        if chunk >= pairs:
-            _, sums, usable_pairs, best, best_loss = evaluate(*start)
-        else:
-            _, sums, usable_pairs, best, best_loss = ops.while_loop(
-                lambda start, *_: start < pairs, evaluate, start
-            )
-        spread = 2 * width * self.update_probability * usable_pairs
+        def gradients():
+            # The squares of random signs are one, and so Adam's second moments are one number.
+            self._velocity.assign_add((slope**2 - self._velocity) * (1 - self.beta_2))
+            correction = 1 - ops.power(self.beta_2, _float32(self.iterations + 1))
+            size = slope / (ops.sqrt(self._velocity / correction) + self.epsilon)
+            return [dense(scaled(e, size)) for e in draw(after=slope)]
 
-        def update():
-            self._keep_elite(best)
-            self.descend([g / spread for g in sums], [p.coordinates for p in self.parameters])
+        self._descend_unless(failed, gradients)
+        return better_candidate(self.parameters, draw, width, plus, minus)
 
-        self._failed.assign(ops.equal(usable_pairs, 0))
-        ops.cond(usable_pairs > 0, update, lambda: None)
-        return best, best_loss
+    def _width(self):
+        return self.sigma / ops.power(_float32(self.iterations + 1), self.sigma_decay)
 
-    def _thinned(self, directions):
-        """Leaves each weight as it is in a candidate, unless its chance comes."""
+    def _directions(self, count):
+        """A function of first and number that draws some of `count` directions."""
+        directions = draw_directions(self.noise, count, self._shapes, self.seed_generator)
         if self.update_probability == 1:
-            return directions
-        chance = keras.random.uniform(directions.shape, dtype="float32", seed=self.seed_generator)
-        return ops.where(chance < self.update_probability, directions, 0.0)
+            return directions.draw
 
-    def _keep_elite(self, best):
-        if not self._elite_rows:
-            return
-        row = ops.cast(ops.mod(self.iterations, self._elite_rows), "int32")
-        for elites, weights in zip(self._elites, best):
-            start = [row] + [0] * (len(elites.shape) - 1)
-            elites.assign(ops.slice_update(_float32(elites), start, weights[None]))
+        def thinned(entry):
+            shape = entry.left.shape if isinstance(entry, RankOne) else entry.shape
+            chance = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+            return scaled(entry, ops.cast(chance < self.update_probability, "float32"))
+
+        return lambda start, count: [thinned(entry) for entry in directions.draw(start, count)]
+
+    def _descend_unless(self, failed, gradients):
+        """Takes a step along what `gradients()` returns."""
+        self._failed.assign(failed)
+        coordinates = [p.coordinates for p in self.parameters]
+        ops.cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale."""
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
+        if self.population_size == 2:
+            variable.assign_sub(rate * gradient)
+            return
+        momentum, velocity = self._momentums[index], self._velocities[index]
         step = ops.cast(self.iterations + 1, variable.dtype)
         momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
         velocity.assign_add((ops.square(gradient) - velocity) * (1 - self.beta_2))
@@ -278,42 +318,74 @@ class MonteCarloOptimizer(PopulationOptimizer):
         square = velocity / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
         variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))
 
-    def confidence_intervals(self, level: float = 0.9) -> dict[str, Interval]:
-        """How far from the weights the best candidates lie: intervals in KernelML's sense.
+    def confidence_intervals(
+        self,
+        level: float = 0.9,
+        likelihood: str | None = None,
+        training_set_size: int | None = None,
+    ) -> dict[str, Interval]:
+        r"""Intervals of the weights, from a quadratic fitted to the loss around them.
 
-        For each weight, w -+ z r, where z is the normal quantile of `level` and r the root mean
-        square distance of the best candidates of the last `elite_history` updates from w. Where
-        there is a transform, the search's coordinates stand for w and the ends are transformed.
-        Such intervals are weak: they depend on `sigma` and the learning rate, with random signs
-        as `noise` r is at least about the width of the search for every weight, and nothing is
-        promised about covering a true value.
+        With H the Hessian of the loss L, the mean over n rows, at the weights w, the interval of
+        weight i is
+
+        ```
+        w_i -+ z sqrt(inverse(H)_ii / n)                 negative_log_likelihood
+        w_i -+ t sqrt(2 L inverse(H)_ii / (n - d))       mean_squared_error, None
+        ```
+
+        z being a quantile of the normal distribution, t one of Student's with n - d degrees of
+        freedom, and d the number of weights: the intervals of Wald and, for linear models, those
+        of least squares. They hold for independent rows, at the minimum, without regularization.
+
+        For other losses, `likelihood=None`, the second formula takes the loss for a measure of
+        noise. Such intervals are weak, like those of KernelML: they tell which weights the loss
+        holds tighter than others, and promise nothing about covering a true value.
+
+        The curvature is of the last batches, around the weights that were kept; so train with
+        large batches and until the loss falls no more. With `curvature="diagonal"` each interval
+        takes the other weights for known, and is too narrow where weights can stand in for each
+        other. Where there is a transform, the search's coordinates stand for w, and the ends are
+        transformed.
 
         Args:
             level: Float between 0 and 1. Defaults to `0.9`.
+            likelihood: What the loss says about the data: `"negative_log_likelihood"`, the mean
+                of it over the rows, such as cross-entropy; `"mean_squared_error"`, of one output
+                with normal noise of unknown variance; or `None`, nothing. Defaults to `None`.
+            training_set_size: Integer, the rows n; `None` for those of the last `fit`.
+                Defaults to `None`.
 
         Returns:
             Dict from variable path to an `Interval(lower, center, upper)` of arrays of the
-            variable's shape, the center being the current weights.
+            variable's shape, the center being the current weights. The ends are infinite for
+            weights that the loss does not hold.
 
         Raises:
-            ValueError: If nothing was sampled yet, or with `elite_history=0`.
+            ValueError: If the curvature is not measured, or not to the end.
         """
-        level = check_number("level", level, above=0)
-        if level >= 1:
-            raise ValueError(f"`level` must be less than 1. Received: level={level}")
-        updates = int(self.iterations) if self.built else 0
-        if not updates or not self._elite_rows:
+        if not 0 < check_number("level", level) < 1:
+            raise ValueError(f"`level` must be between 0 and 1. Received: level={level}")
+        check_choice("likelihood", likelihood, LIKELIHOODS)
+        if not self.built or self._curvature is None:
             raise ValueError(
-                "There are no samples for confidence intervals. Train first, with "
-                "`elite_history` of at least 1 (by default, models of more than "
-                f"{_ELITE_HISTORY_MAX_WEIGHTS:,} weights keep none). Received: "
-                f"elite_history={self.elite_history} after {updates} updates"
+                "There is no curvature to make confidence intervals of: it is measured in "
+                f"training, by default for up to {_DIAGONAL_CURVATURE:,} weights and "
+                "populations of more than 2. Train first, with `curvature='diagonal'`, or "
+                "'full' for few weights; freeze layers that need no intervals. "
+                f"Received: curvature={self.curvature!r}"
             )
-        z = NormalDist().inv_cdf((1 + level) / 2)
-        return {
-            p.variable.path: interval_of(p, elites.numpy()[:updates], z)
-            for p, elites in zip(self.parameters, self._elites)
-        }
+        if self._curvature.missing:
+            raise ValueError(
+                f"{self._curvature.missing:,} curvatures are still to be measured, "
+                f"{self._curvatures_per_update} in each update. Train longer"
+            )
+        if training_set_size is not None:
+            rows = check_integer("training_set_size", training_set_size)
+        else:
+            require_known_size(self._rows, "Confidence intervals")
+            rows = float(self._rows.numpy())
+        return intervals_of(self._curvature, level, likelihood, rows)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -326,7 +398,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
-            "elite_history": self.elite_history,
+            "curvature": self.curvature,
         }
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 # In place of a batch size that is not known when the step is compiled.
@@ -18,8 +19,10 @@ def evaluate_population(
     """Losses of a population, all candidates of a chunk in one vectorised call.
 
     Args:
-        loss_of: Function from a list of tensors (one candidate) to a scalar loss.
-        candidates: List of tensors of shape `(population, ...)`, one for each variable.
+        loss_of: Function from a list of tensors, or tuples of them, (one candidate) to a scalar
+            loss.
+        candidates: List of tensors of shape `(population, ...)`, or tuples of them, one for each
+            variable.
         chunk_size: How many candidates to evaluate at once; bounds the memory, which grows with
             the activations of a chunk. `None` evaluates all at once.
 
@@ -27,7 +30,7 @@ def evaluate_population(
         Tensor of shape `(population,)` of float32 losses, NaN where the loss is not finite.
     """
     candidates = list(candidates)
-    population = candidates[0].shape[0]
+    population = keras.tree.flatten(candidates)[0].shape[0]
     if chunk_size is None or chunk_size >= population:
         losses = ops.vectorized_map(loss_of, candidates)
     else:
@@ -48,7 +51,8 @@ def best_of(candidates: Sequence[Any], losses: Any) -> tuple[list[Any], Any]:
     """Returns the candidate of the lowest loss, and that; the first and infinity if none is."""
     losses = ops.where(ops.isfinite(losses), losses, float("inf"))
     index = ops.argmin(losses)
-    return [ops.take(c, index, axis=0) for c in candidates], ops.min(losses)
+    best = keras.tree.map_structure(lambda c: ops.take(c, index, axis=0), list(candidates))
+    return best, ops.min(losses)
 
 
 def candidate_bytes(

@@ -34,6 +34,11 @@ class Parameter:
         """The unit in which the search moves: the prior's standard deviation, 1 without one."""
         return 1.0 if self.prior is None else self.prior.stddev
 
+    @property
+    def is_free(self) -> bool:
+        """Whether coordinates are values as they are."""
+        return self.transform is None and self.variable.constraint is None
+
     def to_values(self, coordinates: Any) -> Any:
         """Values that the model may see, by the transform and the variable's constraint."""
         values = coordinates if self.transform is None else self.transform(coordinates)

@@ -1,0 +1,96 @@
+"""Losses on both sides of the weights, for a population of candidates."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
+from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
+from keras_extras.optimizers.population import best_of, evaluate_population
+from keras_extras.optimizers.search_space import Parameter
+
+
+class Pairs(NamedTuple):
+    """What pairs of candidates told.
+
+    Attributes:
+        sums: For each parameter the sum of directions, each times the difference of its losses.
+        usable: How many pairs had two finite losses.
+        nonfinite: How many candidates had a loss that is not finite.
+        best: The best candidate, a tensor for each parameter.
+        best_loss: Its loss, infinite if none is finite.
+    """
+
+    sums: list[Any]
+    usable: Any
+    nonfinite: Any
+    best: list[Any]
+    best_loss: Any
+
+
+def evaluate_pairs(
+    loss_at: Callable[[Sequence[Any]], Any],
+    parameters: Sequence[Parameter],
+    draw: Callable[[Any, int], list[Any]],
+    pairs: int,
+    chunk: int,
+    width: Any,
+) -> Pairs:
+    """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
+
+    Args:
+        loss_at: Function from coordinates to the scalar loss of the batch.
+        parameters: What is searched.
+        draw: Function that returns the directions from a number on, `(start, count)`.
+        pairs: Integer, how many directions there are.
+        chunk: Integer, how many of them to evaluate at once.
+        width: The distance, in units of each parameter's scale.
+    """
+    centers = [ops.cast(p.coordinates, "float32") for p in parameters]
+
+    def evaluate(start, told):
+        directions = draw(start, chunk)
+        steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
+        losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
+        counts = ops.tile(start + ops.arange(chunk) < pairs, [2])
+        nonfinite = ops.logical_and(~ops.isfinite(losses), counts)
+        losses = ops.where(counts, losses, float("nan"))
+        plus, minus = ops.split(losses, 2)
+        usable = ops.isfinite(plus - minus)
+        differences = ops.where(usable, plus - minus, 0.0)
+        step, loss = best_of(steps, losses)
+        here = [center + dense(e) for center, e in zip(centers, step)]
+        return start + chunk, Pairs(
+            [total + weighted_sum(differences, e) for total, e in zip(told.sums, directions)],
+            told.usable + ops.sum(ops.cast(usable, "float32")),
+            told.nonfinite + ops.sum(ops.cast(nonfinite, "int32")),
+            [ops.where(loss < told.best_loss, *pair) for pair in zip(here, told.best)],
+            ops.minimum(loss, told.best_loss),
+        )
+
+    start = ops.convert_to_tensor(0)
+    told = Pairs(
+        [ops.zeros_like(center) for center in centers],
+        ops.convert_to_tensor(0.0),
+        ops.convert_to_tensor(0),
+        centers,
+        ops.convert_to_tensor(float("inf")),
+    )
+    if chunk >= pairs:
+        return evaluate(start, told)[1]
+    return ops.while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
+
+
+def loss_beside(
+    loss_at: Callable[[Sequence[Any]], Any], parameters: Sequence[Parameter], steps: Sequence[Any]
+) -> Any:
+    """Returns the loss at a step away from the coordinates of parameters."""
+    centers = [ops.cast(p.coordinates, "float32") for p in parameters]
+    kernels = {
+        id(p.variable): LowRankKernel(center, step)
+        for p, center, step in zip(parameters, centers, steps)
+        if isinstance(step, RankOne) and p.is_free
+    }
+    with low_rank_kernels(kernels):
+        return loss_at([center + dense(step) for center, step in zip(centers, steps)])

@@ -1,0 +1,79 @@
+"""The seam to the layers that a low-rank candidate adds little to.
+
+The kernels of a population of candidates W + l r differ by a column l times a row r. With
+`x @ (W + l r) = x @ W + (x @ l) r` the first term is the same for all candidates wherever their
+inputs are, and one matrix product for all of them elsewhere. Keras has no place to say this, so
+while a candidate is evaluated, `Dense`, `Conv2D` and `Conv3D` get calls that know both terms. Other
+layers, and whatever else reads a kernel, see the sum.
+
+`tests/test_low_rank.py` is the canary: it fails when a new version of Keras moves any of this.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+
+class RankOne(NamedTuple):
+    """The product of a column, of shape `(..., rows, 1)`, and a row, `(..., 1, columns)`."""
+
+    left: Any
+    right: Any
+
+    @property
+    def product(self) -> Any:
+        return self.left * self.right
+
+
+class LowRankKernel(NamedTuple):
+    """A kernel `shared + change.product`."""
+
+    shared: Any
+    change: RankOne
+
+
+@contextlib.contextmanager
+def low_rank_kernels(kernels: Mapping[int, LowRankKernel]) -> Iterator[None]:
+    """Within this scope, layers with one of these kernels use both of its terms.
+
+    Args:
+        kernels: Dict from the `id` of a variable to what stands for it.
+    """
+    dense = _owner(keras.layers.Dense, "call")
+    convolution = _owner(keras.layers.Conv2D, "convolution_op")
+    stock_call, stock_convolution = dense.call, convolution.convolution_op
+
+    def call(self, inputs, training=None):
+        kernel = kernels.get(id(self.kernel))
+        if kernel is None:
+            return stock_call(self, inputs, training=training)
+        outputs = _sum_of_terms(ops.matmul, inputs, kernel)
+        if self.bias is not None:
+            outputs = ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def convolution_op(self, inputs, kernel):
+        known = kernels.get(id(kernel))
+        if known is None or self.groups > 1 or self.data_format != "channels_last":
+            return stock_convolution(self, inputs, kernel)
+        return _sum_of_terms(lambda x, filters: stock_convolution(self, x, filters), inputs, known)
+
+    dense.call, convolution.convolution_op = call, convolution_op
+    try:
+        yield
+    finally:
+        dense.call, convolution.convolution_op = stock_call, stock_convolution
+
+
+def _sum_of_terms(product, inputs, kernel):
+    dtype = inputs.dtype
+    row = ops.reshape(ops.cast(kernel.change.right, dtype), (-1,))
+    shared = product(inputs, ops.cast(kernel.shared, dtype))
+    return shared + product(inputs, ops.cast(kernel.change.left, dtype)) * row
+
+
+def _owner(layer_class, method):
+    return next(cls for cls in layer_class.__mro__ if method in vars(cls))
