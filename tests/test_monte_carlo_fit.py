@@ -1,8 +1,5 @@
 """MonteCarloOptimizer with what surrounds a training run: callbacks, schedules, files, faults."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -367,25 +364,3 @@ def test_a_pattern_that_matches_nothing_stops_fit_before_the_first_step():
     model = make_model(MonteCarloOptimizer(priors={"*/gamna": priors.Normal()}))
     with pytest.raises(ValueError, match="'sequential/normalization/gamma'"):
         fit(model, 1)
-
-
-def test_several_replicas_are_refused():
-    code = """
-import keras
-import numpy as np
-import tensorflow as tf
-from keras_extras.optimizers import MonteCarloOptimizer
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(MonteCarloOptimizer(), "mse")
-try:
-    model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
-except ValueError as error:
-    assert "trains on one device" in str(error), error
-else:
-    raise SystemExit("trained")
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

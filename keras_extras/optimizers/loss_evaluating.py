@@ -7,10 +7,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.optimizers.fit_hook import install_fit_hook, without_autograph
+from keras_extras.optimizers.fit_hook import (
+    UpdatesOutsideReplicas,
+    install_fit_hook,
+    without_autograph,
+)
+from keras_extras.optimizers.replicas import is_shared_out, search_over_replicas
 
 
-class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
+class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer):
     """Base class of optimizers that evaluate the loss instead of receiving gradients.
 
     Used in `model.compile(optimizer=...)`, such an optimizer takes the training steps of stock
@@ -54,8 +59,17 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError(f"{type(self).__name__} must override `search`.")
 
     @without_autograph
-    def minimize(self, loss_fn: Callable[[], Any], variables: Sequence[keras.Variable]) -> None:
+    def minimize(
+        self,
+        loss_fn: Callable[[], Any],
+        variables: Sequence[keras.Variable],
+        batch_size: Any = 1,
+    ) -> None:
         """Takes one step towards a lower `loss_fn()`.
+
+        Within `strategy.run` of a `tf.distribute` strategy, towards a lower mean of the losses of
+        all replicas: each evaluates the same weights on its share of the batch, and only losses
+        are exchanged.
 
         Args:
             loss_fn: A function without arguments that returns a scalar loss and reads
@@ -64,6 +78,8 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
                 forgotten. Wrap the surrounding loop body in `tf.function`, else every step is
                 traced anew; AutoGraph leaves `loss_fn` as it is.
             variables: List of `keras.Variable`s to change.
+            batch_size: Integer or scalar tensor, the rows that the loss is a mean of, by which it
+                is weighed against those of other replicas. Defaults to `1`.
 
         Example:
 
@@ -96,7 +112,12 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
             )
         if not self.built:
             self.build(variables)
+        if is_shared_out():
+            search_over_replicas(lambda fn: self._search(fn, variables), loss_fn, batch_size)
+        else:
+            self._search(loss_fn, variables)
 
+    def _search(self, loss_fn, variables):
         def loss_of(values):
             substituted = keras.StatelessScope(list(zip(variables, values)), collect_losses=True)
             with substituted:
@@ -114,6 +135,7 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
         self,
         loss_and_outputs: Callable[[], tuple[Any, Any]],
         variables: Sequence[keras.Variable],
+        batch_size: Any,
     ) -> tuple[Any, Any]:
         """Takes one step of `fit`, and tells what the logs are to show.
 
@@ -121,11 +143,12 @@ class LossEvaluatingOptimizer(keras.optimizers.Optimizer):
             loss_and_outputs: A function without arguments that returns a scalar loss and any
                 structure of tensors.
             variables: List of `keras.Variable`s to change.
+            batch_size: Integer or scalar tensor, the rows that the loss is a mean of.
 
         Returns:
             Its loss and outputs with the weights just found.
         """
-        self.minimize(lambda: loss_and_outputs()[0], variables)
+        self.minimize(lambda: loss_and_outputs()[0], variables, batch_size)
         return loss_and_outputs()
 
     def descend(

@@ -18,6 +18,7 @@ from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_o
 from keras_extras.optimizers.low_rank_kernels import RankOne
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
+from keras_extras.optimizers.replicas import is_shared_out
 from keras_extras.optimizers.simultaneous_perturbation import (
     ReplayedDraw,
     better_candidate,
@@ -220,9 +221,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
             kind = kind if size <= _DIAGONAL_CURVATURE and self.population_size > 2 else None
         self._curvature = kind and Curvature(self, self.parameters, full=kind == "full")
 
-    def take_step(self, loss_and_outputs: Callable, variables: Sequence[keras.Variable]) -> Any:
-        if self.population_size > 2:
-            return super().take_step(loss_and_outputs, variables)
+    def take_step(
+        self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
+    ) -> tuple[Any, Any]:
+        if self.population_size > 2 or is_shared_out():
+            return super().take_step(loss_and_outputs, variables, batch_size)
         seen = []
 
         def loss_fn():

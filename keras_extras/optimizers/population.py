@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras.optimizers.replicas import mean_over_replicas
+
 # In place of a batch size that is not known when the step is compiled.
 _ROWS = 256
 
@@ -32,19 +34,25 @@ def evaluate_population(
     candidates = list(candidates)
     population = keras.tree.flatten(candidates)[0].shape[0]
     if chunk_size is None or chunk_size >= population:
-        losses = ops.vectorized_map(loss_of, candidates)
+        losses = _losses(loss_of, candidates)
     else:
         whole = population - population % chunk_size
         chunks = [
             ops.reshape(c[:whole], (whole // chunk_size, chunk_size, *c.shape[1:]))
             for c in candidates
         ]
-        losses = ops.map(lambda chunk: ops.vectorized_map(loss_of, chunk), chunks)
+        losses = ops.map(lambda chunk: _losses(loss_of, chunk), chunks)
         losses = ops.reshape(losses, (whole,))
         if whole < population:
-            rest = ops.vectorized_map(loss_of, [c[whole:] for c in candidates])
+            rest = _losses(loss_of, [c[whole:] for c in candidates])
             losses = ops.concatenate([losses, rest])
     return ops.where(ops.isfinite(losses), losses, float("nan"))
+
+
+def _losses(loss_of, candidates):
+    return mean_over_replicas(
+        lambda candidates: ops.vectorized_map(loss_of, candidates), candidates
+    )
 
 
 def best_of(candidates: Sequence[Any], losses: Any) -> tuple[list[Any], Any]:

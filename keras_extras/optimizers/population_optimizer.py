@@ -10,6 +10,7 @@ from keras_extras._core.checks import check_choice, check_integer
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
 from keras_extras.optimizers.priors import Prior
+from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_space import (
     Parameter,
     check_patterns,
@@ -197,7 +198,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     def _keep_best(self, loss_at, best, best_loss):
         """Compares the best candidate with what was kept, on the same batch."""
         kept = [ops.cast(p.kept, "float32") for p in self.parameters]
-        loss = loss_at(kept)
+        loss = mean_over_replicas(loss_at, kept)
         is_better = best_loss < ops.where(ops.isfinite(loss), loss, float("inf"))
         for p, here, there in zip(self.parameters, kept, best):
             p.kept.assign(ops.cast(ops.where(is_better, there, here), p.kept.dtype))

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_extras.optimizers.antithetic import loss_beside
 from keras_extras.optimizers.directions import dense, scaled
+from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_space import Parameter
 
 
@@ -48,7 +49,9 @@ def evaluate_pair(
 
     def loss_at_side(side, direction):
         steps = [scaled(e, side * width * p.scale) for p, e in zip(parameters, direction)]
-        return loss_beside(loss_at, parameters, steps)
+        return mean_over_replicas(
+            lambda steps: loss_beside(loss_at, parameters, steps), list(steps)
+        )
 
     plus = loss_at_side(1.0, draw())
     return plus, loss_at_side(-1.0, draw(after=plus))

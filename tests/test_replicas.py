@@ -1,0 +1,189 @@
+"""Searches over replicas: two devices of one process, and two processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PREPARE = """
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_extras.optimizers import CMAES, MonteCarloOptimizer
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 6)).astype("float32")
+Y = np.tanh(X @ rng.normal(size=(6, 2))).astype("float32")
+KINDS = {
+    "orthogonal": lambda: MonteCarloOptimizer(0.02, 32, weight_decay=0.01, seed=1),
+    "low rank": lambda: MonteCarloOptimizer(0.02, 32, noise="low_rank", chunk_size=8, seed=1),
+    "pair": lambda: MonteCarloOptimizer(0.02, 2, sigma=0.01, seed=1),
+    "best": lambda: MonteCarloOptimizer(
+        0.02, 32, keep="best", priors={"*": keras_priors.Normal(0.0, 0.5)}, prior_samples=16, seed=1
+    ),
+    "cma": lambda: CMAES(generations_per_batch=2, seed=1),
+}
+
+from keras_extras.optimizers import priors as keras_priors
+
+
+def make_model(strategy, optimizer, width=8):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(width, "relu", kernel_regularizer="l2"),
+                keras.layers.Dense(2, kernel_constraint=keras.constraints.MaxNorm(2.0)),
+            ]
+        )
+        model.compile(optimizer(), "mse", metrics=["mae"])
+    return model
+"""
+
+MIRRORED = """
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+for name, kind in KINDS.items():
+    histories, weights = [], []
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        model = make_model(strategy, kind)
+        # The shares of a batch of 25 differ in size, and the last batch has 10 rows.
+        history = model.fit(X, Y, batch_size=25, epochs=17, shuffle=False, verbose=0).history
+        histories.append(history)
+        weights.append(model.get_weights())
+    for one, two in zip(*weights):
+        np.testing.assert_allclose(two, one, atol=1e-4, err_msg=name)
+    if name != "pair":  # whose logs cost no evaluation in one process
+        np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=0.02)
+        np.testing.assert_allclose(histories[1]["mae"], histories[0]["mae"], rtol=0.02)
+    assert histories[1]["loss"][-1] < histories[1]["loss"][0]
+    copies = model.trainable_variables[0].value.values
+    np.testing.assert_array_equal(copies[0], copies[1])
+
+before = model.get_weights()
+try:
+    model.fit(np.full_like(X, np.nan), Y, batch_size=60, verbose=0)
+except ValueError as error:
+    assert "every candidate" in str(error)
+else:
+    raise SystemExit("trained on NaN")
+for a, b in zip(before, model.get_weights()):
+    np.testing.assert_allclose(a, b, rtol=1e-5)  # the constraint of a constrained kernel
+"""
+
+WORKER = """
+index, count, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+strategy = tf.distribute.get_strategy()
+if count > 1:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+options = tf.data.Options()
+options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(30).with_options(options)
+model = make_model(strategy, KINDS["orthogonal"])
+history = model.fit(rows, epochs=25, verbose=0).history  # 50 steps
+np.savez(out, *model.get_weights(), loss=history["loss"], mae=history["mae"])
+
+# A training loop of one's own, and what it reduces over the workers.
+shared = strategy.experimental_distribute_dataset(rows)
+for width in (8, 64):
+    model = make_model(strategy, KINDS["orthogonal"], width)
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step(batch):
+        def in_replica(x, y):
+            loss = lambda: keras.ops.mean((model(x) - y) ** 2)
+            model.optimizer.minimize(loss, model.trainable_variables, keras.ops.shape(x)[0])
+
+        strategy.run(in_replica, args=batch)
+
+    batch = next(iter(shared))
+    before = float(np.mean((model(X) - Y) ** 2))
+    for _ in range(20):
+        step(batch)
+    assert float(np.mean((model(X) - Y) ** 2)) < before
+    graph = step.get_concrete_function(batch).graph
+    reduced = [op for op in graph.get_operations() if op.type.startswith("Collective")]
+    numbers = sum(tensor.shape.num_elements() for op in reduced for tensor in op.outputs)
+    inner = graph.as_graph_def().library.function
+    assert not any(n.op.startswith("Collective") for f in inner for n in f.node_def)
+    print("reduced", numbers)
+"""
+
+
+def run_python(code, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE + code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def test_two_devices_train_as_one():
+    finish(run_python(MIRRORED))
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What one process, and each of two processes, wrote and said."""
+    folder = tmp_path_factory.mktemp("workers")
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    processes = [run_python(WORKER, 0, 1, folder / "one.npz")]
+    for index in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        out = folder / f"two{index}.npz"
+        processes.append(run_python(WORKER, index, 2, out, TF_CONFIG=json.dumps(task)))
+    said = [finish(process) for process in processes]
+    return [dict(np.load(folder / name)) for name in ("one.npz", "two0.npz", "two1.npz")], said
+
+
+def test_two_processes_train_as_one(workers):
+    (one, *two), _ = workers
+    for name, values in one.items():
+        for other in two:
+            np.testing.assert_allclose(other[name], values, atol=1e-4, err_msg=name)
+
+
+def test_what_processes_exchange_does_not_grow_with_the_weights(workers):
+    """Of 32 candidates, and 3 for the curvature, the losses, and twice the sum of weights."""
+    _, (alone, *said) = workers
+    assert alone.split() == ["reduced", "0"] * 2
+    for out in said:
+        _, few, _, many = out.split()
+        assert few == many
+        assert 0 < int(few) < 50
