@@ -209,7 +209,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         centers = [_float32(p.coordinates) for p in self.parameters]
         shapes = [tuple(center.shape) for center in centers]
         directions = DIRECTIONS[self.noise](pairs, shapes, self.seed_generator)
-        width = self.sigma / ops.power(_float32(self.iterations + 1), self.sigma_decay)
+        width = self._width(self.iterations + 1)
         chunk = self.chunk_of(loss_at, shapes, pairs, members=2)
 
         def evaluate(start, sums, usable_pairs, best, best_loss):
@@ -249,6 +249,13 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self._failed.assign(ops.equal(usable_pairs, 0))
         ops.cond(usable_pairs > 0, update, lambda: None)
         return best, best_loss
+
+    def _width(self, update):
+        return self.sigma / ops.power(_float32(update), self.sigma_decay)
+
+    def search_state(self) -> dict[str, float]:
+        width = float(self._width(ops.maximum(self.iterations, 1)))
+        return {**super().search_state(), "width": width * self.update_probability**0.5}
 
     def _thinned(self, directions):
         """Leaves each weight as it is in a candidate, unless its chance comes."""
