@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.optional import import_optional
 from keras_extras.visualization.figures import COLORS, make_figure, style_axes
 
 # Of each panel: the label of its axis, its scale, and what it shows under which name.
@@ -61,6 +62,7 @@ def plot_search(history: Any) -> Any:
             f"of {len(records.get('update', ()))} records"
             + (f" without {', '.join(map(repr, sorted(missing)))}" if missing else "")
         )
+    ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
     figure = make_figure(7, 2.2 * len(panels))
     updates = np.asarray(records["update"])
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
@@ -71,6 +73,9 @@ def plot_search(history: Any) -> Any:
             ax.plot(updates, records[name], color=color, marker=marker, label=meaning)
         is_positive = all(np.nanmin([1.0, *records[name]]) > 0 for name in names)
         ax.set(ylabel=label, yscale=scale if is_positive else "linear")
+        if ax.get_yscale() == "log":
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(ticker.LogFormatter())
         ax.legend(frameon=False)
     all_axes[2].set_ylim(0, 1)
     all_axes[-1].set_xlabel("update")
