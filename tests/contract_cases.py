@@ -188,6 +188,17 @@ OPTIMIZERS = [
             population_size=16, seed=1, **arguments
         ),
     ),
+    OptimizerCase(
+        "PartitionedOptimizer",
+        lambda learning_rate=0.05: keras_extras.optimizers.PartitionedOptimizer(
+            {
+                "bias": keras_extras.optimizers.MonteCarloOptimizer(population_size=8, seed=1),
+                "*": keras.optimizers.Adam(learning_rate),
+            },
+            name="parts",
+        ),
+        scheduled=lambda optimizer: optimizer.optimizers[1],
+    ),
 ]
 
 _TARGETS = _GENERATOR.normal(size=(24, 2)).astype("float32")

@@ -5,6 +5,7 @@ from keras_extras.optimizers.cma_es import CMAES
 from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
+from keras_extras.optimizers.partitioned import PartitionedOptimizer
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.sgld import SGLD
 
@@ -14,6 +15,7 @@ __all__ = [
     "CyclicalSGLD",
     "LossEvaluatingOptimizer",
     "MonteCarloOptimizer",
+    "PartitionedOptimizer",
     "PopulationOptimizer",
     "priors",
     "transforms",

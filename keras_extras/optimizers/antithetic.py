@@ -17,14 +17,12 @@ class Pairs(NamedTuple):
     Attributes:
         sums: For each parameter the sum of directions, each times the difference of its losses.
         usable: How many pairs had two finite losses.
-        nonfinite: How many candidates had a loss that is not finite.
         best: The best candidate, a tensor for each parameter.
         best_loss: Its loss, infinite if none is finite.
     """
 
     sums: list[Any]
     usable: Any
-    nonfinite: Any
     best: list[Any]
     best_loss: Any
 
@@ -36,6 +34,7 @@ def evaluate_pairs(
     pairs: int,
     chunk: int,
     width: Any,
+    count: Callable[[Any, Any], None],
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
@@ -46,6 +45,7 @@ def evaluate_pairs(
         pairs: Integer, how many directions there are.
         chunk: Integer, how many of them to evaluate at once.
         width: The distance, in units of each parameter's scale.
+        count: Function that is told losses, and which of them are of candidates.
     """
     centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
@@ -53,9 +53,9 @@ def evaluate_pairs(
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
         losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
-        counts = ops.tile(start + ops.arange(chunk) < pairs, [2])
-        nonfinite = ops.logical_and(~ops.isfinite(losses), counts)
-        losses = ops.where(counts, losses, float("nan"))
+        is_candidate = ops.tile(start + ops.arange(chunk) < pairs, [2])
+        count(losses, is_candidate)
+        losses = ops.where(is_candidate, losses, float("nan"))
         plus, minus = ops.split(losses, 2)
         usable = ops.isfinite(plus - minus)
         differences = ops.where(usable, plus - minus, 0.0)
@@ -64,7 +64,6 @@ def evaluate_pairs(
         return start + chunk, Pairs(
             [total + weighted_sum(differences, e) for total, e in zip(told.sums, directions)],
             told.usable + ops.sum(ops.cast(usable, "float32")),
-            told.nonfinite + ops.sum(ops.cast(nonfinite, "int32")),
             [ops.where(loss < told.best_loss, *pair) for pair in zip(here, told.best)],
             ops.minimum(loss, told.best_loss),
         )
@@ -73,7 +72,6 @@ def evaluate_pairs(
     told = Pairs(
         [ops.zeros_like(center) for center in centers],
         ops.convert_to_tensor(0.0),
-        ops.convert_to_tensor(0),
         centers,
         ops.convert_to_tensor(float("inf")),
     )

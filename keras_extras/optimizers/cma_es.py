@@ -285,6 +285,14 @@ class CMAES(PopulationOptimizer):
         rate = ops.cast(learning_rate, variable.dtype)
         variable.assign_sub(rate * ops.cast(gradient, variable.dtype))
 
+    def search_state(self) -> dict[str, float]:
+        state = super().search_state()
+        if not self.built:
+            return {**state, "width": self.sigma, "axis_ratio": 1.0}
+        axes = np.array(self._axes)
+        width = float(self._step_size) * float(np.sqrt(np.mean(axes**2)))
+        return {**state, "width": width, "axis_ratio": float(axes.max() / axes.min())}
+
     def _restart_if_converged(self, best):
         history = self._history.shape[0]
         self._history.assign(ops.concatenate([ops.copy(self._history)[1:], best[None]]))

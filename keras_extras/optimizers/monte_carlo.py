@@ -60,8 +60,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
             Defaults to `0.005`.
         population_size: Even integer of at least 2, the candidates for each update. 2 is
             simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
-            again in place of being stored, there are no moments, and the logs show the mean loss
-            of the two candidates and the metrics of one. It wants a smaller `learning_rate` and
+            again in place of being stored, there are no moments, and with `keep="mean"` the logs
+            show the mean loss of the two candidates and the metrics of one. It wants a smaller `learning_rate` and
             `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where the weight has a prior, of the prior's
@@ -224,7 +224,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
     def take_step(
         self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
     ) -> tuple[Any, Any]:
-        if self.population_size > 2 or is_shared_out():
+        if self.population_size > 2 or self.keep != "mean" or is_shared_out():
             return super().take_step(loss_and_outputs, variables, batch_size)
         seen = []
 
@@ -255,8 +255,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
         pairs, width = self.population_size // 2, self._width()
         draw = self._directions(pairs)
         chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
-        told = evaluate_pairs(loss_at, self.parameters, draw, pairs, chunk, width)
-        self._nonfinite.assign_add(told.nonfinite)
+        told = evaluate_pairs(
+            loss_at, self.parameters, draw, pairs, chunk, width, self.count_nonfinite
+        )
         spread = 2 * width * self.update_probability * told.usable
         failed = ops.equal(told.usable, 0)
         self._descend_unless(failed, lambda: [total / spread for total in told.sums])
@@ -283,8 +284,13 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self._descend_unless(failed, gradients)
         return better_candidate(self.parameters, draw, width, plus, minus)
 
-    def _width(self):
-        return self.sigma / ops.power(_float32(self.iterations + 1), self.sigma_decay)
+    def _width(self, updates=None):
+        updates = self.iterations + 1 if updates is None else updates
+        return self.sigma / ops.power(_float32(updates), self.sigma_decay)
+
+    def search_state(self) -> dict[str, float]:
+        width = float(self._width(ops.maximum(self.iterations, 1)))
+        return {**super().search_state(), "width": width * self.update_probability**0.5}
 
     def _directions(self, count):
         """A function of first and number that draws some of `count` directions."""

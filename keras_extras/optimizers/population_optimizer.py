@@ -11,6 +11,7 @@ from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import mean_over_replicas
+from keras_extras.optimizers.search_record import SearchRecord
 from keras_extras.optimizers.search_space import (
     Parameter,
     check_patterns,
@@ -70,6 +71,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
         self._auto_chunk: int | None = None
+        self._record = SearchRecord()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -130,10 +132,14 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 lambda: self._start_from_priors(loss_at),
                 lambda: None,
             )
-        for _ in range(self.generations_per_batch):
+        for number in range(self.generations_per_batch):
+            is_last = number == self.generations_per_batch - 1
+            here = self._record.begin(loss_at, self.parameters) if is_last else None
             best, best_loss = self.generation(loss_at)
             for p in self.parameters:
                 p.project()
+            if is_last:
+                self._record.end(here, best_loss, self.parameters)
             if self.keep == "best":
                 self._keep_best(loss_at, best, best_loss)
             elif self.keep == "average":
@@ -168,6 +174,24 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         """Adds to `nonfinite_candidates` of the logs."""
         is_bad = ops.logical_and(~ops.isfinite(losses), where)
         self._nonfinite.assign_add(ops.sum(ops.cast(is_bad, "int32")))
+        self._record.count(losses, where)
+
+    def watch_search(self, watched: bool) -> None:
+        """Lets each step keep track of what `search_state` tells, or lets it leave that.
+
+        Args:
+            watched: Whether to keep track, which takes one more evaluation of the loss for each
+                batch.
+        """
+        self._record.watch(watched)
+
+    def search_state(self) -> dict[str, float]:
+        """How the last generation went, as `callbacks.SearchMonitor` records it.
+
+        Returns:
+            Dict from names to numbers; NaN where the search was not watched.
+        """
+        return self._record.numbers()
 
     def _start_from_priors(self, loss_at):
         candidates = []

@@ -1,0 +1,76 @@
+"""SearchRecord: what the compiled step notes of a generation, for who watches the search."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras.optimizers.replicas import mean_over_replicas
+from keras_extras.optimizers.search_space import Parameter
+
+_NAMES = ("center_loss", "best_loss", "better_share", "step")
+
+
+class SearchRecord:
+    """Numbers of the last generation of a batch, of which the compiled step keeps track.
+
+    It evaluates the loss once more in each batch, but only while it is watched. Its variables are
+    no part of the optimizer's state, and are not saved.
+    """
+
+    def __init__(self):
+        def variable(name, value=0.0, dtype="float32"):
+            return keras.Variable(value, dtype=dtype, trainable=False, name=name)
+
+        self._watched = variable("watched", False, "bool")
+        self._better = variable("better_candidates", 0, "int32")
+        self._counted = variable("counted_candidates", 0, "int32")
+        self._numbers = {name: variable(name, math.nan) for name in _NAMES}
+
+    def watch(self, watched: bool) -> None:
+        """Starts to keep track, or stops."""
+        self._watched.assign(watched)
+        for number in self._numbers.values():
+            number.assign(math.nan)
+
+    def numbers(self) -> dict[str, float]:
+        """Returns the numbers of the last generation that was watched, NaN before there is one."""
+        values = {name: float(number.numpy()) for name, number in self._numbers.items()}
+        return {name: v if math.isfinite(v) else math.nan for name, v in values.items()}
+
+    def begin(self, loss_at: Callable, parameters: Sequence[Parameter]) -> list[Any]:
+        """Notes the loss where the generation starts from; returns the coordinates there."""
+        here = [ops.cast(ops.copy(p.coordinates), "float32") for p in parameters]
+        loss = self._if_watched(lambda: mean_over_replicas(loss_at, here))
+        self._numbers["center_loss"].assign(loss)
+        self._better.assign(0)
+        self._counted.assign(0)
+        return here
+
+    def count(self, losses: Any, where: Any) -> None:
+        """Counts candidates, and those that are better than where the generation started."""
+        better = losses < ops.copy(self._numbers["center_loss"])
+        for counter, which in ((self._better, better), (self._counted, ops.ones_like(better))):
+            counter.assign_add(ops.sum(ops.cast(ops.logical_and(which, where), "int32")))
+
+    def end(self, here: Sequence[Any], best_loss: Any, parameters: Sequence[Parameter]) -> None:
+        """Notes what came of the generation that started from `here`."""
+
+        def step():
+            moves = [
+                ops.reshape((ops.cast(p.coordinates, "float32") - u) / p.scale, (-1,))
+                for p, u in zip(parameters, here)
+            ]
+            return ops.sqrt(ops.mean(ops.square(ops.concatenate(moves))))
+
+        share = ops.cast(self._better, "float32") / ops.cast(self._counted, "float32")
+        self._numbers["step"].assign(self._if_watched(step))
+        self._numbers["best_loss"].assign(best_loss)
+        self._numbers["better_share"].assign(share)
+
+    def _if_watched(self, number):
+        return ops.cond(
+            ops.copy(self._watched), number, lambda: ops.convert_to_tensor(math.nan, "float32")
+        )
