@@ -61,8 +61,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
         population_size: Even integer of at least 2, the candidates for each update. 2 is
             simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
             again in place of being stored, there are no moments, and with `keep="mean"` the logs
-            show the mean loss of the two candidates and the metrics of one. It wants a smaller `learning_rate` and
-            `sigma`. Defaults to `256`.
+            show the mean loss of the two candidates and the metrics of one. It wants a smaller
+            `learning_rate` and `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where the weight has a prior, of the prior's
             standard deviation. Defaults to `0.05`.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.optimizers.replicas import mean_over_replicas
+from keras_extras.optimizers.replicas import mean_over_replicas, searching_strategy
 from keras_extras.optimizers.search_space import Parameter
 
 _NAMES = ("center_loss", "best_loss", "better_share", "step")
@@ -43,7 +43,10 @@ class SearchRecord:
     def begin(self, loss_at: Callable, parameters: Sequence[Parameter]) -> list[Any]:
         """Notes the loss where the generation starts from; returns the coordinates there."""
         here = [ops.cast(ops.copy(p.coordinates), "float32") for p in parameters]
-        loss = self._if_watched(lambda: mean_over_replicas(loss_at, here))
+        if searching_strategy() is None:
+            loss = self._if_watched(lambda: loss_at(here))
+        else:  # What one process waits for all must do, watched or not.
+            loss = mean_over_replicas(loss_at, here)
         self._numbers["center_loss"].assign(loss)
         self._better.assign(0)
         self._counted.assign(0)
