@@ -13,7 +13,7 @@ from keras_extras.optimizers.search_space import Parameter
 
 # The least share with which a new measurement enters: batches differ, and weights move.
 _CURVATURE_RENEWAL = 0.25
-_LOSS_RENEWAL = 0.05
+_LOSS_RENEWAL = 0.1
 # Less than this share of the greatest curvature is taken for none.
 _FLAT = 1e-5
 
