@@ -41,13 +41,17 @@ class OptimizerCase(NamedTuple):
 
 
 class LossCase(NamedTuple):
-    """A loss of rows, and rows to compare; `head` makes predictions of `y_pred` if given."""
+    """A loss, and rows to compare; `head` makes predictions of `y_pred` if given.
+
+    With `of_batch` it is no mean over rows and has no reduction, and weights stand in its formula.
+    """
 
     name: str
     make: Callable[..., keras.losses.Loss]
     y_true: np.ndarray
     y_pred: np.ndarray
     head: Callable[[], keras.layers.Layer] | None = None
+    of_batch: bool = False
 
 
 class MetricCase(NamedTuple):
@@ -118,6 +122,17 @@ def check_optimizer(case: OptimizerCase) -> None:
 def check_loss(case: LossCase) -> None:
     """Puts a loss through configuration, reductions, weights, precision, compile and saving."""
     check_config(case.make())
+    mean = _check_loss_of_batch(case) if case.of_batch else _check_loss_of_rows(case)
+    halved = _predictions(case, case.y_pred.astype("float16"))
+    half = float(case.make()(case.y_true, halved))
+    assert np.isclose(half, mean, rtol=0.01), f"On float16 {half}, not {mean}"
+    with policy("mixed_float16"):
+        value = float(case.make()(case.y_true, _predictions(case, case.y_pred)))
+        assert np.isfinite(value), "Not finite in mixed_float16"
+    _check_evaluation(case, loss=case.make())
+
+
+def _check_loss_of_rows(case: LossCase) -> float:
     y_true, y_pred = case.y_true, _predictions(case, case.y_pred)
     rows = np.asarray(case.make(reduction="none")(y_true, y_pred))
     assert rows.shape[:1] == y_true.shape[:1], f"Not one loss per row, but shape {rows.shape}"
@@ -133,12 +148,23 @@ def check_loss(case: LossCase) -> None:
         total(y_true[kept == 1], _predictions(case, case.y_pred[kept == 1])),
         "A sample weight of zero does not leave its row out",
     )
+    return rows.mean()
 
-    half = float(mean(y_true, _predictions(case, case.y_pred.astype("float16"))))
-    assert np.isclose(half, rows.mean(), rtol=0.01), f"On float16 {half}, not {rows.mean()}"
-    with policy("mixed_float16"):
-        assert np.isfinite(float(case.make()(y_true, y_pred))), "Not finite in mixed_float16"
-    _check_evaluation(case, loss=case.make())
+
+def _check_loss_of_batch(case: LossCase) -> float:
+    loss = case.make()
+    value = np.asarray(loss(case.y_true, _predictions(case, case.y_pred)))
+    assert value.shape == (), f"Not one loss of the batch, but shape {value.shape}"
+    assert np.isfinite(value), "The loss is not finite"
+    times = np.arange(len(case.y_true)) % 3
+    labels = np.repeat(case.y_true, times, axis=0)
+    predictions = _predictions(case, np.repeat(case.y_pred, times, axis=0))
+    assert_equal(
+        loss(case.y_true, _predictions(case, case.y_pred), times.astype("float32")),
+        loss(labels, predictions),
+        "Sample weights 0, 1 and 2 do not count rows as often",
+    )
+    return float(value)
 
 
 def check_metric(case: MetricCase) -> None:

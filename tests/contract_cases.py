@@ -233,6 +233,41 @@ LOSSES = [
         _PARAMETERS,
         _normal_head,
     ),
+    LossCase(
+        "ApproximateMedianSignificanceLoss",
+        lambda: keras_extras.losses.ApproximateMedianSignificanceLoss(
+            threshold=0.4, regularization=2.0, signal_total=30.0, background_total=50.0
+        ),
+        _LABELS,
+        _PROBABILITIES,
+        of_batch=True,
+    ),
+    LossCase(
+        "AUCLoss",
+        lambda: keras_extras.losses.AUCLoss(),
+        _LABELS,
+        _PROBABILITIES,
+        of_batch=True,
+    ),
+    *(
+        LossCase(
+            f"{make().name}-{make().average}",
+            make,
+            (_TARGETS > 0).astype("float32"),
+            _TARGETS + _PARAMETERS[:, :2],
+            of_batch=True,
+        )
+        for make in (
+            lambda: keras_extras.losses.F1Loss("micro", threshold=0.1),
+            lambda: keras_extras.losses.FBetaLoss("weighted", beta=2.0, threshold=None),
+        )
+    ),
+    LossCase(
+        "ZeroOneLoss",
+        lambda **arguments: keras_extras.losses.ZeroOneLoss(threshold=0.4, **arguments),
+        _LABELS,
+        _PROBABILITIES,
+    ),
 ]
 
 METRICS = [
@@ -261,6 +296,7 @@ METRICS = [
 
 # Nothing can be made of a class that leaves a method to its children.
 ABSTRACT = {
+    "BatchLoss",
     "ConvolutionFlipout",
     "ConvolutionReparameterization",
     "ConvolutionVariationalLayer",

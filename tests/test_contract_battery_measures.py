@@ -103,6 +103,60 @@ def test_a_loss_fault_is_caught(loss):
         check_loss(LossCase("broken", partial(loss, factor=3.0), TARGETS, ROWS))
 
 
+@registered
+class SoundBatchLoss(SoundLoss):
+    """Root of the mean squared error, with a factor."""
+
+    def __init__(self, factor=2.0, name="sound_of_batch"):
+        super().__init__(factor=factor, name=name)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        squares = ops.mean(ops.square(y_true - ops.cast(y_pred, "float32")), axis=-1)
+        weights = ops.ones_like(squares) if sample_weight is None else sample_weight
+        return self.factor * ops.sqrt(ops.sum(weights * squares) / ops.sum(weights))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["reduction"]
+        return config
+
+
+@registered
+class KeepsTheRows(SoundBatchLoss):
+    fault = "Not one loss of the batch"
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return super().__call__(y_true, y_pred) * ops.ones(len(y_true))
+
+
+@registered
+class TakesWeightsForFlags(SoundBatchLoss):
+    fault = "Sample weights 0, 1 and 2"
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        flags = None if sample_weight is None else ops.sign(sample_weight)
+        return super().__call__(y_true, y_pred, flags)
+
+
+@registered
+class IsNotFiniteForTheBatch(SoundBatchLoss):
+    fault = "not finite"
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return ops.log(0.0 * super().__call__(y_true, y_pred, sample_weight))
+
+
+def test_a_sound_loss_of_the_batch_passes():
+    check_loss(LossCase("sound", partial(SoundBatchLoss, factor=3.0), TARGETS, ROWS, of_batch=True))
+
+
+@pytest.mark.parametrize("loss", [KeepsTheRows, TakesWeightsForFlags, IsNotFiniteForTheBatch])
+def test_a_fault_of_a_loss_of_the_batch_is_caught(loss):
+    case = LossCase("broken", partial(loss, factor=3.0), TARGETS, ROWS, of_batch=True)
+    with pytest.raises(AssertionError, match=loss.fault):
+        check_loss(case)
+
+
 # Metrics
 
 

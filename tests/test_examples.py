@@ -104,6 +104,14 @@ def test_variational_autoencoder(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == figures | {"autoencoder.keras"}
 
 
+def test_maximise_significance(capsys):
+    example = load(ROOT / "examples" / "maximise_significance.py")
+    results = example.main(hidden=2, fast=True)
+    assert list(results) == ["cross-entropy", "then tuned"]
+    assert all(len(values) == 1 and values[0] > 0.0 for values in results.values())
+    assert "of 1 runs" in capsys.readouterr().out
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)

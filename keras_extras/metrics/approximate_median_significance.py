@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.significance import approximate_median_significance
 
 
 @serializable
@@ -114,9 +115,7 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
 
     def result(self) -> Any:
         """Returns the AMS of all events since the last reset."""
-        signal = ops.maximum(self.signal, 0.0)
-        background = ops.maximum(self.background + self.regularization, keras.config.epsilon())
-        return ops.sqrt(2.0 * background * _excess(signal / background))
+        return approximate_median_significance(self.signal, self.background, self.regularization)
 
     def get_config(self) -> dict:
         return {
@@ -135,9 +134,3 @@ def _flat(name, values, dtype):
             "Of a two-column softmax pass the column of the signal."
         )
     return ops.reshape(values, (-1,))
-
-
-def _excess(ratio):
-    """`(1 + ratio) * log(1 + ratio) - ratio`, by its series where the terms would cancel."""
-    series = ratio**2 * (1 / 2 - ratio * (1 / 6 - ratio * (1 / 12 - ratio / 20)))
-    return ops.where(ratio < 0.03, series, (1.0 + ratio) * ops.log1p(ratio) - ratio)
