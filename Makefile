@@ -23,6 +23,9 @@ format: $(INSTALLED)
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
 	$(BIN)/python benchmarks/black_box.py --out outputs/black_box
+	$(BIN)/python benchmarks/ridge.py
+	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/large_models.py
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts

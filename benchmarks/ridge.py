@@ -71,7 +71,9 @@ def run(method: str, seed: int) -> Target:
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
-            keras.layers.Dense(1, use_bias=False, kernel_regularizer=keras.regularizers.L2(PENALTY)),
+            keras.layers.Dense(
+                1, use_bias=False, kernel_regularizer=keras.regularizers.L2(PENALTY)
+            ),
         ]
     )
     model.compile(optimizer(seed), "mse")

@@ -1,6 +1,7 @@
 """Every example runs, in its fast mode, and leaves what it promises."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,35 @@ def test_benchmark_of_black_boxes(tmp_path, capsys):
     assert all(np.isfinite(result["CMAES"]).all() for result in results.values())
     assert "pycma" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
+
+
+def test_benchmark_of_a_ridge_regression(capsys):
+    benchmark = load(ROOT / "benchmarks" / "ridge.py")
+    assert benchmark.problem()[2] == pytest.approx(0.0469897, abs=5e-8)
+    seconds = benchmark.main(seeds=1)
+    assert set(seconds) == set(benchmark.METHODS)
+    printed = capsys.readouterr().out
+    for search in ("MonteCarloOptimizer", "CMAES"):
+        assert re.search(rf"{search} +0\.046990 ", printed)
+
+
+def test_benchmark_of_interval_coverage(capsys):
+    benchmark = load(ROOT / "benchmarks" / "interval_coverage.py")
+    coverages = benchmark.main(data_sets=3)
+    assert set(coverages) == {"linear", "logistic"}
+    assert min(coverages.values()) > 0.6
+    assert "width / classical" in capsys.readouterr().out
+
+
+def test_benchmark_of_large_models(capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "large_models.py")
+    small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))
+    monkeypatch.setattr(benchmark, "SIZES", small)
+    for part in benchmark.PARTS:
+        benchmark.main(parts=part, steps=1)
+    printed = capsys.readouterr().out
+    assert printed.count("forward passes") == 3
+    assert "low_rank / normal" in printed
 
 
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):
