@@ -237,7 +237,7 @@ def judge(scores: dict[str, np.ndarray], events: dict) -> dict[str, float]:
     }
 
 
-def draw(events: dict, pipeline: Any, histories: dict, floor: float) -> dict[str, Any]:
+def draw(events: dict, pipeline: Any, histories: dict, floor: float, fast: bool) -> dict[str, Any]:
     test = events["test"]
     figures = {
         "loss": visualization.plot_history(histories, floor=floor),
@@ -251,7 +251,8 @@ def draw(events: dict, pipeline: Any, histories: dict, floor: float) -> dict[str
         ),
     }
     optimizer = pipeline.autoencoders[0].optimizer
-    if isinstance(optimizer, keras_extras.optimizers.MonteCarloOptimizer):
+    # A fast run ends before the curvature of each weight is measured.
+    if isinstance(optimizer, keras_extras.optimizers.MonteCarloOptimizer) and not fast:
         intervals = {
             "/".join(path.split("/")[-2:]): interval
             for path, interval in optimizer.confidence_intervals(0.9).items()
@@ -300,7 +301,7 @@ def main(
 
     floor = next(iter(autoencoders.values()))["mse"]
     histories = {"adam": reference_history, optimizer: history}
-    figures = draw(events, pipeline, histories, floor)
+    figures = draw(events, pipeline, histories, floor, fast)
     for name, figure in figures.items():
         visualization.save_figure(figure, out / f"{name}.png")
 

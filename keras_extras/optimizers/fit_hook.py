@@ -1,7 +1,7 @@
 """The one seam to `fit`, and the only file that touches what Keras does not make public.
 
 `fit` hands an optimizer gradients and never the model, so an optimizer that evaluates the loss
-itself cannot take part. Here the trainer class of Keras gets three wrappers, once, when the first
+itself cannot take part. Here the trainer class of Keras gets four wrappers, once, when the first
 such optimizer is constructed:
 
 - `train_step`: if the optimizer evaluates losses itself it takes the step, else all is as before;
@@ -9,8 +9,8 @@ such optimizer is constructed:
   two batches;
 - `_maybe_symbolic_build`: Keras builds a model from the mean of the replicas' shares of a batch,
   which fails if they differ in size, and under MultiWorkerMirroredStrategy always
-  (https://github.com/keras-team/keras/issues/20585); here it is built from one share. Under that
-  strategy logs are vectors, for Keras takes their mean.
+  (https://github.com/keras-team/keras/issues/20585); here it is built from one share;
+- `test_step`: with such an optimizer `evaluate` works under that strategy too.
 
 Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
 applied outside the replicas: `_backend_update_step` and `_apply_weight_decay`.
@@ -42,6 +42,7 @@ def install_fit_hook(optimizer_class: type) -> None:
         return optimizer if isinstance(optimizer, optimizer_class) else None
 
     trainer.train_step = _dispatching(trainer.train_step, optimizer_of)
+    trainer.test_step = _with_logs(trainer.test_step, optimizer_of)
     trainer.make_train_function = _checking(trainer.make_train_function, optimizer_of)
     trainer._maybe_symbolic_build = _building_from_a_share(
         trainer._maybe_symbolic_build, optimizer_of
@@ -87,9 +88,18 @@ def _dispatching(stock_train_step, optimizer_of):
         optimizer = optimizer_of(self)
         if optimizer is None:
             return stock_train_step(self, data)
-        return _take_step(self, optimizer, data)
+        return _logs(self, _take_step(self, optimizer, data))
 
     return train_step
+
+
+def _with_logs(stock_test_step, optimizer_of):
+    @functools.wraps(stock_test_step)
+    def test_step(self, data):
+        logs = stock_test_step(self, data)
+        return logs if optimizer_of(self) is None else _logs(self, logs)
+
+    return test_step
 
 
 def _checking(stock_make_train_function, optimizer_of):
@@ -126,10 +136,13 @@ def _building_from_a_share(stock_symbolic_build, optimizer_of):
     return symbolic_build
 
 
-def _is_multi_worker(model):
+def _logs(model, logs):
+    """As vectors for MultiWorkerMirroredStrategy, over whose first axis Keras takes the mean."""
     import tensorflow as tf
 
-    return isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return keras.tree.map_structure(lambda value: value[None], logs)
 
 
 def _take_step(model, optimizer, data):
@@ -164,5 +177,4 @@ def _take_step(model, optimizer, data):
     for state, old, new in zip(states, before, after):
         state.assign(ops.where(optimizer.failed, old, new))
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
-    logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-    return keras.tree.map_structure(lambda v: v[None], logs) if _is_multi_worker(model) else logs
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

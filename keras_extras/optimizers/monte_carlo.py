@@ -65,7 +65,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             `learning_rate` and `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where the weight has a prior, of the prior's
-            standard deviation. Defaults to `0.05`.
+            standard deviation. Defaults to `0.1`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
             first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a
@@ -156,7 +156,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self,
         learning_rate: Any = 0.005,
         population_size: int = 256,
-        sigma: float = 0.05,
+        sigma: float = 0.1,
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         update_probability: float = 1.0,
@@ -241,7 +241,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         if self._curvature is not None:
             self._curvature.measure(
                 lambda kept: loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)]),
-                self._width(),
+                self._width() / 2,
                 self._curvatures_per_update,
             )
 
