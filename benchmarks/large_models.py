@@ -1,7 +1,7 @@
 """What sampling costs on wide layers: memory and time of a step, and candidates a second.
 
 - `pair`: simultaneous perturbation (a population of 2) of a network of 9.9 million weights, on
-  batches of 1,024. Its peak memory and the time of its step stand beside those of `model.predict`
+  batches of 2,048. Its peak memory and the time of its step stand beside those of `model.predict`
   on the same batches, in the same process.
 - `noise`: candidates a second in `fit`, of a network 784-256-128-10 on batches of 256, for each
   kind of noise, with a population of 256.
@@ -89,7 +89,7 @@ def pair(steps: int) -> dict[str, float]:
     settings = {"learning_rate": 1e-4, "sigma": 1e-3, "population_size": 2}
     for noise in ("orthogonal", "low_rank"):
         print(f"\nA pair of candidates, noise={noise!r}:", end=" ", flush=True)
-        result = beside_predict(SIZES["pair"], 1024, steps, noise=noise, **settings)
+        result = beside_predict(SIZES["pair"], 2048, steps, noise=noise, **settings)
     return result
 
 

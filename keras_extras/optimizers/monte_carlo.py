@@ -194,6 +194,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
                 "`population_size` must be even, because candidates come in pairs on either side "
                 f"of the current weights. Received: population_size={population_size}"
             )
+        self._keeps_no_copies = self.population_size == 2
         self.sigma = check_number("sigma", sigma, above=0)
         self.sigma_decay = _check_decay("sigma_decay", sigma_decay)
         self.update_probability = check_number(

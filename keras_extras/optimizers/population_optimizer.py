@@ -72,6 +72,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
         self._auto_chunk: int | None = None
         self._record = SearchRecord()
+        self._keeps_no_copies = False
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -135,6 +136,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         for number in range(self.generations_per_batch):
             is_last = number == self.generations_per_batch - 1
             here = self._record.begin(loss_at, self.parameters) if is_last else None
+            if self._keeps_no_copies:
+                here = None
             best, best_loss = self.generation(loss_at)
             for p in self.parameters:
                 p.project()

@@ -42,7 +42,7 @@ class SearchRecord:
 
     def begin(self, loss_at: Callable, parameters: Sequence[Parameter]) -> list[Any]:
         """Notes the loss where the generation starts from; returns the coordinates there."""
-        here = [ops.cast(ops.copy(p.coordinates), "float32") for p in parameters]
+        here = [ops.cast(p.coordinates, "float32") for p in parameters]
         if searching_strategy() is None:
             loss = self._if_watched(lambda: loss_at(here))
         else:  # What one process waits for all must do, watched or not.
@@ -58,8 +58,10 @@ class SearchRecord:
         for counter, which in ((self._better, better), (self._counted, ops.ones_like(better))):
             counter.assign_add(ops.sum(ops.cast(ops.logical_and(which, where), "int32")))
 
-    def end(self, here: Sequence[Any], best_loss: Any, parameters: Sequence[Parameter]) -> None:
-        """Notes what came of the generation that started from `here`."""
+    def end(
+        self, here: Sequence[Any] | None, best_loss: Any, parameters: Sequence[Parameter]
+    ) -> None:
+        """Notes what came of the generation that started from `here`, if that is still known."""
 
         def step():
             moves = [
@@ -69,7 +71,8 @@ class SearchRecord:
             return ops.sqrt(ops.mean(ops.square(ops.concatenate(moves))))
 
         share = ops.cast(self._better, "float32") / ops.cast(self._counted, "float32")
-        self._numbers["step"].assign(self._if_watched(step))
+        if here is not None:
+            self._numbers["step"].assign(self._if_watched(step))
         self._numbers["best_loss"].assign(best_loss)
         self._numbers["better_share"].assign(share)
 
