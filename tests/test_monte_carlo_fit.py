@@ -364,3 +364,11 @@ def test_a_pattern_that_matches_nothing_stops_fit_before_the_first_step():
     model = make_model(MonteCarloOptimizer(priors={"*/gamna": priors.Normal()}))
     with pytest.raises(ValueError, match="'sequential/normalization/gamma'"):
         fit(model, 1)
+
+
+def test_training_goes_on_after_it_was_stopped_at_nan():
+    model = make_model()
+    fit(model, 1)
+    stop = keras.callbacks.TerminateOnNaN()
+    model.fit(np.full_like(X, np.nan), Y, batch_size=len(X), verbose=0, callbacks=[stop])
+    assert np.isfinite(fit(model, 1)["loss"][0])

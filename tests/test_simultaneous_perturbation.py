@@ -122,6 +122,14 @@ def test_nan_leaves_the_weights_as_they_were():
         np.testing.assert_array_equal(a, b)
 
 
+def test_curvature_is_measured_where_it_is_asked_for():
+    optimizer = MonteCarloOptimizer(0.01, 2, curvature="diagonal", seed=0)
+    model = make_model(optimizer)
+    losses = model.fit(X, Y, batch_size=64, epochs=20, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses[-1], model.evaluate(X, Y, verbose=0), rtol=1e-5)
+    assert len(optimizer.confidence_intervals(training_set_size=64)) == 2
+
+
 def test_the_best_of_all_candidates_may_be_kept():
     optimizer = MonteCarloOptimizer(0.05, 2, sigma=0.1, keep="best", seed=0)
     model = make_model(optimizer)

@@ -200,3 +200,4 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
         model = self._model and self._model()
         if model is not None and not model.stop_training:
             self.raise_if_failed()
+        self._failed.assign(False)

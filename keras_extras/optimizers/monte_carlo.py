@@ -225,7 +225,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
     def take_step(
         self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
     ) -> tuple[Any, Any]:
-        if self.population_size > 2 or self.keep != "mean" or is_shared_out():
+        is_pair_alone = self.population_size == 2 and self.curvature in ("auto", None)
+        if not is_pair_alone or self.keep != "mean" or is_shared_out():
             return super().take_step(loss_and_outputs, variables, batch_size)
         seen = []
 
