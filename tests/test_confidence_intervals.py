@@ -16,10 +16,10 @@ NOISE = np.random.default_rng(1).normal(size=ROWS)
 DESIGN = np.c_[X, np.ones(ROWS)].astype("float64")
 
 
-def trained(y, loss, epochs=400, batch_size=ROWS, **arguments):
+def trained(y, loss, epochs=100, batch_size=ROWS, **arguments):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(1)])
-    arguments = {"population_size": 64, "seed": 1, **arguments}
+    arguments = {"population_size": 64, "generations_per_batch": 10, "seed": 1, **arguments}
     model.compile(MonteCarloOptimizer(0.05, **arguments), loss)
     model.fit(X, y[:, None], batch_size=batch_size, epochs=epochs, verbose=0)
     return model.optimizer
@@ -75,7 +75,7 @@ def test_a_logistic_regression_has_the_intervals_of_wald():
     from sklearn.linear_model import LogisticRegression
 
     y = (DESIGN @ np.append(WEIGHTS, 0.5) + 2 * NOISE > 0).astype("float32")
-    optimizer = trained(y, keras.losses.BinaryCrossentropy(from_logits=True), epochs=800)
+    optimizer = trained(y, keras.losses.BinaryCrossentropy(from_logits=True), epochs=400)
     center, half = flat(optimizer.confidence_intervals(0.9, "negative_log_likelihood"))
     exact = LogisticRegression(C=np.inf, tol=1e-10).fit(X, y)
     weights = np.append(exact.coef_, exact.intercept_)
@@ -98,7 +98,7 @@ def test_the_diagonal_takes_other_weights_for_known():
 
 
 def test_without_a_likelihood_the_loss_stands_for_the_noise():
-    optimizer = trained(regression(), "mse", 100)
+    optimizer = trained(regression(), "mse", 30)
     weak, strong = (
         flat(optimizer.confidence_intervals(0.9, likelihood))[1]
         for likelihood in (None, "mean_squared_error")

@@ -35,9 +35,11 @@ def test_a_draw_is_repeated_and_then_goes_on():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_reaches_least_squares(noise, jit_compile):
     schedule = keras.optimizers.schedules.PolynomialDecay(0.03, 600, 1e-4)
-    optimizer = MonteCarloOptimizer(schedule, 2, noise=noise, sigma=0.01, seed=2)
+    optimizer = MonteCarloOptimizer(
+        schedule, 2, generations_per_batch=10, noise=noise, sigma=0.01, seed=2
+    )
     model = make_model(optimizer, jit_compile=jit_compile)
-    model.fit(X, Y, batch_size=64, epochs=600, verbose=0)
+    model.fit(X, Y, batch_size=64, epochs=60, verbose=0)
     assert model.evaluate(X, Y, verbose=0) < 0.02 * np.mean(Y**2)
 
 
