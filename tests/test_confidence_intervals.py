@@ -134,6 +134,23 @@ def test_intervals_stay_within_transforms():
     assert np.all((lower >= 0) & (lower < center) & (center < upper) & (upper <= 1))
 
 
+def test_the_diagonal_of_many_weights_takes_no_matrix():
+    """Its square would take 800 MB, and its decomposition minutes."""
+    import tracemalloc
+
+    optimizer = MonteCarloOptimizer()
+    w = keras.Variable(np.zeros(10_000, "float32"))
+    optimizer.build([w])
+    optimizer._curvature._values.assign(np.arange(1.0, 10_001.0))
+    optimizer._curvature._measured.assign(10_000)
+    tracemalloc.start()
+    interval = optimizer.confidence_intervals(0.9, "negative_log_likelihood", 100)[w.path]
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
+    expected = stats.norm.ppf(0.95) / np.sqrt(100 * np.arange(1.0, 10_001.0))
+    np.testing.assert_allclose(interval.upper, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "kind", "values"), [(100, "full", 5050), (101, "diagonal", 101), (10_001, None, 0)]
 )

@@ -1,5 +1,6 @@
 """Losses on both sides of the weights, for a population of candidates."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -90,5 +91,5 @@ def loss_beside(
         for p, center, step in zip(parameters, centers, steps)
         if isinstance(step, RankOne) and p.is_free
     }
-    with low_rank_kernels(kernels):
+    with low_rank_kernels(kernels) if kernels else contextlib.nullcontext():
         return loss_at([center + dense(step) for center, step in zip(centers, steps)])

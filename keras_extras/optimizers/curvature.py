@@ -95,21 +95,33 @@ class Curvature:
         It is infinite for a weight that the loss does not hold: moved alone or together with
         others, it does not raise the loss.
         """
-        size = sum(self.sizes)
-        hessian = np.zeros((size, size))
-        hessian[self._rows, self._columns] = self._values.numpy()
-        if self.full:
-            diagonal = np.diag(hessian).copy()
-            hessian = (hessian - diagonal[:, None] - diagonal[None, :]) / 2
-            hessian = np.triu(hessian, 1) + np.triu(hessian, 1).T + np.diag(diagonal)
-        curvatures, axes = np.linalg.eigh(hessian)
-        is_flat = curvatures <= _FLAT * max(curvatures.max(), 0.0)
-        inverse = axes**2 @ np.where(is_flat, 0.0, 1 / np.where(is_flat, 1.0, curvatures))
-        inverse[(axes**2)[:, is_flat].sum(axis=1) > _FLAT] = np.inf
+        values = self._values.numpy().astype("float64")
+        inverse = self._inverse_diagonal_of_all(values) if self.full else _inverse(values, np.inf)
         parts = np.split(inverse, np.cumsum(self.sizes)[:-1])
         return [
             p.scale**2 * part.reshape(p.variable.shape) for p, part in zip(self.parameters, parts)
         ]
+
+    def _inverse_diagonal_of_all(self, values):
+        size = sum(self.sizes)
+        hessian = np.zeros((size, size))
+        hessian[self._rows, self._columns] = values
+        diagonal = np.diag(hessian).copy()
+        hessian = (hessian - diagonal[:, None] - diagonal[None, :]) / 2
+        hessian = np.triu(hessian, 1) + np.triu(hessian, 1).T + np.diag(diagonal)
+        curvatures, axes = np.linalg.eigh(hessian)
+        inverse = axes**2 @ _inverse(curvatures, 0.0)
+        inverse[(axes**2)[:, _is_flat(curvatures)].sum(axis=1) > _FLAT] = np.inf
+        return inverse
+
+
+def _is_flat(curvatures):
+    return curvatures <= _FLAT * max(curvatures.max(), 0.0)
+
+
+def _inverse(curvatures, of_flat):
+    is_flat = _is_flat(curvatures)
+    return np.where(is_flat, of_flat, 1 / np.where(is_flat, 1.0, curvatures))
 
 
 def _share(rounds, least):

@@ -42,10 +42,11 @@ def search_over_replicas(
     def once(strategy, loss_fns, weights):
         token = _search.set((strategy, loss_fns, weights))
         # What is not evaluated by `mean_over_replicas` is traced with one share for all.
-        _loss.set(strategy.experimental_local_results(loss_fns)[0])
+        loss_token = _loss.set(strategy.experimental_local_results(loss_fns)[0])
         try:
             search(lambda: _loss.get()())
         finally:
+            _loss.reset(loss_token)
             _search.reset(token)
 
     weight = ops.cast(weight, "float32")
