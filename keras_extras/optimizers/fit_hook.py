@@ -15,8 +15,8 @@ such optimizer is constructed:
 Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
 applied outside the replicas: `_backend_update_step` and `_apply_weight_decay`.
 
-`tests/test_fit_hook.py` and, for replicas, `tests/test_replicas.py` are the canaries: they fail when
-a new version of Keras moves any of this.
+`tests/test_fit_hook.py` and, for replicas, `tests/test_replicas.py` are the canaries: they fail
+when a new version of Keras moves any of this.
 """
 
 import functools
