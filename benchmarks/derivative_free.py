@@ -177,10 +177,12 @@ TASKS = {"higgs": higgs, "synthetic": synthetic, "digits": Digits}
 def batches(task):
     """Batches of rows and targets, shuffled anew in every epoch, without end."""
     rng = np.random.default_rng(task.seed)
+    order = rng.permutation(len(task.x))
     while True:
-        order = rng.permutation(len(task.x))[: len(task.x) // task.batch * task.batch]
-        for index in order.reshape(-1, task.batch):
-            yield task.x[index], task.y[index]
+        if len(order) < task.batch:
+            order = np.concatenate([order, rng.permutation(len(task.x))])
+        index, order = np.split(order, [task.batch])
+        yield task.x[index], task.y[index]
 
 
 class Clock:
@@ -225,9 +227,9 @@ def fit_keras(task, run: Run, optimizer, evaluations: int, decay: float = 1.0) -
 
     # Rows without end, as those of the peers, and epochs long enough not to count.
     rows = tf.data.Dataset.from_tensor_slices((task.x, task.y)).cache()
-    rows = rows.shuffle(len(task.x), seed=task.seed).batch(task.batch, drop_remainder=True)
+    rows = rows.shuffle(len(task.x), seed=task.seed).repeat()
     model.fit(
-        rows.repeat().prefetch(tf.data.AUTOTUNE),
+        rows.batch(task.batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=100 * STEPS,
         shuffle=False,
         epochs=10**6,

@@ -5,9 +5,11 @@ import importlib
 from keras_extras._version import __version__
 
 _SUBPACKAGES = (
+    "autodiff",
     "callbacks",
     "datasets",
     "inference",
+    "initializers",
     "layers",
     "losses",
     "metrics",

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "keras_extras"
 # A folder imports from those on the lines above its own.
 LEVELS = [
     {"_version", "_core"},
-    {"callbacks", "datasets", "layers", "losses", "metrics", "optimizers"},
+    {"callbacks", "datasets", "initializers", "layers", "losses", "metrics", "optimizers"},
     {"autodiff"},
     {"inference"},
     {"pipelines"},

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.optimizer_map import (
@@ -148,7 +149,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         descended = self._descended
         searches = [part for part in self._parts if part.searches]
         scaler = self._scaler()
-        gradients = _gradients_of(
+        _, gradients = value_and_gradients(
             lambda values: scaler.scale_loss(loss_at(descended, values)),
             [before[id(v)] for v in descended],
         )
@@ -242,14 +243,3 @@ class _Part:
     @property
     def searches(self) -> bool:
         return isinstance(self.optimizer, LossEvaluatingOptimizer)
-
-
-def _gradients_of(function, values):
-    if not values:
-        return []
-    import tensorflow as tf
-
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(values)
-        loss = function(values)
-    return tape.gradient(loss, values)

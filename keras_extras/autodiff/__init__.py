@@ -1,0 +1,3 @@
+"""Derivatives of models, and of their training."""
+
+__all__ = []

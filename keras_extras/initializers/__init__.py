@@ -1,0 +1,3 @@
+"""What weights start from."""
+
+__all__ = []
