@@ -63,11 +63,11 @@ def rich_optimizer(use_ema=False, keep="average"):
 @pytest.mark.parametrize("how", ["keras file", "backup"])
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
     """Without dropout, whose seeds Keras does not save, and with the weights as `fit` left them."""
-    keras.config.set_dtype_policy(policy)
     use_ema = how == "backup"
 
     def run(interrupt):
         keras.utils.clear_session()
+        keras.config.set_dtype_policy(policy)
         keras.utils.set_random_seed(1)
         model = make_model(rich_optimizer(use_ema))
         if not interrupt:
