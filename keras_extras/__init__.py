@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "metrics",
     "optimizers",
     "pipelines",
+    "tuners",
     "visualization",
 )
 

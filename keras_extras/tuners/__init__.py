@@ -1,0 +1,17 @@
+"""Search spaces for keras-tuner."""
+
+from keras_extras.tuners.autoencoder_classifier_hyper_model import (
+    AutoencoderClassifierHyperModel,
+)
+from keras_extras.tuners.bayesian_hyper_model import BayesianHyperModel
+from keras_extras.tuners.mixture_density_hyper_model import MixtureDensityHyperModel
+from keras_extras.tuners.monte_carlo_hyper_model import MonteCarloHyperModel
+from keras_extras.tuners.tabular_hyper_model import TabularHyperModel
+
+__all__ = [
+    "AutoencoderClassifierHyperModel",
+    "BayesianHyperModel",
+    "MixtureDensityHyperModel",
+    "MonteCarloHyperModel",
+    "TabularHyperModel",
+]

@@ -1,0 +1,107 @@
+"""TabularHyperModel: perceptrons for tables, the plain baseline."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
+
+from keras_extras.tuners.tasks import Task, make_all
+from keras_extras.tuners.tunable import Tunable
+
+
+class TabularHyperModel(Tunable):
+    """Perceptrons for the rows of a table: what any other hypermodel has to beat.
+
+    | space | default |
+    |---|---|
+    | `"hidden_layers"` | 1 to 3 |
+    | `"units"` | 16 to 256, doubling |
+    | `"activation"` | `"relu"`, `"silu"`, `"tanh"` |
+    | `"dropout"` | 0 to 0.5 |
+    | `"batch_normalization"` | no, yes |
+    | `"learning_rate"` | 1e-4 to 1e-2, logarithmic |
+    | `"weight_decay"` | 1e-6 to 1e-2, logarithmic, of AdamW |
+    | `"batch_size"` | 32 to 512, doubling |
+    | `"epochs"` | 10 to 100 |
+
+    What `search` is given, such as `epochs`, goes before the space. For a `tf.data.Dataset`, which
+    has batches of its own, let the space say `{"batch_size": None}`.
+
+    Args:
+        task: `"classification"`, of labels 0, 1, ..., or `"regression"`. Defaults to
+            `"classification"`.
+        num_outputs: Integer, the classes or the columns of numbers. Defaults to `2`.
+        preprocessor: Keras layer before the network, adapted and not trained, such as
+            `keras.layers.Normalization`. Defaults to `None`.
+        metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
+        space: Dict from names of the table to what takes their place: a hyperparameter of
+            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
+            constant. Defaults to `None`.
+        name: String. Defaults to `"tabular"`.
+        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+
+    Raises:
+        TypeError: If `space` is no dict.
+        ValueError: If `task` is unknown, or an entry of `space` is unknown or empty.
+
+    Example:
+
+    ```python
+    import keras_extras
+    import keras_tuner
+    import numpy as np
+
+    x = np.random.default_rng(0).normal(size=(64, 3))
+    y = x[:, 0] > 0.0
+    hypermodel = keras_extras.tuners.TabularHyperModel(
+        metrics=["accuracy"], space={"units": [4, 8], "batch_size": 32, "epochs": 1}
+    )
+    tuner = keras_tuner.RandomSearch(
+        hypermodel, "val_accuracy", max_trials=1, directory="outputs/tabular", overwrite=True
+    )
+    tuner.search(x, y, validation_split=0.25, verbose=0)
+    model = tuner.get_best_models()[0]
+    ```
+    """
+
+    def __init__(
+        self,
+        task: str = "classification",
+        num_outputs: int = 2,
+        preprocessor: keras.layers.Layer | None = None,
+        metrics: Any = None,
+        space: Mapping[str, Any] | None = None,
+        name: str = "tabular",
+        tunable: bool = True,
+    ):
+        defaults = {
+            "hidden_layers": Int("hidden_layers", 1, 3, default=2),
+            "units": Int("units", 16, 256, step=2, sampling="log", default=64),
+            "activation": Choice("activation", ["relu", "silu", "tanh"]),
+            "dropout": Float("dropout", 0.0, 0.5),
+            "batch_normalization": Boolean("batch_normalization"),
+            "learning_rate": Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3),
+            "weight_decay": Float("weight_decay", 1e-6, 1e-2, sampling="log", default=1e-4),
+            "batch_size": Int("batch_size", 32, 512, step=2, sampling="log", default=128),
+            "epochs": Int("epochs", 10, 100, step=10, default=30),
+        }
+        super().__init__(defaults, space, {}, name, tunable)
+        self.task = Task(task, num_outputs)
+        self.preprocessor = preprocessor
+        self.metrics = metrics
+
+    def build_from(self, values: dict[str, Any]) -> keras.Model:
+        stack = [] if self.preprocessor is None else [self.preprocessor]
+        for _ in range(values["hidden_layers"]):
+            stack.append(keras.layers.Dense(values["units"]))
+            if values["batch_normalization"]:
+                stack.append(keras.layers.BatchNormalization())
+            stack.append(keras.layers.Activation(values["activation"]))
+            stack.append(keras.layers.Dropout(values["dropout"]))
+        model = keras.Sequential([*stack, self.task.last_layer()])
+        optimizer = keras.optimizers.AdamW(
+            values["learning_rate"], weight_decay=values["weight_decay"]
+        )
+        model.compile(optimizer, self.task.loss, metrics=make_all(self.metrics))
+        return model
