@@ -1,4 +1,4 @@
-"""Search spaces for keras-tuner."""
+"""Search spaces for keras-tuner, and searches over several processes."""
 
 from keras_extras.tuners.autoencoder_classifier_hyper_model import (
     AutoencoderClassifierHyperModel,
@@ -6,6 +6,8 @@ from keras_extras.tuners.autoencoder_classifier_hyper_model import (
 from keras_extras.tuners.bayesian_hyper_model import BayesianHyperModel
 from keras_extras.tuners.mixture_density_hyper_model import MixtureDensityHyperModel
 from keras_extras.tuners.monte_carlo_hyper_model import MonteCarloHyperModel
+from keras_extras.tuners.run_workers import run_workers
+from keras_extras.tuners.skip_finished_trials import skip_finished_trials
 from keras_extras.tuners.tabular_hyper_model import TabularHyperModel
 
 __all__ = [
@@ -14,4 +16,6 @@ __all__ = [
     "MixtureDensityHyperModel",
     "MonteCarloHyperModel",
     "TabularHyperModel",
+    "run_workers",
+    "skip_finished_trials",
 ]
