@@ -29,7 +29,9 @@ def test_trials_are_shared_and_that_of_a_killed_worker_is_run_again(tmp_path):
 @pytest.mark.parametrize(("skips", "comes_next"), [(True, "1"), (False, "0")])
 def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path, skips, comes_next):
     """Killed after the end of a trial; once keras-tuner repeats none itself, the call can go."""
-    oracle = searching.make_tuner(tmp_path, 3).oracle
+    tuner = searching.make_tuner(tmp_path, 3)
+    tuner.save()
+    oracle = tuner.oracle
     trial = oracle.create_trial("tuner0")
     oracle.update_trial(trial.trial_id, {"score": 1.0})
     trial.status = "COMPLETED"
