@@ -1,7 +1,10 @@
 """Derivatives of models, and of their training."""
 
+from keras_extras.autodiff.check_gradients import check_gradients
 from keras_extras.autodiff.gauss_newton_vector_product import gauss_newton_vector_product
 from keras_extras.autodiff.gradient import gradient
+from keras_extras.autodiff.gradient_check import GradientCheck
+from keras_extras.autodiff.gradient_entry import GradientEntry
 from keras_extras.autodiff.hessian import hessian
 from keras_extras.autodiff.hessian_vector_product import hessian_vector_product
 from keras_extras.autodiff.jacobian import jacobian
@@ -10,7 +13,10 @@ from keras_extras.autodiff.vector_jacobian_product import vector_jacobian_produc
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 
 __all__ = [
+    "GradientCheck",
+    "GradientEntry",
     "WeightsAndInputs",
+    "check_gradients",
     "gauss_newton_vector_product",
     "gradient",
     "hessian",

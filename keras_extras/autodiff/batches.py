@@ -33,7 +33,7 @@ def sum_over_batches(
         if vector is not None:
             inputs = [part[rows] for part in vector[num_weights:]]
             arguments.append([*vector[:num_weights], *inputs])
-        parts = [part * ops.cast(share, part.dtype) for part in compute(*arguments)]
+        parts = [share * part for part in compute(*arguments)]
         weights = parts[:num_weights]
         sums = weights if sums is None else [a + b for a, b in zip(sums, weights)]
         joined.append(parts[num_weights:])
@@ -56,7 +56,7 @@ def mean_over_batches(
     total = None
     for share, _, data in function.batches(batch_size):
         part = keras.tree.map_structure(
-            lambda value, share=share: value * ops.cast(share, value.dtype),
+            lambda value, share=share: share * value,
             compute(function.values_of(data), data),
         )
         total = part if total is None else keras.tree.map_structure(ops.add, total, part)

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_choice, check_integer
+from keras_extras.autodiff.products import inner_product
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 from keras_extras.losses.batch_loss import BatchLoss
 
@@ -31,7 +32,7 @@ class ModelFunction:
     assigns to them is forgotten.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         data: `Data`.
         loss: As in `model.compile`; `None` for the loss that the model was compiled with.
         wrt: `"weights"`, `"inputs"` or `"both"`.
@@ -49,13 +50,13 @@ class ModelFunction:
         needs_loss: bool = True,
     ):
         require_tensorflow("Differentiation of models")
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+        if not isinstance(model, keras.layers.Layer):
+            raise TypeError(f"`model` must be a Keras model or layer. Received: model={model!r}")
         self.model = model
         self.wrt = check_choice("wrt", wrt, ("weights", "inputs", "both"))
         self.training = training
-        is_double = any(variable.dtype == "float64" for variable in model.variables)
-        self.dtype = "float64" if is_double else keras.config.floatx()
+        dtypes = {model.compute_dtype, *(variable.dtype for variable in model.variables)}
+        self.dtype = "float64" if "float64" in dtypes else keras.config.floatx()
         self.data = Data(*(self._tensors(part) for part in data))
         self.num_rows = self._check_rows(data)
         first_row = self.rows_of(self.data, slice(0, 1))
@@ -111,9 +112,9 @@ class ModelFunction:
         """Returns the loss as a function of data and outputs, without penalties if one is given."""
         import tensorflow as tf
 
-        if loss is None and not self.model.compiled:
+        if loss is None and not getattr(self.model, "compiled", False):
             raise ValueError(
-                f"`loss` must be given: the model {self.model.name!r} is not compiled with one. "
+                f"`loss` must be given: {self.model.name!r} is not compiled with one. "
                 "Received: loss=None"
             )
         self._loss = self.model.loss if loss is None else loss
@@ -140,6 +141,17 @@ class ModelFunction:
         with _floatx(self.dtype):
             data_loss(row.x, row, outputs)
         return data_loss
+
+    def project(self, vectors: Sequence[Any]) -> None:
+        """Makes the inner product of the outputs and some vectors the loss, besides penalties.
+
+        Args:
+            vectors: List of tensors like the outputs.
+        """
+        self._has_penalties = False
+        self._data_loss = lambda x, data, outputs: inner_product(
+            [ops.cast(output, self.dtype) for output in keras.tree.flatten(outputs)], vectors
+        )
 
     def _loss_of_model(self, model):
         keywords = {}
