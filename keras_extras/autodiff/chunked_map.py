@@ -1,5 +1,6 @@
 """ChunkedMap: a function of numbers 0, 1, 2, ..., evaluated for many of them at once."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,23 @@ class ChunkedMap:
     def _evaluate(self, numbers, arguments):
         if self._is_vectorized:
             try:
-                return self._vectorized(numbers, arguments)
+                # Not called itself, because TensorFlow warns of functions that are often compiled.
+                with _quiet():
+                    compiled = self._vectorized.get_concrete_function(numbers, arguments)
+                return compiled(numbers, arguments)
             except Exception:  # TensorFlow raises of many kinds where it cannot vectorise.
                 self._is_vectorized = False
         return self._one_by_one(numbers, arguments)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """TensorFlow logs pages about what it cannot vectorise."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled

@@ -25,7 +25,7 @@ def hessian(
     diagonal: bool = False,
     batch_size: int | None = None,
     chunk_size: int = 64,
-    mode: str = "forward_over_reverse",
+    mode: str = "reverse_over_reverse",
 ) -> Any:
     """Returns the matrix of second derivatives of a model's loss, or its diagonal.
 
@@ -53,8 +53,8 @@ def hessian(
             for all. Defaults to `None`.
         chunk_size: Integer, columns to compute at once. Memory grows with it, and for small models
             so does the speed. Defaults to `64`.
-        mode: `"forward_over_reverse"` or `"reverse_over_reverse"`, as in `hessian_vector_product`.
-            Defaults to `"forward_over_reverse"`.
+        mode: `"reverse_over_reverse"` or `"forward_over_reverse"`, as in `hessian_vector_product`.
+            Defaults to `"reverse_over_reverse"`.
 
     Returns:
         A tensor of shape `(n, n)` for `n` weights. The diagonal has the form of the gradient: of

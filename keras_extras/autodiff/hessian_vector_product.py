@@ -21,7 +21,7 @@ def hessian_vector_product(
     sample_weight: Any = None,
     training: bool = False,
     batch_size: int | None = None,
-    mode: str = "forward_over_reverse",
+    mode: str = "reverse_over_reverse",
 ) -> Any:
     """Returns the product of the Hessian of a model's loss and a vector, without the Hessian.
 
@@ -48,9 +48,10 @@ def hessian_vector_product(
         training: Boolean, as in `gradient`. Defaults to `False`.
         batch_size: Integer, rows to compute at once, as in `gradient`; `None` for all. Defaults to
             `None`.
-        mode: `"forward_over_reverse"` differentiates the gradient along the vector by forward mode.
-            `"reverse_over_reverse"` takes the gradient of its product with the vector, and works
-            where TensorFlow knows no forward derivative. Defaults to `"forward_over_reverse"`.
+        mode: `"reverse_over_reverse"` takes the gradient of the gradient's product with the vector;
+            `"forward_over_reverse"` differentiates the gradient along the vector by forward mode,
+            which needs less memory but in TensorFlow more time. Defaults to
+            `"reverse_over_reverse"`.
 
     Returns:
         Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_extras._core.differentiation import jacobian_vector_product, value_and_gradients
 
-CURVATURE_MODES = ("forward_over_reverse", "reverse_over_reverse")
+CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
 
 
 def dense_gradients(function: Callable, values: Sequence[Any]) -> list[Any]:
@@ -32,7 +32,7 @@ def curvature_product(
         function: From a list of tensors to a scalar.
         values: List of tensors.
         vector: List of tensors of the same shapes.
-        mode: `"forward_over_reverse"` or `"reverse_over_reverse"`.
+        mode: One of `CURVATURE_MODES`.
     """
     if mode == "forward_over_reverse":
         return jacobian_vector_product(
