@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 
 def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[str]:
@@ -19,38 +18,28 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     """
     if not getattr(model, "inputs", None):
         return []
-    called_once = [layer for layer in model.layers if _is_called_once(layer)]
-    if not called_once:
-        return []
-    inputs = [layer.input for layer in called_once]
     with keras.StatelessScope():
-        arrivals = keras.Model(model.inputs, inputs)(keras.tree.flatten(x), training=training)
-        return [
-            layer.name
-            for layer, arriving in zip(called_once, arrivals)
-            if _blocks(keras.Model(layer.input, layer.output), arriving, training)
-        ]
+        return [layer.name for layer in model.layers if _blocks(layer, model, x, training)]
 
 
-def _is_called_once(layer):
+def _blocks(layer, model, x, training):
+    import tensorflow as tf
+
     if isinstance(layer, keras.layers.InputLayer):
         return False
     try:
-        return layer.input is not None and layer.output is not None
-    except (AttributeError, ValueError):  # Keras does not say which of several calls is meant.
+        arrives = keras.Model(model.inputs, layer.input)
+        leaves = keras.Model(layer.input, layer.output)
+    except (AttributeError, ValueError):  # Of several calls, Keras does not know which is meant.
         return False
-
-
-def _blocks(layer, inputs, training):
-    import tensorflow as tf
-
+    inputs = arrives(keras.tree.flatten(x), training=training)
     inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
     watched = [leaf for leaf in keras.tree.flatten(inputs) if leaf.dtype.is_floating]
     if not watched:
         return False
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
-        outputs = keras.tree.flatten(layer(inputs, training=training))
-        outputs = [ops.convert_to_tensor(output) for output in outputs]
+        outputs = keras.tree.flatten(leaves(inputs, training=training))
+        outputs = [tf.convert_to_tensor(output) for output in outputs]
         total = [tf.reduce_sum(output) for output in outputs if output.dtype.is_floating]
     return not total or all(part is None for part in tape.gradient(total, watched))

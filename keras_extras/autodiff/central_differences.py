@@ -17,7 +17,7 @@ def compare_with_differences(
     """Compares a derivative at 0 with central differences.
 
     A kink close by spoils a difference over a large step, so that smaller steps are tried as well,
-    for which rounding allows less precision.
+    without the allowance for rounding, which would grow.
 
     Args:
         function: Function of a number.
@@ -36,7 +36,8 @@ def compare_with_differences(
         above, below = function(size), function(-size)
         numeric = (above - below) / (2 * size)
         rounding = _ROUNDING * epsilon * max(abs(above), abs(below), abs(here)) / size
-        scale = max(abs(analytic), abs(numeric), rounding / tolerance)
+        allowance = rounding / tolerance if size == step else 0.0
+        scale = max(abs(analytic), abs(numeric), allowance)
         error = float(abs(analytic - numeric) / scale) if scale else 0.0
         if error < best[1]:
             best = (numeric, error)

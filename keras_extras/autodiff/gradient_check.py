@@ -7,7 +7,7 @@ from keras_extras.autodiff.gradient_entry import GradientEntry
 _NUM_SHOWN = 5
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GradientCheck:
     """The report of `check_gradients`; printed, it shows the worst entries.
 
@@ -58,7 +58,7 @@ class GradientCheck:
         """Whether all errors are within the tolerance, and nothing lacks a gradient."""
         return self.max_error <= self.tolerance and not self.without_gradient
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         verdict = "passed" if self.passed else "FAILED"
         lines = [
             f"Gradient check {verdict}: greatest error {self.max_error:.2g} of "
