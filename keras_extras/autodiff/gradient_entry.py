@@ -6,7 +6,7 @@ from typing import NamedTuple
 class GradientEntry(NamedTuple):
     """A derivative by backpropagation beside the one by central differences.
 
-    Args:
+    Attributes:
         path: String, the path of a variable, or `"inputs"`.
         index: Tuple of integers, the place of the entry; `None` for a direction that moves all of
             the entries.

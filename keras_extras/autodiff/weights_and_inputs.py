@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 class WeightsAndInputs(NamedTuple):
     """Derivatives with respect to weights and inputs, or directions in both: `wrt="both"`.
 
-    Args:
+    Attributes:
         weights: List, one entry for each of `model.trainable_variables`.
         inputs: As the inputs of the model: a tensor, or a structure of tensors.
 
