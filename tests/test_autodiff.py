@@ -24,12 +24,21 @@ def linear(units, activation=None, **arguments):
     return keras.Sequential([keras.Input((3,)), dense])
 
 
+class SquarePenalty(keras.layers.Layer):
+    """Adds a mean over rows to the loss, as activity regularizers do in Keras after 3.12."""
+
+    def call(self, inputs):
+        self.add_loss(0.1 * ops.mean(inputs**2))
+        return inputs
+
+
 def network():
-    """Two layers, of which one is regularized and one adds to the loss."""
+    """Two layers, of which one is regularized, and one that adds to the loss."""
     return keras.Sequential(
         [
             keras.Input((3,)),
-            keras.layers.Dense(4, "tanh", kernel_regularizer="l2", activity_regularizer="l2"),
+            keras.layers.Dense(4, "tanh", kernel_regularizer="l2"),
+            SquarePenalty(),
             keras.layers.Dense(2, bias_initializer="normal"),
         ]
     )
@@ -107,7 +116,7 @@ def test_softmax_regression():
 def test_gradient_is_the_step_of_fit():
     """With dropout, batch normalization, regularizers, added losses and two weighted outputs."""
     inputs = keras.Input((3,))
-    hidden = keras.layers.Dense(4, "tanh", kernel_regularizer="l1")(inputs)
+    hidden = keras.layers.Dense(4, "tanh", kernel_regularizer="l2")(inputs)
     hidden = keras.layers.Dropout(0.5, seed=1)(keras.layers.BatchNormalization()(hidden))
     hidden = keras.layers.ActivityRegularization(l2=0.1)(hidden)
     outputs = {name: keras.layers.Dense(2, name=name)(hidden) for name in ("a", "b")}

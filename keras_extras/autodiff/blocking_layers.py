@@ -18,28 +18,28 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     """
     if not getattr(model, "inputs", None):
         return []
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     with keras.StatelessScope():
-        return [layer.name for layer in model.layers if _blocks(layer, model, x, training)]
+        return [layer.name for layer in layers if _blocks(layer, model, x, training)]
 
 
 def _blocks(layer, model, x, training):
+    try:
+        arrives = keras.Model(model.inputs, layer.input)(keras.tree.flatten(x), training=training)
+        return not _has_gradient(keras.Model(layer.input, layer.output), arrives, training)
+    except Exception:  # Of a shared layer, or one that takes distributions, nothing can be said.
+        return False
+
+
+def _has_gradient(layer, inputs, training):
+    """Whether there is a gradient, or nothing to differentiate."""
     import tensorflow as tf
 
-    if isinstance(layer, keras.layers.InputLayer):
-        return False
-    try:
-        arrives = keras.Model(model.inputs, layer.input)
-        leaves = keras.Model(layer.input, layer.output)
-    except (AttributeError, ValueError):  # Of several calls, Keras does not know which is meant.
-        return False
-    inputs = arrives(keras.tree.flatten(x), training=training)
     inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
     watched = [leaf for leaf in keras.tree.flatten(inputs) if leaf.dtype.is_floating]
-    if not watched:
-        return False
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
-        outputs = keras.tree.flatten(leaves(inputs, training=training))
-        outputs = [tf.convert_to_tensor(output) for output in outputs]
-        total = [tf.reduce_sum(output) for output in outputs if output.dtype.is_floating]
-    return not total or all(part is None for part in tape.gradient(total, watched))
+        outputs = map(tf.convert_to_tensor, keras.tree.flatten(layer(inputs, training=training)))
+        totals = [tf.reduce_sum(output) for output in outputs if output.dtype.is_floating]
+    gradients = tape.gradient(totals, watched) if totals else []
+    return not watched or any(gradient is not None for gradient in gradients)

@@ -67,7 +67,8 @@ def jacobian(
 
     ```python
     import keras
-        from keras_extras import autodiff
+    import numpy as np
+    from keras_extras import autodiff
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
     x = np.ones((8, 3))
