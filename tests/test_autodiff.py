@@ -290,6 +290,20 @@ def test_a_layer_that_cannot_be_vectorised():
     assert_close(hessian, 2 * (X**2).T @ X**2 / 6)
 
 
+def test_a_layer_alone():
+    layer = keras.layers.Dense(2, "tanh")
+    jacobian = autodiff.jacobian(layer, X, wrt="inputs")
+    slopes = 1 - np.asarray(layer(X)) ** 2
+    assert_close(jacobian, np.einsum("no,io->noi", slopes, layer.kernel))
+    in_model = keras.Sequential([keras.Input((3,)), layer])
+    assert_close(
+        flat(autodiff.gradient(layer, X, Y, loss="mse")),
+        flat(autodiff.gradient(in_model, X, Y, loss="mse")),
+    )
+    with pytest.raises(ValueError, match=r"`loss` must be given: 'dense"):
+        autodiff.gradient(layer, X, Y)
+
+
 def test_in_a_compiled_function():
     import tensorflow as tf
 
@@ -375,6 +389,7 @@ def test_batch_statistics_leave_rows_no_jacobian():
         ({"y": None}, ValueError, r"`y` must be given.*Received: y=None"),
         ({"y": Y[:4]}, ValueError, r"must have rows.*'x': \[6\], 'y': \[4\]"),
         ({"x": X[:0], "y": Y[:0]}, ValueError, "must have rows"),
+        ({"x": object()}, TypeError, "must be arrays .*a value of type object"),
         ({"x": None}, ValueError, r"`x` must be an array.*None"),
         ({"wrt": "bias"}, ValueError, r"`wrt` must be one of .*wrt='bias'"),
         ({"batch_size": 0}, ValueError, r"`batch_size` must be at least 1"),

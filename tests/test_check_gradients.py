@@ -326,6 +326,10 @@ def test_bad_input():
         autodiff.check_gradients(dense, X, tolerance=0.0)
     with pytest.raises(ValueError, match=r"`wrt` must be one of"):
         autodiff.check_gradients(dense, X, wrt="bias")
+    with pytest.raises(ValueError, match=r"`y` needs a loss: give `loss`, or compile"):
+        autodiff.check_gradients(dense, X, Y)
+    with pytest.raises(ValueError, match=r"`loss` is for models"):
+        autodiff.check_gradients(keras.losses.MeanSquaredError(), Y, Y, loss="mse")
     with pytest.raises(ValueError, match=r"`y` must be given"):
         autodiff.check_gradients(keras.losses.MeanSquaredError(), X)
 

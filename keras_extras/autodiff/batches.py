@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
 
 
 def sum_over_batches(

@@ -11,9 +11,10 @@ from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.central_differences import compare_with_differences, has_steps
+from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.gradient_check import GradientCheck
 from keras_extras.autodiff.gradient_entry import GradientEntry
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import filled
 
 # By the dtype in which values are computed: what passes.
@@ -155,6 +156,8 @@ def _function_of(target, data, loss, wrt, training, generator):
     """What is differentiated, with a scalar `loss`."""
     check_choice("wrt", wrt, ("weights", "inputs", "both"))
     if isinstance(target, keras.losses.Loss):
+        if loss is not None:
+            raise ValueError(f"`loss` is for models; `target` is one. Received: loss={loss!r}")
         predictions = keras.layers.Identity(dtype=target.dtype)
         return ModelFunction(predictions, data, target, "inputs", training)
     if not isinstance(target, keras.layers.Layer):
@@ -171,6 +174,11 @@ def _function_of(target, data, loss, wrt, training, generator):
         wrt = _what_has_derivatives(target, data)
     if loss is not None or getattr(target, "compiled", False):
         return ModelFunction(target, data, loss, wrt, training)
+    if data.y is not None:
+        raise ValueError(
+            f"`y` needs a loss: give `loss`, or compile the model. Received: {target.name!r} "
+            "without a loss"
+        )
     function = ModelFunction(target, data, wrt=wrt, training=training, needs_loss=False)
     outputs = function.outputs(function.values, function.data)
     function.project(
@@ -180,16 +188,12 @@ def _function_of(target, data, loss, wrt, training, generator):
 
 
 def _what_has_derivatives(target, data):
-    floating = [np.issubdtype(np.asarray(part).dtype, np.floating) for part in _leaves(data.x)]
+    floating = [np.issubdtype(np.asarray(part).dtype, np.floating) for part in leaves(data.x)]
     if not all(floating):
         return "weights"
     if not target.built:
         target(data.x)
     return "both" if target.trainable_variables else "inputs"
-
-
-def _leaves(structure):
-    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
 
 
 def _check_reproducible(first, second, target):
@@ -222,8 +226,8 @@ def _moves(tensor, entries, directions, generator):
         direction = np.zeros(array.size)
         direction[place] = 1.0
         index = tuple(int(n) for n in np.unravel_index(place, array.shape))
-        size = abs(array[index])
-        yield index, direction.reshape(array.shape), size if size > 1.0 else 1.0
+        size = max(1.0, float(np.nan_to_num(abs(array[index]))))
+        yield index, direction.reshape(array.shape), size
     for _ in range(directions):
         yield None, generator.choice([-1.0, 1.0], size=array.shape), 1.0
 

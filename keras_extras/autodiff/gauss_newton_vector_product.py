@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from keras_extras.autodiff.batches import sum_over_batches
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import (
     CURVATURE_MODES,
     curvature_product,
@@ -46,7 +47,7 @@ def gauss_newton_vector_product(
         [arXiv:1412.1193](https://arxiv.org/abs/1412.1193).
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         vector: What to multiply with, in the form of the result.
         x: Inputs, an array or a structure of arrays with one row for each example.
         y: Targets; `None` if the loss needs none. Defaults to `None`.
@@ -64,7 +65,7 @@ def gauss_newton_vector_product(
         structure like `x`; of both, a `WeightsAndInputs`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If `vector` has other shapes, an argument does not fit, as in `gradient`, or the
             model returns a distribution made of several tensors.
 

@@ -8,7 +8,8 @@ import keras
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.blocking_layers import blocking_layers
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import filled
 
 
@@ -33,7 +34,7 @@ def gradient(
     of random layers are held fixed: they have no derivative, and the model keeps those it had.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         x: Inputs, an array or a structure of arrays with one row for each example.
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
@@ -54,7 +55,7 @@ def gradient(
         not depend on.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If there is no loss, inputs to differentiate are integers, rows do not match,
             or nothing has a gradient, because a layer in between has none. If only some weights
             have none, a warning names them.

@@ -8,8 +8,9 @@ from keras import ops
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras.autodiff.batches import mean_over_batches
 from keras_extras.autodiff.chunked_map import ChunkedMap
+from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.entries import flat, num_entries, split_entries, unit_vector
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
 
 
@@ -39,7 +40,7 @@ def hessian(
     those of `gradient`.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         x: Inputs, an array or a structure of arrays with one row for each example.
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
@@ -62,7 +63,7 @@ def hessian(
         like `x`; of both, a `WeightsAndInputs`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If an argument does not fit, as in `gradient`, or `batch_size` is given for
             inputs.
 

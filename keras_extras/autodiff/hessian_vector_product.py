@@ -6,7 +6,8 @@ import keras
 
 from keras_extras._core.checks import check_choice
 from keras_extras.autodiff.batches import sum_over_batches
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
 
 
@@ -36,7 +37,7 @@ def hessian_vector_product(
         Pearlmutter (1994), "Fast exact multiplication by the Hessian".
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         vector: What to multiply with, in the form of the result.
         x: Inputs, an array or a structure of arrays with one row for each example.
         y: Targets; `None` if the loss needs none. Defaults to `None`.
@@ -58,7 +59,7 @@ def hessian_vector_product(
         structure like `x`; of both, a `WeightsAndInputs`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If `vector` has other shapes, or an argument does not fit, as in `gradient`.
 
     Example:

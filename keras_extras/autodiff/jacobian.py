@@ -9,6 +9,7 @@ from keras import ops
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras._core.differentiation import jacobian_vector_product
 from keras_extras.autodiff.chunked_map import ChunkedMap
+from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.entries import (
     flat,
     flat_rows,
@@ -16,7 +17,7 @@ from keras_extras.autodiff.entries import (
     split_entries,
     unit_vector,
 )
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import transposed_product
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 
@@ -42,7 +43,7 @@ def jacobian(
     is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         x: Inputs, an array or a structure of arrays with one row for each example.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
             Defaults to `"weights"`.
@@ -59,7 +60,7 @@ def jacobian(
         `output.shape + x.shape[1:]`; of both, a `WeightsAndInputs`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If inputs to differentiate are integers, or, with `training=True`, if a layer
             such as batch normalization makes rows depend on each other.
 

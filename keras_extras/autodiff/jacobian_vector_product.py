@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from keras_extras._core import differentiation
-from keras_extras.autodiff.model_function import Data, ModelFunction
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
 
 
 def jacobian_vector_product(
@@ -26,7 +27,7 @@ def jacobian_vector_product(
     Distributions count as the tensors that they convert to. What is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         vector: The direction: of weights, a list of arrays aligned with
             `model.trainable_variables`; of inputs, a structure like `x`; of both, a
             `WeightsAndInputs`.
@@ -39,7 +40,7 @@ def jacobian_vector_product(
         A structure like the outputs of the model.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
 
     Example:

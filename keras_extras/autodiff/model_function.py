@@ -1,27 +1,18 @@
 """ModelFunction: a Keras model and its loss as pure functions of weights and inputs."""
 
-import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_choice, check_integer
+from keras_extras.autodiff.data import Data, leaves
+from keras_extras.autodiff.data_loss import make_data_loss
 from keras_extras.autodiff.products import inner_product
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 from keras_extras.losses.batch_loss import BatchLoss
-
-
-class Data(NamedTuple):
-    """Tensors, or structures of them, with one row for each row of data."""
-
-    x: Any
-    y: Any = None
-    sample_weight: Any = None
 
 
 class ModelFunction:
@@ -57,43 +48,17 @@ class ModelFunction:
         self.training = training
         dtypes = {model.compute_dtype, *(variable.dtype for variable in model.variables)}
         self.dtype = "float64" if "float64" in dtypes else keras.config.floatx()
-        self.data = Data(*(self._tensors(part) for part in data))
-        self.num_rows = self._check_rows(data)
-        first_row = self.rows_of(self.data, slice(0, 1))
+        self.data = data.as_tensors(self.dtype)
+        self.num_rows = self.data.num_rows()
+        first_row = self.data.rows(slice(0, 1))
         if not model.built:
             model(first_row.x)
         self.variables = list(model.trainable_variables)
         self._check_differentiable()
         if needs_loss:
+            self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.
-            self._data_loss = self._make_data_loss(loss, first_row)
-
-    def _tensors(self, structure):
-        def tensor(values):
-            if values is None:
-                return None
-            if not ops.is_tensor(values):
-                values = np.asarray(values)
-            dtype = keras.backend.standardize_dtype(values.dtype)
-            return ops.convert_to_tensor(values, self.dtype if "float" in dtype else dtype)
-
-        return keras.tree.map_structure(tensor, structure)
-
-    def _check_rows(self, data):
-        names = dict(zip(Data._fields, self.data))
-        if not keras.tree.flatten(self.data.x) or self.data.x is None:
-            raise ValueError(f"`x` must be an array or a structure of arrays. Received: {data.x!r}")
-        lengths = {
-            name: {leaf.shape[0] if leaf.shape else 0 for leaf in _leaves(part)}
-            for name, part in names.items()
-        }
-        known = set().union(*lengths.values()) - {None}
-        if len(known) > 1 or known == {0}:
-            raise ValueError(
-                "`x`, `y` and `sample_weight` must have rows, equally many in all of them. "
-                f"Received: { ({name: sorted(n) for name, n in lengths.items() if n}) } rows"
-            )
-        return known.pop() if known else None
+            self._data_loss = make_data_loss(model, loss, first_row, self.dtype, training)
 
     def _check_differentiable(self):
         if self.wrt != "inputs" and not self.variables:
@@ -101,46 +66,12 @@ class ModelFunction:
                 f"The model {self.model.name!r} has no trainable weights. Give wrt='inputs', or "
                 f"check that not all layers have `trainable=False`. Received: wrt={self.wrt!r}"
             )
-        fixed = [leaf.dtype.name for leaf in _leaves(self.data.x) if not leaf.dtype.is_floating]
+        fixed = [leaf.dtype.name for leaf in leaves(self.data.x) if not leaf.dtype.is_floating]
         if self.wrt != "weights" and fixed:
             raise ValueError(
                 "Inputs of integers have no derivative: give wrt='weights'. "
                 f"Received: wrt={self.wrt!r}, inputs of dtype {', '.join(fixed)}"
             )
-
-    def _make_data_loss(self, loss, row):
-        """Returns the loss as a function of data and outputs, without penalties if one is given."""
-        import tensorflow as tf
-
-        if loss is None and not getattr(self.model, "compiled", False):
-            raise ValueError(
-                f"`loss` must be given: {self.model.name!r} is not compiled with one. "
-                "Received: loss=None"
-            )
-        self._loss = self.model.loss if loss is None else loss
-        if self._loss is not None and self.data.y is None:
-            raise ValueError(
-                "`y` must be given: the loss compares outputs with targets. Received: y=None"
-            )
-        if isinstance(loss, keras.losses.Loss):
-            return lambda x, data, outputs: loss(data.y, outputs, data.sample_weight)
-        if loss is None:
-            return self._loss_of_model(self.model)
-        if not tf.executing_eagerly():
-            raise ValueError(
-                "Inside a `tf.function`, `loss` must be a `keras.losses.Loss`, or None for the "
-                f"loss that the model was compiled with. Received: loss={loss!r}"
-            )
-        owner = keras.Model(name=self.model.name)
-        owner.output_names = getattr(self.model, "output_names", None)
-        owner.compile(optimizer=None, loss=loss)
-        data_loss = self._loss_of_model(owner)
-        with keras.StatelessScope():  # A random layer keeps its state.
-            outputs = self.model(row.x)
-        # Keras makes losses of names and functions at the first call, to compute in `floatx`.
-        with _floatx(self.dtype):
-            data_loss(row.x, row, outputs)
-        return data_loss
 
     def project(self, vectors: Sequence[Any]) -> None:
         """Makes the inner product of the outputs and some vectors the loss, besides penalties.
@@ -151,14 +82,6 @@ class ModelFunction:
         self._has_penalties = False
         self._data_loss = lambda x, data, outputs: inner_product(
             [ops.cast(output, self.dtype) for output in keras.tree.flatten(outputs)], vectors
-        )
-
-    def _loss_of_model(self, model):
-        keywords = {}
-        if "training" in inspect.signature(model.compute_loss).parameters:
-            keywords["training"] = self.training
-        return lambda x, data, outputs: model.compute_loss(
-            x=x, y=data.y, y_pred=outputs, sample_weight=data.sample_weight, **keywords
         )
 
     @property
@@ -220,7 +143,7 @@ class ModelFunction:
     def pack_outputs(self, parts: Sequence[Any]) -> Any:
         """Returns what belongs to the outputs, a flat list, in the structure of the outputs."""
         with self._scope(self.values):
-            structure = self.model(self.rows_of(self.data, slice(0, 1)).x, training=False)
+            structure = self.model(self.data.rows(slice(0, 1)).x, training=False)
         parts = iter(parts)
         return keras.tree.map_structure(lambda _: next(parts), structure)
 
@@ -265,7 +188,7 @@ class ModelFunction:
         self._check_mean_over_rows(batch_size)
         for first in range(0, self.num_rows, batch_size):
             rows = slice(first, min(first + batch_size, self.num_rows))
-            yield (rows.stop - rows.start) / self.num_rows, rows, self.rows_of(self.data, rows)
+            yield (rows.stop - rows.start) / self.num_rows, rows, self.data.rows(rows)
 
     def _check_mean_over_rows(self, batch_size):
         for loss in keras.tree.flatten(self._loss):
@@ -276,11 +199,6 @@ class ModelFunction:
                     "not add up to the whole. Give batch_size=None. "
                     f"Received: batch_size={batch_size}, loss={loss!r}"
                 )
-
-    @staticmethod
-    def rows_of(data: Data, rows: slice) -> Data:
-        """Returns some rows of the data."""
-        return keras.tree.map_structure(lambda part: None if part is None else part[rows], data)
 
     def state_changes(self) -> tuple[list[Any], list[Any]]:
         """Returns the variables that a call assigns: states of seed generators, and all others."""
@@ -310,17 +228,3 @@ def as_vector(part: Any, value: Any, name: str) -> Any:
 
 def _is_assigned(scope, variable):
     return scope.get_current_value(variable) is not None
-
-
-def _leaves(structure):
-    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
-
-
-@contextlib.contextmanager
-def _floatx(dtype):
-    outer = keras.config.floatx()
-    keras.config.set_floatx(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(outer)

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_extras.autodiff.model_function import Data, ModelFunction, as_vector
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction, as_vector
 from keras_extras.autodiff.products import transposed_product
 
 
@@ -26,7 +27,7 @@ def vector_jacobian_product(
     count as the tensors that they convert to. What is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer.
         vector: A structure of arrays like the outputs of the model for `x`.
         x: Inputs, an array or a structure of arrays with one row for each example.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
@@ -38,7 +39,7 @@ def vector_jacobian_product(
         structure like `x`; of both, a `WeightsAndInputs`.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or layer.
         ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
 
     Example:
