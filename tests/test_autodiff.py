@@ -133,6 +133,35 @@ def test_gradient_is_the_step_of_fit():
     assert_close(flat(before) - flat(model.trainable_variables), flat(gradient))
 
 
+def test_losses_in_every_form_that_compile_takes():
+    inputs = keras.Input((3,))
+    outputs = {name: keras.layers.Dense(2, name=name)(inputs) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    model.compile(loss={"a": "mse", "b": keras.losses.Huber(0.3)})
+    targets = {"a": Y, "b": -Y}
+    expected = flat(autodiff.gradient(model, X, targets))
+
+    def squares(y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    for of_a in ("mse", squares, keras.losses.MeanSquaredError()):
+        loss = {"b": keras.losses.Huber(0.3), "a": of_a}
+        assert_close(flat(autodiff.gradient(model, X, targets, loss=loss)), expected)
+
+
+def test_masked_rows_count_neither_in_the_loss_nor_in_its_curvature():
+    dense = keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.Masking(), dense])
+    x, y = RNG.normal(size=(2, 4, 3)), RNG.normal(size=(2, 4, 1))
+    x[:, 2:] = 0.0
+    kept = np.concatenate([x[:, :2].reshape(4, 3), np.ones((4, 1))], axis=1)
+    hessian = 2 * kept.T @ kept / 4
+    assert_close(autodiff.hessian(model, x, y, loss="mse"), hessian)
+    vector = random_like(model.trainable_variables)
+    product = autodiff.gauss_newton_vector_product(model, vector, x, y, loss="mse")
+    assert_close(flat(product), hessian @ flat(vector))
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("wrt", ["weights", "inputs", "both"])
 def test_hessian_products_agree_with_the_matrix(wrt, training):
