@@ -410,6 +410,21 @@ def test_batch_statistics_leave_rows_no_jacobian():
         autodiff.jacobian(model, X, wrt="inputs", training=True)
 
 
+def test_outputs_that_do_not_fit():
+    variable = keras.Sequential([keras.Input((3,)), layers.VariableLayer(2)])
+    with pytest.raises(ValueError, match=r"as many rows as `x`, which has 6.*shape \(2,\)"):
+        autodiff.jacobian(variable, X)
+    made = layers.AutoregressiveNetwork(2, hidden_units=[4], activation="tanh")
+    flow = keras.Sequential(
+        [layers.MultivariateNormalDiag(2), layers.AutoregressiveTransform(made)]
+    )
+    x, nll = RNG.normal(size=(2, 4)), losses.NegativeLogLikelihood()
+    flow(x)
+    vector = random_like(flow.trainable_variables)
+    with pytest.raises(ValueError, match=r"distributions made of one tensor"):
+        autodiff.gauss_newton_vector_product(flow, vector, x, Y[:2], loss=nll)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -104,6 +104,7 @@ def gauss_newton_vector_product(
         zero = tf.UnconnectedGradients.ZERO
         of_penalties = accumulator.jvp(penalty_gradient, unconnected_gradients=zero)
         moves = accumulator.jvp(parameters, unconnected_gradients=zero)
+        # Of the same tensors, which have the masks of the outputs.
         curved = curvature_product(
             lambda parameters: function.loss_given_outputs(
                 values, data, _with_parameters(kept[0], parameters)
@@ -135,14 +136,9 @@ def _parameters(outputs):
 
 
 def _with_parameters(outputs, parameters):
-    """Outputs of other parameters, with the masks of the first."""
-
-    def changed(output, parameter):
-        if hasattr(output, "made_from"):
-            return output.made_from[0].call(parameter)
-        if getattr(output, "_keras_mask", None) is not None:
-            parameter._keras_mask = output._keras_mask
-        return parameter
-
-    leaves = map(changed, keras.tree.flatten(outputs), parameters)
-    return keras.tree.pack_sequence_as(outputs, list(leaves))
+    """Outputs of other parameters."""
+    leaves = [
+        output.made_from[0].call(parameter) if hasattr(output, "made_from") else parameter
+        for output, parameter in zip(keras.tree.flatten(outputs), parameters)
+    ]
+    return keras.tree.pack_sequence_as(outputs, leaves)

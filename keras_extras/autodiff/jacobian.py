@@ -61,8 +61,9 @@ def jacobian(
 
     Raises:
         TypeError: If `model` is no Keras model or layer.
-        ValueError: If inputs to differentiate are integers, or, with `training=True`, if a layer
-            such as batch normalization makes rows depend on each other.
+        ValueError: If inputs to differentiate are integers, an output has other rows than `x`, or,
+            with `training=True`, a layer such as batch normalization makes rows depend on each
+            other.
 
     Example:
 
@@ -100,7 +101,14 @@ def _jacobians(function, mode, chunk_size):
             "Give training=False, or take `jacobian_vector_product`. Received: training=True"
         )
     is_weights = function.wrt == "weights"
-    of_row = [output[0] for output in function.outputs(function.values, function.data)]
+    outputs = function.outputs(function.values, function.data)
+    for output in outputs:
+        if tuple(output.shape[:1]) != (function.num_rows,):
+            raise ValueError(
+                "A Jacobian for each row needs outputs with as many rows as `x`, which has "
+                f"{function.num_rows}. Received: an output of shape {tuple(output.shape)}"
+            )
+    of_row = [output[0] for output in outputs]
     wide = function.values if is_weights else [value[0] for value in function.values]
     num_outputs, num_values = (num_entries(tensors) for tensors in (of_row, wide))
     # Random numbers belong to a row's place in the batch, so that rows cannot be taken alone.
