@@ -156,10 +156,11 @@ def test_masked_rows_count_neither_in_the_loss_nor_in_its_curvature():
     x[:, 2:] = 0.0
     kept = np.concatenate([x[:, :2].reshape(4, 3), np.ones((4, 1))], axis=1)
     hessian = 2 * kept.T @ kept / 4
-    assert_close(autodiff.hessian(model, x, y, loss="mse"), hessian)
+    # Keras 3.12 adds 1e-7 to the number of what is not masked.
+    assert_close(autodiff.hessian(model, x, y, loss="mse"), hessian, rtol=1e-7)
     vector = random_like(model.trainable_variables)
     product = autodiff.gauss_newton_vector_product(model, vector, x, y, loss="mse")
-    assert_close(flat(product), hessian @ flat(vector))
+    assert_close(flat(product), hessian @ flat(vector), rtol=1e-7)
 
 
 @pytest.mark.parametrize("training", [False, True])
