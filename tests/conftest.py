@@ -16,6 +16,15 @@ def fresh_keras_state():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.fixture
+def float64():
+    """Variables, layers and losses in double precision, in which differences are precise."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
 @pytest.fixture(scope="session")
 def atlas_csv() -> Path:
     """18,000 real events in the open-data format, where this machine has them."""
