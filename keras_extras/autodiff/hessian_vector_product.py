@@ -51,7 +51,7 @@ def hessian_vector_product(
             `None`.
         mode: `"reverse_over_reverse"` takes the gradient of the gradient's product with the vector;
             `"forward_over_reverse"` differentiates the gradient along the vector by forward mode,
-            which needs less memory but in TensorFlow more time. Defaults to
+            which in TensorFlow takes more time. Defaults to
             `"reverse_over_reverse"`.
 
     Returns:
