@@ -1,6 +1,6 @@
 """Optimizers that evaluate the loss themselves or sample, in stock `compile` and `fit`."""
 
-from keras_extras.optimizers import priors, transforms
+from keras_extras.optimizers import priors, schedules, transforms
 from keras_extras.optimizers.cma_es import CMAES
 from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
@@ -18,5 +18,6 @@ __all__ = [
     "PartitionedOptimizer",
     "PopulationOptimizer",
     "priors",
+    "schedules",
     "transforms",
 ]
