@@ -115,6 +115,15 @@ def test_maximise_significance(capsys):
     assert "of 1 runs" in capsys.readouterr().out
 
 
+def test_backprop_by_hand(tmp_path, capsys):
+    example = load(ROOT / "examples" / "backprop_by_hand.py")
+    errors = example.main(out=tmp_path, fast=True)
+    assert max(error for found in errors.values() for error in found.values()) < 1e-8
+    assert "new w5        0.358916" in capsys.readouterr().out
+    figures = {"loss.png", "central_differences.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
