@@ -200,6 +200,11 @@ OPTIMIZERS = [
             population_size=16, sigma=0.2, seed=1, **arguments
         ),
     ),
+    OptimizerCase("LBFGS", keras_extras.optimizers.LBFGS),
+    OptimizerCase(
+        "NewtonCG",
+        lambda **arguments: keras_extras.optimizers.NewtonCG(hessian="full", **arguments),
+    ),
     OptimizerCase(
         "MonteCarloOptimizer",
         lambda **arguments: keras_extras.optimizers.MonteCarloOptimizer(
@@ -326,6 +331,7 @@ ABSTRACT = {
     "Head",
     "IndependentHead",
     "IndependentMixture",
+    "LineSearchOptimizer",
     "LossEvaluatingOptimizer",
     "PopulationOptimizer",
     "VariationalLayer",
