@@ -124,6 +124,24 @@ def test_backprop_by_hand(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == figures
 
 
+def test_optimizer_race(tmp_path, capsys):
+    example = load(ROOT / "examples" / "optimizer_race.py")
+    names = ["SGD", "L-BFGS", "Monte Carlo"]
+    results = example.main(names=names, out=tmp_path, fast=True)
+    assert list(results) == [*example.SURFACES, "digits"]
+    for title, runs in results.items():
+        assert list(runs) == names
+        for run in runs.values():
+            assert len(run.losses) == len(run.path) == (3 if title == "digits" else 6)
+    for title in ("quadratic", "saddle", "digits"):
+        assert all(run.losses[-1] < run.losses[0] for run in results[title].values())
+    for surface in example.SURFACES.values():
+        assert surface.function(*surface.start) > 0.2
+    assert "test accuracy" in capsys.readouterr().out
+    titles = {"quadratic", "rosenbrock", "beale", "saddle", "digits", "digits_loss"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
