@@ -177,6 +177,7 @@ class LossLandscape:
         def loss_at(a, b):
             parts = np.split(center + a * plane[0] + b * plane[1], sizes)
             model.set_weights([part.reshape(old.shape) for part, old in zip(parts, kept)])
+            model.reset_metrics()
             return model.test_on_batch(x, y, return_dict=True)["loss"]
 
         try:
