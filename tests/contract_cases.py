@@ -200,6 +200,12 @@ OPTIMIZERS = [
             population_size=16, sigma=0.2, seed=1, **arguments
         ),
     ),
+    OptimizerCase(
+        "HypergradientSGD",
+        lambda **arguments: keras_extras.optimizers.HypergradientSGD(momentum=0.5, **arguments),
+        scheduled=None,
+    ),
+    OptimizerCase("HypergradientAdam", keras_extras.optimizers.HypergradientAdam, scheduled=None),
     OptimizerCase("LBFGS", keras_extras.optimizers.LBFGS),
     OptimizerCase(
         "NewtonCG",
@@ -329,6 +335,7 @@ ABSTRACT = {
     "DistributionLoss",
     "DistributionMean",
     "Head",
+    "HypergradientOptimizer",
     "IndependentHead",
     "IndependentMixture",
     "LineSearchOptimizer",

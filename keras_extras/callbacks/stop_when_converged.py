@@ -96,7 +96,7 @@ class StopWhenConverged(keras.callbacks.Callback):
                 print(f"Epoch {epoch + 1}: {self.monitor} has converged")
 
     def _optimizer_has_converged(self):
-        optimizer = self.model.optimizer
+        optimizer = getattr(self.model, "optimizer", None)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             optimizer = optimizer.inner_optimizer
         return getattr(optimizer, "converged", False)

@@ -1,8 +1,10 @@
-"""Optimizers that evaluate the loss themselves or sample, in stock `compile` and `fit`."""
+"""Optimizers that search, sample or adapt their rate, in stock `compile` and `fit`."""
 
 from keras_extras.optimizers import priors, schedules, transforms
 from keras_extras.optimizers.cma_es import CMAES
 from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
+from keras_extras.optimizers.hypergradient_adam import HypergradientAdam
+from keras_extras.optimizers.hypergradient_sgd import HypergradientSGD
 from keras_extras.optimizers.lbfgs import LBFGS
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
@@ -16,6 +18,8 @@ __all__ = [
     "LBFGS",
     "SGLD",
     "CyclicalSGLD",
+    "HypergradientAdam",
+    "HypergradientSGD",
     "LossEvaluatingOptimizer",
     "MonteCarloOptimizer",
     "NewtonCG",
