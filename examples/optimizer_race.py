@@ -44,6 +44,14 @@ FAMILIES: dict[str, dict[str, Callable[[float], keras.optimizers.Optimizer]]] = 
         "Adam": keras.optimizers.Adam,
         "NAdam": keras.optimizers.Nadam,
     },
+    "a rate that learns": {
+        "hypergradient SGD": lambda rate: optimizers.HypergradientSGD(
+            rate, hypergradient_learning_rate=0.05, rule="multiplicative"
+        ),
+        "hypergradient Adam": lambda rate: optimizers.HypergradientAdam(
+            rate, hypergradient_learning_rate=0.05, rule="multiplicative"
+        ),
+    },
     "curvature": {
         "L-BFGS": lambda rate: optimizers.LBFGS(iterations_per_batch=1),
         "Newton": lambda rate: optimizers.NewtonCG(iterations_per_batch=1),
@@ -56,7 +64,7 @@ FAMILIES: dict[str, dict[str, Callable[[float], keras.optimizers.Optimizer]]] = 
 }
 OPTIMIZERS = {name: make for family in FAMILIES.values() for name, make in family.items()}
 WITH_LINE_SEARCH = {"L-BFGS", "Newton"}
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Surface(NamedTuple):
@@ -228,7 +236,7 @@ def main(
     fast: bool = False,
 ) -> dict[str, dict[str, Run]]:
     """Runs the race and returns, for each surface and the network, the run of each optimizer."""
-    rates = RATES[4:6] if fast else RATES
+    rates = RATES[2:4] if fast else RATES
     steps, network_steps, resolution = (5, 2, 3) if fast else (steps, network_steps, 21)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -248,7 +256,10 @@ def main(
         run, accuracy = race_on_network(name, data, tried, network_steps, seed)
         results["digits"][name] = run
         cells = [f"{runs[name].losses[-1]:.1e} ({runs[name].rate:g})" for runs in results.values()]
-        print(f"{name:18}" + "".join(f"{cell:>18}" for cell in cells) + f"{accuracy:15.3f}")
+        print(
+            f"{name:18}" + "".join(f"{cell:>18}" for cell in cells) + f"{accuracy:15.3f}",
+            flush=True,
+        )
 
     paths = {title: {n: run.path for n, run in runs.items()} for title, runs in results.items()}
     landscapes = {

@@ -6,6 +6,7 @@ import pytest
 from contract_support import assert_equal, saved_and_loaded
 from keras import layers, ops
 
+from keras_extras.layers import IndependentNormal
 from keras_extras.losses import GradientPenalty, SensitivityPenalty, SobolevTraining
 
 WIDTH = 4
@@ -226,6 +227,14 @@ def test_recurrent_networks_and_images():
         assert losses[1] < losses[0]
 
 
+def test_masks_reach_the_network():
+    embedded = layers.Embedding(9, 4, mask_zero=True)(np.array([[1, 2, 3, 0, 0], [4, 5, 0, 0, 0]]))
+    network = layers.LSTM(3)
+    masked = SensitivityPenalty(network, np.ones((1, 5, 4)))(embedded)
+    assert_equal(masked, network(embedded), "The mask is lost")
+    assert not np.allclose(masked, network(np.asarray(embedded)))
+
+
 def invariant_target(x):
     return np.sin(2 * np.linalg.norm(x, axis=1, keepdims=True))
 
@@ -376,6 +385,12 @@ def test_bad_arguments(make, error, message):
         (lambda: GradientPenalty(layers.Embedding(9, 2)), "int32", TypeError, "inputs of floats"),
         (lambda: GradientPenalty(two_outputs()), "float32", TypeError, "is a list"),
         (
+            lambda: GradientPenalty(IndependentNormal((2,))),
+            "float32",
+            TypeError,
+            "below a layer of distributions",
+        ),
+        (
             lambda: SensitivityPenalty(layers.Dense(1), np.ones((2, 3))),
             "float32",
             ValueError,
@@ -401,3 +416,9 @@ def test_several_inputs_are_refused():
     network = layers.Add()
     with pytest.raises(TypeError, match="one input tensor"):
         GradientPenalty(network)([keras.Input((2,)), keras.Input((2,))])
+
+
+def test_the_tensorflow_backend_is_needed(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ImportError, match=r"losses.GradientPenalty needs.*KERAS_BACKEND"):
+        GradientPenalty(layers.Dense(1))

@@ -126,7 +126,7 @@ def test_backprop_by_hand(tmp_path, capsys):
 
 def test_optimizer_race(tmp_path, capsys):
     example = load(ROOT / "examples" / "optimizer_race.py")
-    names = ["SGD", "L-BFGS", "Monte Carlo"]
+    names = ["SGD", "hypergradient Adam", "L-BFGS", "Monte Carlo"]
     results = example.main(names=names, out=tmp_path, fast=True)
     assert list(results) == [*example.SURFACES, "digits"]
     for title, runs in results.items():

@@ -21,7 +21,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
         require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
         # Without autocast: inputs reach the network as they are, and it casts them itself.
         super().__init__(layer, **{"autocast": False, **kwargs})
-        self.supports_masking = layer.supports_masking
+        self.supports_masking = True
 
     def differentiate(self, products: Callable, inputs: Any, *arguments: Any) -> tuple[Any, list]:
         """Calls the network and returns its output with products of its Jacobian.
@@ -56,10 +56,13 @@ class DerivativeWrapper(keras.layers.Wrapper):
             )
 
     def _call_layer(self, inputs):
+        import tensorflow as tf
+
         output = self.layer(inputs)
-        if not hasattr(output, "dtype"):
+        if not isinstance(output, tf.Tensor):  # distributions count as tensors for Keras
             raise TypeError(
-                f"{type(self).__name__} needs a network of one output tensor. Received: "
+                f"{type(self).__name__} needs a network of one output tensor; below a layer of "
+                "distributions, wrap the layers that give its parameters. Received: "
                 f"layer={self.layer.name!r}, whose output is a {type(output).__name__}"
             )
         return output
@@ -72,8 +75,8 @@ class DerivativeWrapper(keras.layers.Wrapper):
         spec = self.compute_output_spec(keras.KerasTensor(input_shape))
         return keras.tree.map_structure(lambda tensor: tensor.shape, spec)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        return self.layer.compute_mask(inputs, previous_mask)
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """None, because the output of the network bears the mask that the network gave it."""
 
 
 def unit_vectors(output: Any) -> list[Any]:

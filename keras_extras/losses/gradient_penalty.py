@@ -52,8 +52,7 @@ class GradientPenalty(DerivativeWrapper):
             for each output. With many outputs and a target of 0, an integer estimates its square
             without bias from so many random combinations of the outputs (Hoffman et al., 2019);
             1 is enough to train with. Defaults to `None`.
-        seed: Integer or `keras.random.SeedGenerator` of the random combinations, or `None`.
-            Defaults to `None`.
+        seed: Integer seed of the random combinations, or `None`. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -98,7 +97,7 @@ class GradientPenalty(DerivativeWrapper):
         weight: float = 1.0,
         target_norm: float = 0.0,
         num_projections: int | None = None,
-        seed: Any = None,
+        seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(layer, **kwargs)
@@ -149,5 +148,5 @@ class GradientPenalty(DerivativeWrapper):
             "weight": self.weight,
             "target_norm": self.target_norm,
             "num_projections": self.num_projections,
-            "seed": keras.saving.serialize_keras_object(self.seed),
+            "seed": self.seed,
         }
