@@ -135,8 +135,9 @@ def test_optimizer_race(tmp_path, capsys):
             assert len(run.losses) == len(run.path) == (3 if title == "digits" else 6)
     for title in ("quadratic", "saddle", "digits"):
         assert all(run.losses[-1] < run.losses[0] for run in results[title].values())
-    for surface in example.SURFACES.values():
-        assert surface.function(*surface.start) > 0.2
+    minima = {"quadratic": (0, 0), "Rosenbrock": (1, 1), "Beale": (3, 0.5), "saddle": (0, -1)}
+    for title, surface in example.SURFACES.items():
+        assert surface.function(*minima[title]) == 0.0 < surface.function(*surface.start)
     assert "test accuracy" in capsys.readouterr().out
     titles = {"quadratic", "rosenbrock", "beale", "saddle", "digits", "digits_loss"}
     assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
