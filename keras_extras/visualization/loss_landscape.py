@@ -10,7 +10,7 @@ from keras_extras._core.checks import check_integer
 from keras_extras.visualization.figures import COLORS, make_axes
 
 _MARGIN = 0.15
-_NUM_LEVELS = 24
+_NUM_LEVELS = 20
 
 
 class LossLandscape:
@@ -22,8 +22,8 @@ class LossLandscape:
     seen: the loss at a point of a path is not that of the plane below it, and `explained_share`
     says how much of the paths' variance is in the plane.
 
-    Make one with `from_function` or `from_model`. Contours are drawn at quantiles of the loss, so
-    that narrow valleys show whatever the scale.
+    Make one with `from_function` or `from_model`. Contours are drawn at quantiles of the loss,
+    most of them at low ones, so that narrow valleys show whatever the scale.
 
     Args:
         horizontal: Array of n coordinates.
@@ -203,21 +203,19 @@ class LossLandscape:
         ax = make_axes(ax, 6, 5)
         ax.grid(False)
         finite = np.ma.masked_invalid(self.losses)
-        levels = np.unique(np.quantile(finite.compressed(), np.linspace(0, 1, _NUM_LEVELS)))
+        shares = np.linspace(0, 1, _NUM_LEVELS)[1:] ** 2
+        levels = np.unique(np.quantile(finite.compressed(), shares))
         lines = ax.contour(
-            self.horizontal, self.vertical, finite, levels[1:], colors="0.75", linewidths=0.8
+            self.horizontal, self.vertical, finite, levels, colors="0.8", linewidths=0.7
         )
         ax.clabel(lines, lines.levels[::4], fmt="%.3g", fontsize=7)
         for color, (name, path) in zip(COLORS * len(self.paths), self.paths.items()):
             ax.plot(*path.T, color=color, linewidth=1.2, label=name)
             ax.plot(*path[0], "o", color=color, fillstyle="none")
             ax.plot(*path[-1], "o", color=color)
-        ax.set(
-            xlim=self.horizontal[[0, -1]],
-            ylim=self.vertical[[0, -1]],
-        )
+        ax.set(xlim=self.horizontal[[0, -1]], ylim=self.vertical[[0, -1]])
         if self.paths:
-            ax.legend(frameon=False)
+            ax.legend(edgecolor="none", framealpha=0.8)
         return ax.figure
 
 
