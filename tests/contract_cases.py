@@ -77,6 +77,11 @@ def _make_normal(t):
     return tfd.Independent(tfd.Normal(t[..., :2], 0.1 + t[..., 2:4] ** 2), 1)
 
 
+@keras.saving.register_keras_serializable(__name__)
+def _first_input_fades(x):
+    return x * np.array([1.0, 0.0, 0.0, 0.0, 0.0], "float32")
+
+
 def _network() -> keras.layers.Layer:
     return keras_extras.layers.AutoregressiveNetwork(
         3,
@@ -99,7 +104,20 @@ def _variational(name: str, *arguments, inputs=None, more_inputs=(), **keywords)
     return LayerCase(f"{name}{sorted(keywords.items())}", make, rows, more_inputs)
 
 
+def _penalised(name: str, *arguments, **keywords) -> LayerCase:
+    """A penalty on derivatives, which is a layer around a layer though an objective."""
+
+    def make():
+        cls = getattr(keras_extras.losses, name)
+        return cls(keras.layers.Dense(3, "tanh"), *arguments, **keywords)
+
+    return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))
+
+
 LAYERS = [
+    _penalised("SensitivityPenalty", _first_input_fades, weight=0.3),
+    _penalised("GradientPenalty", weight=0.3, target_norm=0.5),
+    _penalised("GradientPenalty", weight=0.3, num_projections=2, seed=5),
     _variational("DenseReparameterization", 4, posterior="mean_field", prior="trainable"),
     _variational("DenseReparameterization", 2, kernel_posterior_fn="multivariate_normal"),
     _variational("DenseReparameterization", 2, prior="scale_mixture", posterior="mean_field"),
@@ -181,6 +199,17 @@ OPTIMIZERS = [
         lambda **arguments: keras_extras.optimizers.CMAES(
             population_size=16, sigma=0.2, seed=1, **arguments
         ),
+    ),
+    OptimizerCase(
+        "HypergradientSGD",
+        lambda **arguments: keras_extras.optimizers.HypergradientSGD(momentum=0.5, **arguments),
+        scheduled=None,
+    ),
+    OptimizerCase("HypergradientAdam", keras_extras.optimizers.HypergradientAdam, scheduled=None),
+    OptimizerCase("LBFGS", keras_extras.optimizers.LBFGS),
+    OptimizerCase(
+        "NewtonCG",
+        lambda **arguments: keras_extras.optimizers.NewtonCG(hessian="full", **arguments),
     ),
     OptimizerCase(
         "MonteCarloOptimizer",
@@ -301,12 +330,15 @@ ABSTRACT = {
     "ConvolutionReparameterization",
     "ConvolutionVariationalLayer",
     "DenseVariationalLayer",
+    "DerivativeWrapper",
     "DistributionLayer",
     "DistributionLoss",
     "DistributionMean",
     "Head",
+    "HypergradientOptimizer",
     "IndependentHead",
     "IndependentMixture",
+    "LineSearchOptimizer",
     "LossEvaluatingOptimizer",
     "PopulationOptimizer",
     "VariationalLayer",
@@ -317,6 +349,7 @@ OF_ANOTHER_KIND = {
     "AutoregressiveTransform": "takes distributions",
     "ExponentiatedQuadraticKernel": "its weights do not show in its output",
     "KLDivergenceAddLoss": "takes distributions",
+    "SobolevTraining": "its output is a dict",
     "VariableLayer": "its output has no batch axis",
     "VariationalGaussianProcess": "its rows depend on each other",
 }

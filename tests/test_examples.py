@@ -115,6 +115,34 @@ def test_maximise_significance(capsys):
     assert "of 1 runs" in capsys.readouterr().out
 
 
+def test_backprop_by_hand(tmp_path, capsys):
+    example = load(ROOT / "examples" / "backprop_by_hand.py")
+    errors = example.main(out=tmp_path, fast=True)
+    assert max(error for found in errors.values() for error in found.values()) < 1e-8
+    assert "new w5        0.358916" in capsys.readouterr().out
+    figures = {"loss.png", "central_differences.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
+
+
+def test_optimizer_race(tmp_path, capsys):
+    example = load(ROOT / "examples" / "optimizer_race.py")
+    names = ["SGD", "hypergradient Adam", "L-BFGS", "Monte Carlo"]
+    results = example.main(names=names, out=tmp_path, fast=True)
+    assert list(results) == [*example.SURFACES, "digits"]
+    for title, runs in results.items():
+        assert list(runs) == names
+        for run in runs.values():
+            assert len(run.losses) == len(run.path) == (3 if title == "digits" else 6)
+    for title in ("quadratic", "saddle", "digits"):
+        assert all(run.losses[-1] < run.losses[0] for run in results[title].values())
+    minima = {"quadratic": (0, 0), "Rosenbrock": (1, 1), "Beale": (3, 0.5), "saddle": (0, -1)}
+    for title, surface in example.SURFACES.items():
+        assert surface.function(*minima[title]) == 0.0 < surface.function(*surface.start)
+    assert "test accuracy" in capsys.readouterr().out
+    titles = {"quadratic", "rosenbrock", "beale", "saddle", "digits", "digits_loss"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
