@@ -150,6 +150,13 @@ def test_layers_of_another_kind(name):
     assert checked >= {variable.path for variable in model.trainable_variables}
 
 
+def test_a_layer_whose_outputs_are_a_network_and_its_derivative():
+    network = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    report = autodiff.check_gradients(losses.SobolevTraining(network), X, entries=2)
+    assert report.passed, report
+    assert {entry.path for entry in report.entries} >= {w.path for w in network.weights}
+
+
 class WrongGradient(keras.layers.Layer):
     """A product with a matrix, whose gradients are multiplied with some factors."""
 
@@ -338,7 +345,7 @@ def test_bad_input():
 def test_every_name_of_what_has_no_gradient_is_a_case():
     names = {case.name for case in contract_cases.LOSSES}
     assert {*WITHOUT_GRADIENT, *PARTLY_CONSTANT} <= names
-    # The kernel is a part of the Gaussian process.
-    checked = {*OF_ANOTHER_KIND, "ExponentiatedQuadraticKernel"}
+    # The kernel is a part of the Gaussian process; the other has a test of its own.
+    checked = {*OF_ANOTHER_KIND, "ExponentiatedQuadraticKernel", "SobolevTraining"}
     assert checked == set(contract_cases.OF_ANOTHER_KIND)
     assert sum(map(in_float32, contract_cases.LAYERS)) == len(IN_FLOAT32)
