@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from second_order import cancer_model, cancer_optimum, exact_cancer_loss, rosenbrock
 
@@ -43,7 +44,8 @@ def test_as_many_products_as_weights_solve_a_quadratic():
 def test_rosenbrock(hessian, evaluations):
     w = keras.Variable([-1.2, 1.0], dtype="float64")
     optimizer = NewtonCG(hessian=hessian, iterations_per_batch=100, tolerance=1e-10)
-    optimizer.minimize(lambda: rosenbrock(w), [w])
+    optimizer.build([w])
+    tf.function(lambda: optimizer.minimize(lambda: rosenbrock(w), [w]))()
     np.testing.assert_allclose(w.numpy(), [1.0, 1.0], atol=1e-9)
     assert optimizer.evaluations < evaluations
 
