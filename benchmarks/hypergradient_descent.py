@@ -4,8 +4,9 @@ The first table is logistic regression on digits (1,797 rows, batches of 128, 10
 initial learning rates of 1e-6 to 1e-2: the training loss at the end, and where the rate ended.
 The second is the set-up of Baydin et al. (2018), figure 2, with digits in the place of MNIST:
 inputs of mean 0 and variance 1, batches of 128, L2 of 1e-4, learning rate 0.001, and as many
-updates as 10 epochs of MNIST take (4,690); the validation loss is that of 360 rows left out. All
-rates of the learning rates are the defaults, which are the authors': 0.001, and 1e-7 for Adam.
+updates as 10 epochs of MNIST take (4,690); the validation loss is that of 360 rows left out.
+`hypergradient_learning_rate` has its defaults, which are the authors': 0.001, and 1e-7 for Adam;
+`--times` multiplies both.
 
     python benchmarks/hypergradient_descent.py
 """
@@ -26,11 +27,20 @@ BATCH = 128
 MNIST_UPDATES = 4690
 
 NESTEROV = {"momentum": 0.9, "nesterov": True}
+# Plain and adaptive optimizer, their arguments, and the rate of the learning rate.
 PAIRS = {
-    "SGD": (keras.optimizers.SGD, HypergradientSGD, {}),
-    "Nesterov": (keras.optimizers.SGD, HypergradientSGD, NESTEROV),
-    "Adam": (keras.optimizers.Adam, HypergradientAdam, {}),
+    "SGD": (keras.optimizers.SGD, HypergradientSGD, {}, 1e-3),
+    "Nesterov": (keras.optimizers.SGD, HypergradientSGD, NESTEROV, 1e-3),
+    "Adam": (keras.optimizers.Adam, HypergradientAdam, {}, 1e-7),
 }
+
+
+def optimizers(name: str, rate: float, times: float) -> tuple:
+    """The plain and the adaptive optimizer of a pair."""
+    plain, adaptive, arguments, hyper_rate = PAIRS[name]
+    return plain(rate, **arguments), adaptive(
+        rate, **arguments, hypergradient_learning_rate=times * hyper_rate
+    )
 
 
 def train(optimizer, x, y, epochs: int, penalty: float = 0.0) -> keras.Model:
@@ -44,17 +54,17 @@ def train(optimizer, x, y, epochs: int, penalty: float = 0.0) -> keras.Model:
     return model
 
 
-def initial_rates(epochs: int) -> dict[str, list[tuple[float, float]]]:
+def initial_rates(epochs: int, times: float) -> dict[str, list[tuple[float, float]]]:
     """The final training losses, plain and adaptive, for each optimizer and rate."""
     x, y = load_digits(return_X_y=True)
     x = (x / 16.0).astype("float32")
     print(f"training loss after {epochs} epochs, by initial learning rate\n")
     print(f"{'':10}{'rate':>8} {'plain':>8} {'adaptive':>9} {'last rate':>10}")
     results = {}
-    for name, (plain, adaptive, arguments) in PAIRS.items():
+    for name in PAIRS:
         results[name] = []
         for rate in RATES:
-            models = [train(o(rate, **arguments), x, y, epochs) for o in (plain, adaptive)]
+            models = [train(o, x, y, epochs) for o in optimizers(name, rate, times)]
             losses = tuple(m.evaluate(x, y, batch_size=len(x), verbose=0) for m in models)
             results[name].append(losses)
             last = float(models[1].optimizer.learning_rate)
@@ -64,7 +74,7 @@ def initial_rates(epochs: int) -> dict[str, list[tuple[float, float]]]:
     return results
 
 
-def authors_setting(updates: int) -> dict[str, tuple[float, float]]:
+def authors_setting(updates: int, times: float) -> dict[str, tuple[float, float]]:
     """The validation losses, plain and adaptive, for each optimizer."""
     x, y = load_digits(return_X_y=True)
     x, x_left, y, y_left = train_test_split(x, y, test_size=360, random_state=0, stratify=y)
@@ -74,8 +84,8 @@ def authors_setting(updates: int) -> dict[str, tuple[float, float]]:
     print(f"\nvalidation loss after {updates:,} updates, from 0.001\n")
     print(f"{'':10}{'plain':>8} {'adaptive':>9} {'improved by':>12} {'last rate':>10}")
     results = {}
-    for name, (plain, adaptive, arguments) in PAIRS.items():
-        models = [train(o(1e-3, **arguments), x, y, epochs, 1e-4) for o in (plain, adaptive)]
+    for name in PAIRS:
+        models = [train(o, x, y, epochs, 1e-4) for o in optimizers(name, 1e-3, times)]
         losses = tuple(m.evaluate(x_left, y_left, batch_size=360, verbose=0) for m in models)
         results[name] = losses
         last = float(models[1].optimizer.learning_rate)
@@ -84,9 +94,9 @@ def authors_setting(updates: int) -> dict[str, tuple[float, float]]:
     return results
 
 
-def main(epochs: int = 10, updates: int = MNIST_UPDATES) -> tuple[dict, dict]:
+def main(epochs: int = 10, updates: int = MNIST_UPDATES, times: float = 1.0) -> tuple[dict, dict]:
     """Prints both tables; returns the losses, plain and adaptive."""
-    return initial_rates(epochs), authors_setting(updates)
+    return initial_rates(epochs, times), authors_setting(updates, times)
 
 
 if __name__ == "__main__":
@@ -95,4 +105,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--epochs", type=int, default=10, help="of the first table")
     parser.add_argument("--updates", type=int, default=MNIST_UPDATES, help="of the second table")
+    parser.add_argument("--times", type=float, default=1.0, help="the default rates of the rates")
     main(**vars(parser.parse_args()))

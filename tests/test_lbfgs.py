@@ -8,7 +8,7 @@ from keras import ops
 from second_order import cancer_model, cancer_optimum, exact_cancer_loss, rosenbrock
 
 from keras_extras.callbacks import StopWhenConverged
-from keras_extras.optimizers import LBFGS, NewtonCG
+from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
 from keras_extras.optimizers.line_search import strong_wolfe
 
 
@@ -149,6 +149,15 @@ def test_mixed_precision(name):
     model, x, y = _regression(LBFGS())
     history = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_a_part_of_the_weights():
+    """Beside Adam, which trains the other layer; logs of a part's search stay out of the count."""
+    parts = PartitionedOptimizer({"dense_1/*": LBFGS(), "*": keras.optimizers.Adam(0.01)})
+    model, x, y = _regression(parts)
+    history = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert set(history) == {"loss"}
 
 
 def test_pairs_of_negative_curvature_are_left_out():
