@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from contract_support import saved_and_loaded
 from keras import ops
 from sklearn.datasets import load_digits
@@ -67,18 +68,16 @@ def test_updates_are_those_of_the_paper(name, rule):
 @pytest.mark.parametrize(
     ("ours", "plain"),
     [
-        (HypergradientSGD(0.1, hypergradient_learning_rate=0.0), keras.optimizers.SGD(0.1)),
-        (
-            HypergradientSGD(0.1, 0.9, True, hypergradient_learning_rate=0.0, clipnorm=0.5),
-            keras.optimizers.SGD(0.1, 0.9, True, clipnorm=0.5),
-        ),
-        (
-            HypergradientAdam(0.1, hypergradient_learning_rate=0.0, weight_decay=0.1),
-            keras.optimizers.Adam(0.1, weight_decay=0.1),
-        ),
+        (HypergradientSGD, keras.optimizers.SGD),
+        (HypergradientAdam, keras.optimizers.Adam),
     ],
 )
-def test_without_adaptation_all_is_as_in_keras(ours, plain):
+@pytest.mark.parametrize("arguments", [{}, {"clipnorm": 0.5}, {"weight_decay": 0.1}])
+def test_without_adaptation_all_is_as_in_keras(ours, plain, arguments):
+    if ours is HypergradientSGD and arguments:
+        arguments = {**arguments, "momentum": 0.9, "nesterov": True}
+    ours = ours(0.1, hypergradient_learning_rate=0.0, **arguments)
+    plain = plain(0.1, **arguments)
     mine, theirs = keras.Variable(START), keras.Variable(START)
     for _ in range(10):
         for optimizer, w in ((ours, mine), (plain, theirs)):
@@ -242,6 +241,15 @@ def test_gradients_of_embeddings_and_variables_without_one():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_several_replicas_are_refused(monkeypatch):
+    class Two:
+        num_replicas_in_sync = 2
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", Two)
+    with pytest.raises(ValueError, match="works with one replica"):
+        HypergradientSGD().apply([ops.ones((1,))], [keras.Variable([1.0])])
 
 
 def test_a_callback_may_set_the_rate():

@@ -156,7 +156,7 @@ def test_a_part_of_the_weights():
     parts = PartitionedOptimizer({"dense_1/*": LBFGS(), "*": keras.optimizers.Adam(0.01)})
     model, x, y = _regression(parts)
     history = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history
-    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
     assert set(history) == {"loss"}
 
 
