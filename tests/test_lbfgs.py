@@ -134,8 +134,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(optimizer_class, tmp_path):
 
 
 @pytest.mark.parametrize(("optimizer_class", "batch_size"), [(LBFGS, 24), (NewtonCG, 48)])
-def test_fit_with_batches_validation_and_no_compilation(optimizer_class, batch_size):
-    model, x, y = _regression(optimizer_class(iterations_per_batch=2), jit_compile=False)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_with_batches_and_validation(optimizer_class, batch_size, jit_compile):
+    model, x, y = _regression(optimizer_class(iterations_per_batch=2), jit_compile=jit_compile)
     history = model.fit(
         *(x, y), batch_size=batch_size, epochs=6, validation_split=0.25, shuffle=False, verbose=0
     ).history

@@ -106,6 +106,18 @@ def test_layers_of_images():
     assert losses[-1] < 0.2 * before
 
 
+@pytest.mark.parametrize("hessian", ["full", "products"])
+def test_recurrent_layers(hessian):
+    x = np.random.default_rng(1).normal(size=(16, 4, 2)).astype("float32")
+    layers = [keras.layers.LSTM(2), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4, 2)), *layers])
+    model.compile(NewtonCG(hessian=hessian, iterations_per_batch=3), "mse")
+    targets = np.tanh(x.sum((1, 2)))[:, None]
+    before = model.evaluate(x, targets, verbose=0)
+    losses = model.fit(x, targets, batch_size=16, epochs=2, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * before
+
+
 def test_bad_hessian():
     with pytest.raises(ValueError, match="`hessian` must be one of 'auto', 'full', 'products'"):
         NewtonCG(hessian="diagonal")
