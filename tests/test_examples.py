@@ -191,6 +191,26 @@ def test_benchmark_of_interval_coverage(capsys):
     assert "width / classical" in capsys.readouterr().out
 
 
+def test_benchmark_of_newton(capsys):
+    benchmark = load(ROOT / "benchmarks" / "newton.py")
+    results = benchmark.main(epochs=2)
+    for runs in results.values():
+        for ours, theirs in (("LBFGS", "lbfgs"), ("NewtonCG", "newton-cg")):
+            assert runs[ours].excess < 1e-6
+            assert runs[ours].error < 1e-3
+            assert runs[ours].evaluations <= 1.5 * runs[f"scikit-learn {theirs}"].evaluations
+    assert "evaluations of NewtonCG / scikit-learn's newton-cg" in capsys.readouterr().out
+
+
+def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hypergradient_descent.py")
+    monkeypatch.setattr(benchmark, "RATES", (1e-4,))
+    by_rate, by_optimizer = benchmark.main(epochs=2, updates=30)
+    assert all(adaptive < plain for pairs in by_rate.values() for plain, adaptive in pairs)
+    assert set(by_optimizer) == set(benchmark.PAIRS)
+    assert "validation loss after 30 updates" in capsys.readouterr().out
+
+
 def test_benchmark_of_large_models(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "large_models.py")
     small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))

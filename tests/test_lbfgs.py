@@ -8,7 +8,7 @@ from keras import ops
 from second_order import cancer_model, cancer_optimum, exact_cancer_loss, rosenbrock
 
 from keras_extras.callbacks import StopWhenConverged
-from keras_extras.optimizers import LBFGS, NewtonCG
+from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
 from keras_extras.optimizers.line_search import strong_wolfe
 
 
@@ -134,8 +134,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(optimizer_class, tmp_path):
 
 
 @pytest.mark.parametrize(("optimizer_class", "batch_size"), [(LBFGS, 24), (NewtonCG, 48)])
-def test_fit_with_batches_validation_and_no_compilation(optimizer_class, batch_size):
-    model, x, y = _regression(optimizer_class(iterations_per_batch=2), jit_compile=False)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_with_batches_and_validation(optimizer_class, batch_size, jit_compile):
+    model, x, y = _regression(optimizer_class(iterations_per_batch=2), jit_compile=jit_compile)
     history = model.fit(
         *(x, y), batch_size=batch_size, epochs=6, validation_split=0.25, shuffle=False, verbose=0
     ).history
@@ -149,6 +150,15 @@ def test_mixed_precision(name):
     model, x, y = _regression(LBFGS())
     history = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_a_part_of_the_weights():
+    """Beside Adam, which trains the other layer; logs of a part's search stay out of the count."""
+    parts = PartitionedOptimizer({"dense_1/*": LBFGS(), "*": keras.optimizers.Adam(0.01)})
+    model, x, y = _regression(parts)
+    history = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert set(history) == {"loss"}
 
 
 def test_pairs_of_negative_curvature_are_left_out():

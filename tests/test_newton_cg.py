@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from second_order import cancer_model, cancer_optimum, exact_cancer_loss, rosenbrock
 
@@ -43,7 +44,8 @@ def test_as_many_products_as_weights_solve_a_quadratic():
 def test_rosenbrock(hessian, evaluations):
     w = keras.Variable([-1.2, 1.0], dtype="float64")
     optimizer = NewtonCG(hessian=hessian, iterations_per_batch=100, tolerance=1e-10)
-    optimizer.minimize(lambda: rosenbrock(w), [w])
+    optimizer.build([w])
+    tf.function(lambda: optimizer.minimize(lambda: rosenbrock(w), [w]))()
     np.testing.assert_allclose(w.numpy(), [1.0, 1.0], atol=1e-9)
     assert optimizer.evaluations < evaluations
 
@@ -102,6 +104,18 @@ def test_layers_of_images():
     before = model.evaluate(x, targets, verbose=0)
     losses = model.fit(x, targets, batch_size=16, epochs=2, verbose=0).history["loss"]
     assert losses[-1] < 0.2 * before
+
+
+@pytest.mark.parametrize("hessian", ["full", "products"])
+def test_recurrent_layers(hessian):
+    x = np.random.default_rng(1).normal(size=(16, 4, 2)).astype("float32")
+    layers = [keras.layers.LSTM(2), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4, 2)), *layers])
+    model.compile(NewtonCG(hessian=hessian, iterations_per_batch=3), "mse")
+    targets = np.tanh(x.sum((1, 2)))[:, None]
+    before = model.evaluate(x, targets, verbose=0)
+    losses = model.fit(x, targets, batch_size=16, epochs=2, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * before
 
 
 def test_bad_hessian():

@@ -42,7 +42,8 @@ def strong_wolfe(
     `high` the other end of an interval that holds steps that meet the conditions, infinite as long
     as none is known; the next trial is the minimum of the cubic through both ends. Where a
     decrease would be lost in rounding, slopes decide (the approximate Wolfe conditions of Hager
-    and Zhang). A loss that is not finite counts as too high.
+    and Zhang). A loss that is not finite counts as too high. It mostly takes one evaluation, where
+    TFP's search by Hager and Zhang's method takes three.
 
     Args:
         value_and_gradient: Function from a vector to its loss and gradient.

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_extras._core.checks import check_choice
-from keras_extras._core.differentiation import jacobian_vector_product
+from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer
 
@@ -19,10 +19,10 @@ class NewtonCG(LineSearchOptimizer):
 
     A step p solves `H p = -g`, for the gradient g and Hessian H of the loss of the batch:
 
-    - `hessian="products"`: by conjugate gradients on products of H and a vector, each about the
-      cost of two gradients, without H itself. They end at a residual of `min(0.5, sqrt(|g|)) |g|`,
-      after 200 products, or where they meet a direction of negative curvature, with what they have
-      (and with -g, if they have nothing).
+    - `hessian="products"`: by conjugate gradients on products of H and a vector, each at the cost
+      of two or three gradients, without H itself. They end at a residual of
+      `min(0.5, sqrt(|g|)) |g|`, after 200 products, or where they meet a direction of negative
+      curvature, with what they have (and with -g, if they have nothing).
     - `hessian="full"`: by the eigenvalues of H, as `p = -V |D|^-1 V' g`: negative curvatures count
       by their size, so that p leads down and away from saddles, and none counts as smaller than
       the largest times `epsilon ** (2 / 3)`, epsilon being the precision of the weights. On a
@@ -106,7 +106,11 @@ class NewtonCG(LineSearchOptimizer):
 
     def direction(self, gradient_of, point, gradient, memory):
         def product(vector):
-            return jacobian_vector_product(lambda x: gradient_of(x[0]), [point], [vector])[1]
+            # By reverse mode twice: forward mode has no rule for loops, and so none for LSTM.
+            _, (image,) = value_and_gradients(
+                lambda x: ops.sum(gradient_of(x[0]) * vector), [point]
+            )
+            return ops.zeros_like(point) if image is None else image
 
         if self._is_full:
             direction, count = self._newton(product, gradient), self._size
