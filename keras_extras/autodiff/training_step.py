@@ -1,0 +1,229 @@
+"""One step of training as a pure function of weights and hyperparameters, and its derivative."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_extras._core.differentiation import value_and_gradients
+from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
+from keras_extras.autodiff.output_losses import OutputLosses
+from keras_extras.autodiff.update_rules import UpdateRule
+
+
+class State(NamedTuple):
+    """What a step passes on to the next.
+
+    Args:
+        weights: List of tensors, of the trainable variables.
+        slots: List of tuples of tensors, what the optimizer keeps for each weight.
+        statistics: List of tensors, such as moving averages of batch statistics.
+    """
+
+    weights: list
+    slots: list
+    statistics: list
+
+
+class Data(NamedTuple):
+    """Rows to train on, and which of them each step takes.
+
+    Args:
+        x: Inputs, a tensor or a structure of tensors.
+        y: Targets, likewise.
+        order: Integer tensor of shape `(steps, batch_size)`.
+    """
+
+    x: Any
+    y: Any
+    order: Any
+
+
+class TrainingStep:
+    """The step `state, hyperparameters -> state` of a model, a loss and the rule of an optimizer.
+
+    Random layers draw from a seed that belongs to the step, so that training is a function.
+
+    Args:
+        model: A built Keras model.
+        losses: `OutputLosses` of the model.
+        rule: `UpdateRule` of the optimizer.
+        hyperparameters: List of `Hyperparameter`.
+        statistics: List of the variables that a call in training updates.
+        seed: Integer, of random layers.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        losses: OutputLosses,
+        rule: UpdateRule,
+        hyperparameters: Sequence[Hyperparameter],
+        statistics: Sequence[keras.Variable],
+        seed: int,
+    ):
+        self.hyperparameters = list(hyperparameters)
+        self.dtype = model.trainable_variables[0].dtype
+        self.rule = rule
+        self._model = model
+        self._losses = losses
+        self._statistics = list(statistics)
+        self._seed = seed
+
+    def initial_state(self, values: Mapping[str, Any], weights: list, statistics: list) -> State:
+        """Returns the state before the first step: scaled weights, and empty slots."""
+        weights = scale(self.hyperparameters, values, weights)
+        return State(weights, [self.rule.slots(weight) for weight in weights], statistics)
+
+    def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
+        """Returns what a step takes of the hyperparameters."""
+        return {
+            h.name: h.at(values[h.name], step, rows)
+            for h in self.hyperparameters
+            if h.kind != "initial_scale"
+        }
+
+    def advance(
+        self, step: Any, state: State, values: Mapping[str, Any], data: Data
+    ) -> tuple[State, Any]:
+        """Returns the state after a step, and the loss on its batch before."""
+        rows = data.order[step]
+        return self._advance(step, state, self.values_at(values, step, rows), data)
+
+    def gradients(
+        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: Data
+    ) -> tuple[Any, list, list]:
+        """Returns the loss on a batch, its gradients, and the statistics after it.
+
+        Args:
+            step: Integer tensor.
+            weights: List of tensors.
+            statistics: List of tensors.
+            at: Dict of what `values_at` returns.
+            data: The training data.
+        """
+        x, y = keras.tree.map_structure(lambda t: tf.gather(t, data.order[step]), (data.x, data.y))
+        factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
+        updated = []
+
+        def loss_of(weights):
+            outputs, penalty, after = self._call(step, weights, statistics, x, training=True)
+            updated.extend(after)
+            loss = self._losses(y, outputs, factors, at.get("sample_weight"))
+            return loss + penalty + add_l2(self.hyperparameters, at, weights)
+
+        loss, gradients = value_and_gradients(loss_of, weights)
+        return loss, gradients, updated
+
+    def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings of the optimizer at a step, learnt or fixed."""
+        fixed = {name: tf.constant(v, self.dtype) for name, v in self.rule.settings.items()}
+        fixed = {name: v[step] if v.shape.rank else v for name, v in fixed.items()}
+        return {**fixed, **{name: at[name] for name in fixed if name in at}}
+
+    def _advance(self, step, state, at, data):
+        loss, gradients, statistics = self.gradients(
+            step, state.weights, state.statistics, at, data
+        )
+        settings = self.settings_at(step, at)
+        updated = [
+            self.rule.update(*parts, settings)
+            for parts in zip(state.weights, gradients, state.slots)
+        ]
+        weights, slots = (list(column) for column in zip(*updated))
+        return State(weights, slots, statistics), loss
+
+    def pull_back(
+        self,
+        step: Any,
+        state: State,
+        adjoint: State,
+        totals: Mapping[str, Any],
+        values: Mapping[str, Any],
+        data: Data,
+    ) -> tuple[State, dict[str, Any]]:
+        """Goes back through a step (reverse mode).
+
+        Args:
+            step: Integer tensor.
+            state: The state before the step.
+            adjoint: Derivatives of the validation loss with respect to the state after the step.
+            totals: Dict of derivatives with respect to the hyperparameters, of later steps.
+            values: Dict of the hyperparameters.
+            data: The training data.
+
+        Returns:
+            Derivatives with respect to the state before the step, and `totals` with those of this
+            step added.
+        """
+        rows = data.order[step]
+        at = self.values_at(values, step, rows)
+        flat = keras.tree.flatten((state, at))
+        weighting = keras.tree.flatten(adjoint)
+
+        def weighted_sum(flat):
+            state_, at_ = keras.tree.pack_sequence_as((state, at), flat)
+            after = keras.tree.flatten(self._advance(step, state_, at_, data)[0])
+            return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(weighting, after)])
+
+        _, gradients = value_and_gradients(weighted_sum, flat)
+        adjoint, found = keras.tree.pack_sequence_as((state, at), _or_zeros(flat, gradients))
+        totals = dict(totals)
+        for h in self.hyperparameters:
+            if h.name in found:
+                totals[h.name] = h.add_at(totals[h.name], found[h.name], step, rows)
+        return adjoint, totals
+
+    def validation_loss(self, state: State, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Returns the loss without any penalty, of a call that is not in training."""
+        outputs, _, _ = self._call(0, state.weights, state.statistics, x, training=False)
+        return self._losses(y, outputs, sample_weight=sample_weight)
+
+    def pull_back_validation(
+        self, state: State, x: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Any, State]:
+        """Returns the validation loss, and its derivatives with respect to the final state."""
+
+        def loss_of(flat):
+            weights, statistics = keras.tree.pack_sequence_as(structure, flat)
+            return self.validation_loss(State(weights, [], statistics), x, y, sample_weight)
+
+        structure = (state.weights, state.statistics)
+        flat = keras.tree.flatten(structure)
+        loss, gradients = value_and_gradients(loss_of, flat)
+        weights, statistics = keras.tree.pack_sequence_as(structure, _or_zeros(flat, gradients))
+        slots = keras.tree.map_structure(tf.zeros_like, state.slots)
+        return loss, State(weights, slots, statistics)
+
+    def names_of(self, kind: str) -> list[str]:
+        """Returns the names of the hyperparameters of a kind."""
+        return [h.name for h in self.hyperparameters if h.kind == kind]
+
+    def _call(self, step, weights, statistics, x, training):
+        model = self._model
+        given = {id(v): t for v, t in zip(model.trainable_variables, weights)}
+        given.update((id(v), t) for v, t in zip(self._statistics, statistics))
+        for number, variable in enumerate(model.non_trainable_variables):
+            if variable.name == "seed_generator_state":
+                seed = tf.stack([tf.cast(self._seed + number, "int64"), tf.cast(step, "int64")])
+                given[id(variable)] = tf.cast(seed, variable.dtype)
+        fixed = model.non_trainable_variables
+        outputs, after, losses = model.stateless_call(
+            weights,
+            [given.get(id(v), v.value) for v in fixed],
+            x,
+            training=training,
+            return_losses=True,
+        )
+        after = {id(v): t for v, t in zip(fixed, after)}
+        penalty = tf.add_n([tf.zeros((), self.dtype), *(tf.cast(t, self.dtype) for t in losses)])
+        return outputs, penalty, [after[id(v)] for v in self._statistics]
+
+
+def _or_zeros(values, gradients):
+    """Dense gradients, zeros where a value is of no influence."""
+    return [
+        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
+        for value, gradient in zip(values, gradients)
+    ]
