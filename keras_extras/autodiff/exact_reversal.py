@@ -200,7 +200,7 @@ class ReversiblePath:
     def _updates_of(self, t, weights, values, data):
         step = self._step
         weights = to_float(weights, step.dtype)
-        at = step.values_at(values, t, data.order[t])
+        at = step.values_at(values, t, tf.gather(data.order, t))
         loss, gradients, _ = step.gradients(t, weights, [], at, data)
         rate = step.settings_at(t, at)["learning_rate"]
         updates = [rate * g for g in gradients]

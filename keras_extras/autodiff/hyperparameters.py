@@ -43,13 +43,13 @@ class Hyperparameter:
     def at(self, value: Any, step: Any, rows: Any) -> Any:
         """Returns what a step with a batch of these rows takes of the value."""
         if self.varies_over == "steps":
-            return value[step]
+            return tf.gather(value, step)
         return tf.gather(value, rows) if self.varies_over == "rows" else value
 
     def add_at(self, total: Any, gradient: Any, step: Any, rows: Any) -> Any:
         """Returns `total` plus the gradient with respect to what `at` returned."""
         if self.varies_over == "steps":
-            return tf.tensor_scatter_nd_add(total, [[step]], [gradient])
+            return total + tf.one_hot(step, total.shape[0], gradient, dtype=total.dtype)
         if self.varies_over == "rows":
             return tf.tensor_scatter_nd_add(total, rows[:, None], gradient)
         return total + gradient

@@ -88,7 +88,7 @@ class TrainingStep:
         self, step: Any, state: State, values: Mapping[str, Any], data: Data
     ) -> tuple[State, Any]:
         """Returns the state after a step, and the loss on its batch before."""
-        rows = data.order[step]
+        rows = tf.gather(data.order, step)
         return self._advance(step, state, self.values_at(values, step, rows), data)
 
     def gradients(
@@ -103,7 +103,8 @@ class TrainingStep:
             at: Dict of what `values_at` returns.
             data: The training data.
         """
-        x, y = keras.tree.map_structure(lambda t: tf.gather(t, data.order[step]), (data.x, data.y))
+        rows = tf.gather(data.order, step)
+        x, y = keras.tree.map_structure(lambda t: tf.gather(t, rows), (data.x, data.y))
         factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
         updated = []
 
@@ -119,7 +120,7 @@ class TrainingStep:
     def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of the optimizer at a step, learnt or fixed."""
         fixed = {name: tf.constant(v, self.dtype) for name, v in self.rule.settings.items()}
-        fixed = {name: v[step] if v.shape.rank else v for name, v in fixed.items()}
+        fixed = {name: tf.gather(v, step) if v.shape.rank else v for name, v in fixed.items()}
         return {**fixed, **{name: at[name] for name in fixed if name in at}}
 
     def _advance(self, step, state, at, data):
@@ -157,7 +158,7 @@ class TrainingStep:
             Derivatives with respect to the state before the step, and `totals` with those of this
             step added.
         """
-        rows = data.order[step]
+        rows = tf.gather(data.order, step)
         at = self.values_at(values, step, rows)
         flat = keras.tree.flatten((state, at))
         weighting = keras.tree.flatten(adjoint)
