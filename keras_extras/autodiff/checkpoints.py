@@ -10,16 +10,16 @@ from keras_extras.autodiff.training_step import Data, State, TrainingStep
 
 
 class CheckpointedPath:
-    """Keeps the state before each `every`-th step, and trains again from there on the way back.
+    """Keeps all steps; or the state before each `every`-th, and trains again from there.
 
     Args:
         step: The `TrainingStep`.
-        every: Integer; 1 keeps all states.
+        every: Integer, or `None` to keep all steps.
     """
 
     compiles_steps = False
 
-    def __init__(self, step: TrainingStep, every: int):
+    def __init__(self, step: TrainingStep, every: int | None):
         self._step, self._every = step, every
 
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,38 +27,46 @@ class CheckpointedPath:
         return dict(values)
 
     def forward(
-        self, state: State, values: Mapping[str, Any], data: Data, keep: bool
+        self, start: State, values: Mapping[str, Any], data: Data, keep: bool
     ) -> tuple[State, Any, list]:
         """Runs all steps.
 
         Args:
-            state: The state before the first one.
+            start: The state before the first one.
             values: Dict of the hyperparameters.
             data: The training data.
             keep: Boolean, whether the way back is wanted.
 
         Returns:
-            The final state, the losses of the steps, and a list of TensorArrays of states.
+            The final state, the losses of the steps, and a list of TensorArrays of what is kept.
         """
         every, steps = self._every, data.order.shape[0]
-        kept = _arrays(state, 1 + (steps + every - 2) // every) if keep else []
         losses = tf.TensorArray(self._step.dtype, steps, element_shape=())
+        if not keep:
+            kept = []
+        elif every is None:
+            kept = _arrays((start, start.weights), steps)
+        else:
+            kept = _arrays(start, 1 + (steps + every - 2) // every)
 
         def body(t, state, losses, kept):
-            # Steps between two checkpoints write to the place of the second, which itself is last.
-            kept = _write(kept, (t + every - 1) // every, state)
-            state, loss = self._step.advance(t, state, values, data)
-            return t + 1, state, losses.write(t, loss), kept
+            after, loss, gradients = self._step.advance(t, state, values, data)
+            if keep and every is None:
+                kept = _write(kept, t, (state, gradients))
+            elif keep:
+                # Steps between two checkpoints write to the place of the second, the last to do so.
+                kept = _write(kept, (t + every - 1) // every, state)
+            return t + 1, after, losses.write(t, loss), kept
 
         _, state, losses, kept = tf.while_loop(
-            lambda t, *_: t < steps, body, (tf.constant(0), state, losses, kept)
+            lambda t, *_: t < steps, body, (tf.constant(0), start, losses, kept)
         )
         return state, losses.stack(), kept
 
     def backward(
         self, adjoint: State, kept: list, start: State, values: Mapping[str, Any], data: Data
     ) -> tuple[State, dict[str, Any], Any]:
-        """Goes back through all steps (reverse mode), from checkpoint to checkpoint.
+        """Goes back through all steps (reverse mode).
 
         Args:
             adjoint: Derivatives of the validation loss with respect to the final state.
@@ -68,37 +76,40 @@ class CheckpointedPath:
             data: The training data.
 
         Returns:
-            Derivatives with respect to the initial state, the sums over all steps of those with
-            respect to the hyperparameters, and True.
+            Derivatives with respect to the initial state, what the step's `add_gradients` collected
+            and True.
         """
-        step, every, steps = self._step, self._every, data.order.shape[0]
-        totals = {name: tf.zeros_like(value) for name, value in values.items()}
+        every, steps = self._every, data.order.shape[0]
+
+        def back(first, last, record, adjoint, totals):
+            def body(t, adjoint, totals):
+                state, gradients = _read(record, t - first, (start, start.weights))
+                adjoint, found = self._step.pull_back(t, state, gradients, adjoint, values, data)
+                return t - 1, adjoint, self._step.add_gradients(totals, found, t, data)
+
+            return tf.while_loop(lambda t, *_: t >= first, body, (last, adjoint, totals))[1:]
 
         def segment(k, adjoint, totals):
             first, last = k * every, tf.minimum((k + 1) * every, steps) - 1
-            state = _read(kept, k, start)
-            if every == 1:
-                return k - 1, *step.pull_back(first, state, adjoint, totals, values, data)
 
-            def again(t, state, states):
-                states = _write(states, t - first, state)
-                return t + 1, step.advance(t, state, values, data)[0], states
+            def again(t, state, record):
+                after, _, gradients = self._step.advance(t, state, values, data)
+                return t + 1, after, _write(record, t - first, (state, gradients))
 
-            def back(t, adjoint, totals):
-                state = _read(states, t - first, start)
-                return t - 1, *step.pull_back(t, state, adjoint, totals, values, data)
-
-            _, state, states = tf.while_loop(
-                lambda t, *_: t < last, again, (first, state, _arrays(start, every))
+            record = _arrays((start, start.weights), every)
+            _, _, record = tf.while_loop(
+                lambda t, *_: t <= last, again, (first, _read(kept, k, start), record)
             )
-            states = _write(states, last - first, state)
+            return k - 1, *back(first, last, record, adjoint, totals)
+
+        totals = self._step.no_gradients(values)
+        if every is None:
+            adjoint, totals = back(0, tf.constant(steps - 1), kept, adjoint, totals)
+        else:
+            last = tf.constant((steps - 1) // every)
             _, adjoint, totals = tf.while_loop(
-                lambda t, *_: t >= first, back, (last, adjoint, totals)
+                lambda k, *_: k >= 0, segment, (last, adjoint, totals)
             )
-            return k - 1, adjoint, totals
-
-        last = tf.constant((steps - 1) // every)
-        _, adjoint, totals = tf.while_loop(lambda k, *_: k >= 0, segment, (last, adjoint, totals))
         return adjoint, totals, tf.constant(True)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.training_step import Data, State, TrainingStep
 
 
@@ -84,15 +83,10 @@ class CompiledTraining:
         start = self._step.initial_state(values, weights, statistics)
         state, losses, record = self._path.forward(start, values, data, keep=True)
         loss, adjoint = self._step.pull_back_validation(state, *validation)
-        adjoint, gradients, returned = self._path.backward(adjoint, record, start, values, data)
-
-        def start_along_adjoint(scales):
-            scaled = self._step.initial_state({**values, **scales}, weights, statistics)
-            return tf.add_n([tf.reduce_sum(a * w) for a, w in zip(adjoint.weights, scaled.weights)])
-
-        names = self._step.names_of("initial_scale")
-        _, found = value_and_gradients(
-            lambda scales: start_along_adjoint(dict(zip(names, scales))),
-            [values[name] for name in names],
-        )
-        return loss, {**gradients, **dict(zip(names, found))}, losses, returned
+        adjoint, totals, returned = self._path.backward(adjoint, record, start, values, data)
+        gradients = {
+            name: total.stack() if isinstance(total, tf.TensorArray) else total
+            for name, total in totals.items()
+        }
+        gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
+        return loss, gradients, losses, returned

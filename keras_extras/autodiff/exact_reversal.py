@@ -145,15 +145,16 @@ class ReversiblePath:
             data: The training data.
 
         Returns:
-            Derivatives with respect to the initial state, the sums over all steps of those with
-            respect to the hyperparameters, and whether the initial weights were reached.
+            Derivatives with respect to the initial state, what the step's `add_gradients`
+            collected, and whether the initial weights were reached.
         """
         initial, weights, velocities, buffer = record
-        totals = {name: tf.zeros_like(value) for name, value in values.items()}
+        totals = self._step.no_gradients(values)
 
         def body(t, weights, velocities, buffer, adjoint, totals):
             weights, velocities, buffer = self.undo(t, weights, velocities, buffer, values, data)
-            adjoint, totals = self._pull_back(t, weights, velocities, adjoint, totals, values, data)
+            adjoint, found = self._pull_back(t, weights, velocities, adjoint, values, data)
+            totals = self._step.add_gradients(totals, found, t, data)
             return t - 1, weights, velocities, buffer, adjoint, totals
 
         last = tf.constant(data.order.shape[0] - 1)
@@ -208,9 +209,10 @@ class ReversiblePath:
         loss = tf.where(tf.reduce_all(in_range), loss, float("nan"))
         return to_fixed(updates), loss
 
-    def _pull_back_of(self, t, weights, velocities, adjoint, totals, values, data):
+    def _pull_back_of(self, t, weights, velocities, adjoint, values, data):
         state = self._state(weights, velocities)
-        return self._step.pull_back(t, state, adjoint, totals, values, data)
+        _, _, gradients = self._step.advance(t, state, values, data)
+        return self._step.pull_back(t, state, gradients, adjoint, values, data)
 
 
 class Buffer(NamedTuple):

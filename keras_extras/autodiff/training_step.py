@@ -66,6 +66,7 @@ class TrainingStep:
         self.hyperparameters = list(hyperparameters)
         self.dtype = model.trainable_variables[0].dtype
         self.rule = rule
+        self._of_steps = [h for h in self.hyperparameters if h.kind != "initial_scale"]
         self._model = model
         self._losses = losses
         self._statistics = list(statistics)
@@ -78,18 +79,19 @@ class TrainingStep:
 
     def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
         """Returns what a step takes of the hyperparameters."""
-        return {
-            h.name: h.at(values[h.name], step, rows)
-            for h in self.hyperparameters
-            if h.kind != "initial_scale"
-        }
+        return {h.name: h.at(values[h.name], step, rows) for h in self._of_steps}
 
     def advance(
         self, step: Any, state: State, values: Mapping[str, Any], data: Data
-    ) -> tuple[State, Any]:
-        """Returns the state after a step, and the loss on its batch before."""
-        rows = tf.gather(data.order, step)
-        return self._advance(step, state, self.values_at(values, step, rows), data)
+    ) -> tuple[State, Any, list]:
+        """Returns the state after a step, and the loss on its batch before with its gradients."""
+        at = self.values_at(values, step, tf.gather(data.order, step))
+        loss, gradients, statistics = self.gradients(
+            step, state.weights, state.statistics, at, data
+        )
+        settings = self.settings_at(step, at)
+        weights, slots = self._update(state.weights, gradients, state.slots, settings)
+        return State(weights, slots, statistics), loss, gradients
 
     def gradients(
         self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: Data
@@ -123,58 +125,57 @@ class TrainingStep:
         fixed = {name: tf.gather(v, step) if v.shape.rank else v for name, v in fixed.items()}
         return {**fixed, **{name: at[name] for name in fixed if name in at}}
 
-    def _advance(self, step, state, at, data):
-        loss, gradients, statistics = self.gradients(
-            step, state.weights, state.statistics, at, data
-        )
-        settings = self.settings_at(step, at)
-        updated = [
-            self.rule.update(*parts, settings)
-            for parts in zip(state.weights, gradients, state.slots)
-        ]
-        weights, slots = (list(column) for column in zip(*updated))
-        return State(weights, slots, statistics), loss
-
     def pull_back(
         self,
         step: Any,
         state: State,
+        gradients: list,
         adjoint: State,
-        totals: Mapping[str, Any],
         values: Mapping[str, Any],
         data: Data,
     ) -> tuple[State, dict[str, Any]]:
-        """Goes back through a step (reverse mode).
+        """Goes back through a step (reverse mode): through the update, then through the gradients.
 
         Args:
             step: Integer tensor.
             state: The state before the step.
+            gradients: List of the gradients that the step took.
             adjoint: Derivatives of the validation loss with respect to the state after the step.
-            totals: Dict of derivatives with respect to the hyperparameters, of later steps.
             values: Dict of the hyperparameters.
             data: The training data.
 
         Returns:
-            Derivatives with respect to the state before the step, and `totals` with those of this
-            step added.
+            Derivatives with respect to the state before the step, and to what the step took of the
+            hyperparameters.
         """
-        rows = tf.gather(data.order, step)
-        at = self.values_at(values, step, rows)
-        flat = keras.tree.flatten((state, at))
-        weighting = keras.tree.flatten(adjoint)
+        at = self.values_at(values, step, tf.gather(data.order, step))
+        settings = self.settings_at(step, at)
+        learnt = {name: at[name] for name in settings if name in at}
+        others = {name: value for name, value in at.items() if name not in learnt}
 
-        def weighted_sum(flat):
-            state_, at_ = keras.tree.pack_sequence_as((state, at), flat)
-            after = keras.tree.flatten(self._advance(step, state_, at_, data)[0])
-            return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(weighting, after)])
+        def updated(weights, gradients, slots, learnt):
+            return self._update(weights, gradients, slots, {**settings, **learnt})
 
-        _, gradients = value_and_gradients(weighted_sum, flat)
-        adjoint, found = keras.tree.pack_sequence_as((state, at), _or_zeros(flat, gradients))
-        totals = dict(totals)
-        for h in self.hyperparameters:
-            if h.name in found:
-                totals[h.name] = h.add_at(totals[h.name], found[h.name], step, rows)
-        return adjoint, totals
+        weights, gradients, slots, learnt = _vector_jacobian_product(
+            updated,
+            (state.weights, gradients, state.slots, learnt),
+            (adjoint.weights, adjoint.slots),
+        )
+
+        def differentiated(weights, statistics, others):
+            return self.gradients(step, weights, statistics, {**at, **others}, data)[1:]
+
+        of_weights, statistics, others = _vector_jacobian_product(
+            differentiated,
+            (state.weights, state.statistics, others),
+            (gradients, adjoint.statistics),
+        )
+        weights = [a + b for a, b in zip(weights, of_weights)]
+        return State(weights, slots, statistics), {**learnt, **others}
+
+    def _update(self, weights, gradients, slots, settings):
+        updated = [self.rule.update(*parts, settings) for parts in zip(weights, gradients, slots)]
+        return [weight for weight, _ in updated], [slots for _, slots in updated]
 
     def validation_loss(self, state: State, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """Returns the loss without any penalty, of a call that is not in training."""
@@ -186,16 +187,47 @@ class TrainingStep:
     ) -> tuple[Any, State]:
         """Returns the validation loss, and its derivatives with respect to the final state."""
 
-        def loss_of(flat):
-            weights, statistics = keras.tree.pack_sequence_as(structure, flat)
+        def loss_of(weights, statistics):
             return self.validation_loss(State(weights, [], statistics), x, y, sample_weight)
 
-        structure = (state.weights, state.statistics)
-        flat = keras.tree.flatten(structure)
-        loss, gradients = value_and_gradients(loss_of, flat)
-        weights, statistics = keras.tree.pack_sequence_as(structure, _or_zeros(flat, gradients))
+        parts = state.weights, state.statistics
+        loss = loss_of(*parts)
+        weights, statistics = _vector_jacobian_product(loss_of, parts, tf.ones_like(loss))
         slots = keras.tree.map_structure(tf.zeros_like, state.slots)
         return loss, State(weights, slots, statistics)
+
+    def pull_back_start(
+        self, values: Mapping[str, Any], weights: list, statistics: list, adjoint: State
+    ) -> dict[str, Any]:
+        """Returns derivatives with respect to the initial scales.
+
+        Args:
+            values: Dict of the hyperparameters.
+            weights: List of the initial weights before they are scaled.
+            statistics: List of the initial statistics.
+            adjoint: Derivatives with respect to the state before the first step.
+        """
+        scales = {name: values[name] for name in self.names_of("initial_scale")}
+
+        def start(scales):
+            return self.initial_state({**values, **scales}, weights, statistics).weights
+
+        (scales,) = _vector_jacobian_product(start, (scales,), adjoint.weights)
+        return scales
+
+    def no_gradients(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what `add_gradients` collects in, empty."""
+        return {h.name: h.no_gradient(values[h.name]) for h in self._of_steps}
+
+    def add_gradients(
+        self, totals: Mapping[str, Any], found: Mapping[str, Any], step: Any, data: Data
+    ) -> dict[str, Any]:
+        """Returns `totals` with what `pull_back` found added."""
+        rows = tf.gather(data.order, step)
+        return {
+            h.name: h.add_gradient(totals[h.name], found[h.name], step, rows)
+            for h in self._of_steps
+        }
 
     def names_of(self, kind: str) -> list[str]:
         """Returns the names of the hyperparameters of a kind."""
@@ -222,9 +254,18 @@ class TrainingStep:
         return outputs, penalty, [after[id(v)] for v in self._statistics]
 
 
-def _or_zeros(values, gradients):
-    """Dense gradients, zeros where a value is of no influence."""
-    return [
+def _vector_jacobian_product(function, arguments, vector):
+    """The derivatives of `sum(vector * function(*arguments))`, structured as the arguments."""
+
+    def weighted_sum(flat):
+        values = keras.tree.flatten(function(*keras.tree.pack_sequence_as(arguments, flat)))
+        parts = zip(keras.tree.flatten(vector), values)
+        return tf.add_n([tf.reduce_sum(a * b) for a, b in parts])
+
+    flat = keras.tree.flatten(arguments)
+    _, gradients = value_and_gradients(weighted_sum, flat)
+    dense = [
         tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
-        for value, gradient in zip(values, gradients)
+        for value, gradient in zip(flat, gradients)
     ]
+    return keras.tree.pack_sequence_as(arguments, dense)

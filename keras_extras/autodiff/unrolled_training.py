@@ -387,7 +387,7 @@ class UnrolledTraining:
         if self.memory == "reversal":
             path = exact_reversal.ReversiblePath(step, self.jit_compile)
         else:
-            every = 1 if self.memory == "all" else math.isqrt(self.steps - 1) + 1
+            every = None if self.memory == "all" else math.isqrt(self.steps - 1) + 1
             path = CheckpointedPath(step, every)
         self._compiled = CompiledTraining(step, path, self.jit_compile)
         return self._compiled
