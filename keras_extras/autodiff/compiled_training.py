@@ -20,11 +20,8 @@ class CompiledTraining:
 
     def __init__(self, step: TrainingStep, path: Any, jit_compile: bool):
         self._step, self._path = step, path
-        whole = jit_compile and not path.compiles_steps
-        self._train = tf.function(self._train_of, autograph=False, jit_compile=whole)
-        self._differentiate = tf.function(
-            self._differentiate_of, autograph=False, jit_compile=whole
-        )
+        self._train = tf.function(self._train_of, autograph=False)
+        self._differentiate = tf.function(self._differentiate_of, autograph=False)
         self._validate = tf.function(step.validation_loss, autograph=False, jit_compile=jit_compile)
 
     def train(
@@ -83,10 +80,6 @@ class CompiledTraining:
         start = self._step.initial_state(values, weights, statistics)
         state, losses, record = self._path.forward(start, values, data, keep=True)
         loss, adjoint = self._step.pull_back_validation(state, *validation)
-        adjoint, totals, returned = self._path.backward(adjoint, record, start, values, data)
-        gradients = {
-            name: total.stack() if isinstance(total, tf.TensorArray) else total
-            for name, total in totals.items()
-        }
+        adjoint, gradients, returned = self._path.backward(adjoint, record, start, values, data)
         gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
         return loss, gradients, losses, returned

@@ -79,11 +79,9 @@ class ReversiblePath:
         jit_compile: Boolean, whether single steps are compiled with XLA.
     """
 
-    # XLA would round a step in a longer function otherwise on the way back.
-    compiles_steps = True
-
     def __init__(self, step: TrainingStep, jit_compile: bool):
         self._step = step
+        # XLA would round a step in a longer function otherwise on the way back.
         self._updates = tf.function(self._updates_of, autograph=False, jit_compile=jit_compile)
         self._pull_back = tf.function(self._pull_back_of, autograph=False, jit_compile=jit_compile)
 
@@ -145,25 +143,26 @@ class ReversiblePath:
             data: The training data.
 
         Returns:
-            Derivatives with respect to the initial state, what the step's `add_gradients`
-            collected, and whether the initial weights were reached.
+            Derivatives with respect to the initial state and to the hyperparameters of steps, and
+            whether the initial weights were reached.
         """
         initial, weights, velocities, buffer = record
-        totals = self._step.no_gradients(values)
+        steps = data.order.shape[0]
+        totals = self._step.no_gradients(values, steps)
 
         def body(t, weights, velocities, buffer, adjoint, totals):
             weights, velocities, buffer = self.undo(t, weights, velocities, buffer, values, data)
             adjoint, found = self._pull_back(t, weights, velocities, adjoint, values, data)
-            totals = self._step.add_gradients(totals, found, t, data)
+            totals = self._step.add_gradients(totals, found, t, tf.gather(data.order, t))
             return t - 1, weights, velocities, buffer, adjoint, totals
 
-        last = tf.constant(data.order.shape[0] - 1)
+        last = tf.constant(steps - 1)
         _, weights, velocities, _, adjoint, totals = tf.while_loop(
             lambda t, *_: t >= 0, body, (last, weights, velocities, buffer, adjoint, totals)
         )
         equal = [tf.reduce_all(a == b) for a, b in zip(initial, weights)]
         equal += [tf.reduce_all(v == 0) for v in velocities]
-        return adjoint, totals, tf.reduce_all(equal)
+        return adjoint, self._step.collected(totals, steps), tf.reduce_all(equal)
 
     def undo(
         self,

@@ -46,20 +46,6 @@ class Hyperparameter:
             return tf.gather(value, step)
         return tf.gather(value, rows) if self.varies_over == "rows" else value
 
-    def no_gradient(self, value: Any) -> Any:
-        """Returns what gradients of steps are collected in by `add_gradient`."""
-        if self.varies_over == "steps":
-            return tf.TensorArray(value.dtype, value.shape[0], element_shape=())
-        return tf.zeros_like(value)
-
-    def add_gradient(self, total: Any, gradient: Any, step: Any, rows: Any) -> Any:
-        """Returns `total` with the gradient with respect to what `at` returned."""
-        if self.varies_over == "steps":
-            return total.write(step, gradient)
-        if self.varies_over == "rows":
-            return tf.tensor_scatter_nd_add(total, rows[:, None], gradient)
-        return total + gradient
-
     def check(self, value: Any) -> np.ndarray:
         """Returns a value as an array if it is one that this hyperparameter can have."""
         array = np.asarray(value, "float64")

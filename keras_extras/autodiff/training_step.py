@@ -215,17 +215,51 @@ class TrainingStep:
         (scales,) = _vector_jacobian_product(start, (scales,), adjoint.weights)
         return scales
 
-    def no_gradients(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what `add_gradients` collects in, empty."""
-        return {h.name: h.no_gradient(values[h.name]) for h in self._of_steps}
+    def no_gradients(
+        self, values: Mapping[str, Any], size: int, shape: tuple = ()
+    ) -> dict[str, Any]:
+        """Returns what gradients are added to: sums, and TensorArrays where steps have their own.
+
+        Args:
+            values: Dict of the hyperparameters.
+            size: Integer, of the TensorArrays.
+            shape: Tuple, of their elements. Defaults to `()`.
+        """
+        return {
+            h.name: tf.TensorArray(self.dtype, size, element_shape=shape)
+            if h.varies_over == "steps"
+            else tf.zeros_like(values[h.name])
+            for h in self._of_steps
+        }
 
     def add_gradients(
-        self, totals: Mapping[str, Any], found: Mapping[str, Any], step: Any, data: Data
+        self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
     ) -> dict[str, Any]:
-        """Returns `totals` with what `pull_back` found added."""
-        rows = tf.gather(data.order, step)
+        """Returns `totals` with what `pull_back` found for a step added.
+
+        Args:
+            totals: Dict, what `no_gradients` returns.
+            found: Dict of derivatives.
+            index: Integer tensor, the place of the step.
+            rows: Integer tensor, the rows of its batch; `None` adds gradients of all rows.
+        """
+        totals = dict(totals)
+        for h in self._of_steps:
+            total, gradient = totals[h.name], found[h.name]
+            if h.varies_over == "steps":
+                totals[h.name] = total.write(index, gradient)
+            elif h.varies_over == "rows" and rows is not None:
+                totals[h.name] = tf.tensor_scatter_nd_add(total, rows[:, None], gradient)
+            else:
+                totals[h.name] = total + gradient
+        return totals
+
+    def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Returns what was added up as tensors, of so many steps."""
         return {
-            h.name: h.add_gradient(totals[h.name], found[h.name], step, rows)
+            h.name: tf.reshape(totals[h.name].stack(), [-1])[:steps]
+            if h.varies_over == "steps"
+            else totals[h.name]
             for h in self._of_steps
         }
 

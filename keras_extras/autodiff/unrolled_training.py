@@ -1,6 +1,5 @@
 """UnrolledTraining: the training of a model as one differentiable function."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -387,8 +386,7 @@ class UnrolledTraining:
         if self.memory == "reversal":
             path = exact_reversal.ReversiblePath(step, self.jit_compile)
         else:
-            every = None if self.memory == "all" else math.isqrt(self.steps - 1) + 1
-            path = CheckpointedPath(step, every)
+            path = CheckpointedPath(step, self.steps, self.memory == "all", self.jit_compile)
         self._compiled = CompiledTraining(step, path, self.jit_compile)
         return self._compiled
 
