@@ -5,10 +5,11 @@ Weights and velocities are fixed-point numbers, int64 in units of `2 ** -FRACTIO
     v <- v * n / d - u(w),    w <- w + v,    u(w) = round(learning_rate * gradient of L at w)
 
 is undone in the reverse order, because u(w) can be computed again once w is back. Only the product
-with the momentum n / d, d = 2 ** MOMENTUM_BITS, loses something: `log2(d / n)` bits for each weight.
+with the momentum n / d, d = 2 ** MOMENTUM_BITS, loses something: `log2(d / n)` bits of each weight.
 They go to a buffer (algorithm 3 of arXiv:1502.03492), an integer for each weight that is set aside
-when it is full. That is all that grows with the number of steps: 0.15 bits for each weight and step
-with a momentum of 0.9, stored in words of 64 bits of which at least 46 are filled.
+when it is full. That is all that grows with the number of steps: with a momentum of 0.9, one word
+of 64 bits for each weight in about 300 steps. In return the buffer fills the last MOMENTUM_BITS of
+a product with what was lost before, an error of at most `2 ** (MOMENTUM_BITS - FRACTION_BITS)`.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ import tensorflow as tf
 from keras_extras.autodiff.training_step import Data, State, TrainingStep
 from keras_extras.autodiff.update_rules import UpdateRule
 
-FRACTION_BITS = 44
-MOMENTUM_BITS = 16
+FRACTION_BITS = 48
+MOMENTUM_BITS = 12
 _DENOMINATOR = 2**MOMENTUM_BITS
 # A word below this can be multiplied by the denominator and still holds a sign.
 _FULL = 2.0 ** (62 - MOMENTUM_BITS)

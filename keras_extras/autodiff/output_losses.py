@@ -76,7 +76,7 @@ class _MeanOf(keras.losses.Loss):
     """The mean of a function of targets and outputs over the rows."""
 
     def __init__(self, function, dtype):
-        super().__init__(dtype=dtype)
+        super().__init__(name="mean_of", dtype=dtype)
         self._function = function
 
     def call(self, y_true, y_pred):
