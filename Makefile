@@ -26,6 +26,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/ridge.py
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/large_models.py
+	$(BIN)/python benchmarks/hypergradient.py
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts

@@ -46,7 +46,7 @@ def schedule_training(steps: int) -> autodiff.UnrolledTraining:
         LOSS,
         keras.optimizers.SGD(momentum=0.5),
         steps,
-        {"learning_rate": autodiff.PerStep(0.06), "momentum": 0.5},
+        {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5},
         batch_size=100,
     )
 

@@ -115,6 +115,16 @@ def test_maximise_significance(capsys):
     assert "of 1 runs" in capsys.readouterr().out
 
 
+def test_learn_the_schedule(tmp_path, capsys):
+    example = load(ROOT / "examples" / "learn_the_schedule.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert result["after"] < result["before"]
+    assert result["penalties after"] < result["penalties before"]
+    assert result["blank"] > result["other"]
+    assert "momentum 0.50" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
@@ -172,6 +182,16 @@ def test_benchmark_of_large_models(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert printed.count("forward passes") == 3
     assert "low_rank / normal" in printed
+
+
+def test_benchmark_of_hypergradients(capsys):
+    benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
+    for part in ("checkpoints", "reversal_short", "meta"):
+        benchmark.main(parts=part, steps=10)
+    assert benchmark.cost(steps=10, rounds=1).keys() == {"all", "checkpoints", "reversal"}
+    printed = capsys.readouterr().out
+    assert printed.count("peak") == 2
+    assert "of it" in printed
 
 
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):
