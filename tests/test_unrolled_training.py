@@ -42,7 +42,8 @@ def make_model(dtype="float64", middle=()):
         name="model",
     )
     generator = np.random.default_rng(5)
-    model.set_weights([generator.normal(size=v.shape) for v in model.get_weights()])
+    for variable in model.trainable_variables:
+        variable.assign(generator.normal(size=variable.shape))
     return model
 
 
@@ -103,11 +104,11 @@ def test_hypergradients_are_central_differences(name, memory):
             np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_hypergradients_in_single_precision(name):
     expected = make_training(name).hypergradient(**DATA)[1]
     data = tf.nest.map_structure(lambda a: a.astype("float32"), DATA)
-    gradients = make_training(name, "float32", jit_compile=True).hypergradient(**data)[1]
+    gradients = make_training(name, "float32", jit_compile=name == "adam").hypergradient(**data)[1]
     for key in expected:
         scale = np.abs(expected[key]).max()
         np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-3, atol=1e-3 * scale)

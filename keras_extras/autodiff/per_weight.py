@@ -24,11 +24,11 @@ class PerWeight:
     import keras
     from keras_extras import autodiff
 
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="linear")
     training = autodiff.UnrolledTraining(
-        model, "mse", "sgd", steps=3, hyperparameters={"l2/dense/*": autodiff.PerWeight(1e-3)}
+        model, "mse", "sgd", steps=3, hyperparameters={"l2/*": autodiff.PerWeight(1e-3)}
     )
-    list(training.hyperparameters)  # ["l2/dense/kernel", "l2/dense/bias"]
+    list(training.hyperparameters)  # ["l2/linear/dense/kernel", "l2/linear/dense/bias"]
     ```
     """
 

@@ -52,7 +52,8 @@ class UnrolledTraining:
 
     | name | value |
     |---|---|
-    | `"learning_rate"`; `"momentum"` (SGD, RMSprop), `"rho"`, `"beta_1"`, `"beta_2"` | number, or one for each step |
+    | `"learning_rate"` | number, or one for each step |
+    | `"momentum"` (SGD, RMSprop), `"rho"`, `"beta_1"`, `"beta_2"` | likewise |
     | `"l2/<pattern>"` | penalty `l2 * w ** 2`: number, or an array broadcast to the weights |
     | `"initial_scale/<pattern>"` | factor on the initial weights, likewise |
     | `"loss_weight/<output>"` | number, factor on the loss of one of several outputs |
