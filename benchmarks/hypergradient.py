@@ -29,6 +29,9 @@ from sklearn.model_selection import train_test_split
 from keras_extras import autodiff
 
 
+MEMORIES = ("all", "checkpoints", "reversal")
+
+
 def load_data() -> dict:
     x, y = load_digits(return_X_y=True)
     x = (x / 16.0).astype("float32")
@@ -62,7 +65,7 @@ def cost(steps: int, rounds: int = 15) -> dict[str, float]:
     print(f"\n{steps:,} steps, medians of {rounds} rounds\n")
     print(f"{'memory':12} {'training':>10} {'and gradient':>13} {'ratio':>7}")
     ratios = {}
-    for memory in ("all", "checkpoints", "reversal"):
+    for memory in MEMORIES:
         training = make_training(steps, memory)
         alone = {"x": data["x"], "y": data["y"]}
         training.run(**alone)

@@ -184,13 +184,14 @@ def test_benchmark_of_large_models(capsys, monkeypatch):
     assert "low_rank / normal" in printed
 
 
-def test_benchmark_of_hypergradients(capsys):
+def test_benchmark_of_hypergradients(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
-    for part in ("checkpoints", "reversal_short", "meta"):
+    monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
+    for part in ("cost", "reversal_short", "meta"):
         benchmark.main(parts=part, steps=10)
-    assert benchmark.cost(steps=10, rounds=1).keys() == {"all", "checkpoints", "reversal"}
     printed = capsys.readouterr().out
-    assert printed.count("peak") == 2
+    assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
+    assert "peak" in printed
     assert "of it" in printed
 
 

@@ -223,6 +223,27 @@ def test_moving_statistics_are_trained_and_random_layers_are_fixed():
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.LayerNormalization(dtype="float64"),
+        lambda: keras.layers.GroupNormalization(1, dtype="float64"),
+    ],
+    ids=["layer", "group"],
+)
+def test_normalisation_is_differentiated_twice(layer):
+    """With the gradient that `tf.nn.moments` stops, these are wrong by a percent or more."""
+    training = make_training(
+        "sgd", model=make_model(middle=[layer()]), hyperparameters={"learning_rate": 0.1}
+    )
+    original = tf.nn.moments
+    _, gradients = training.hypergradient(**DATA)
+    assert tf.nn.moments is original
+    differences = central_differences(training.objective(**DATA), training.hyperparameters)
+    direction, difference = differences["learning_rate"]
+    np.testing.assert_allclose(gradients["learning_rate"] * direction, difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
         ({"rate": 0.1}, "one of learning_rate, momentum, l2/<pattern>.*Received: 'rate'"),
