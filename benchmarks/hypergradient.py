@@ -28,7 +28,6 @@ from sklearn.model_selection import train_test_split
 
 from keras_extras import autodiff
 
-
 MEMORIES = ("all", "checkpoints", "reversal")
 
 

@@ -5,8 +5,8 @@ The 8 x 8 images of scikit-learn's digits, two thirds to train on and a third fo
 1. A network 64-50-10 is trained for 200 steps on batches of 100. The learning rate of each step and
    the momentum descend the gradient of the validation loss through all 200 steps, 30 times.
 2. Logistic regression 64-10 gets an L2 penalty for each of its 650 weights, all equal at the start.
-   The validation loss lowers those of pixels that tell digits apart; pixels that are always blank
-   keep high ones.
+   The validation loss lowers those of pixels that tell digits apart; pixels that are blank in all
+   training images keep high ones.
 
     python examples/learn_the_schedule.py           # half a minute
     python examples/learn_the_schedule.py --fast    # a smoke test of a few seconds
@@ -77,16 +77,15 @@ def learn(training: autodiff.UnrolledTraining, data: dict, rate: float, meta_ste
 
 
 def plot_penalties(penalties: np.ndarray, blank: np.ndarray) -> Figure:
-    """The mean learnt penalty of each pixel, with crosses on those that are always blank."""
+    """The mean learnt penalty of each pixel, with crosses on those that are blank in training."""
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(np.log10(penalties).reshape(8, 8))
     rows, columns = np.nonzero(blank.reshape(8, 8))
-    ax.plot(columns, rows, "x", color="white", label="always blank")
+    ax.plot(columns, rows, "x", color="red", label="blank in all training images")
     ax.set(xticks=[], yticks=[], title="log10 of the penalty, mean over digits")
     figure.colorbar(image)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    ax.patch.set_facecolor("black")
     return figure
 
 
@@ -115,7 +114,7 @@ def main(out: str | Path = "outputs/learn_the_schedule", fast: bool = False) -> 
     means = {
         name: float(penalties[rows].mean()) for name, rows in (("blank", blank), ("other", ~blank))
     }
-    print(f"mean penalty: always blank pixels {means['blank']:.2g}, others {means['other']:.2g}")
+    print(f"mean penalty: blank pixels {means['blank']:.2g}, others {means['other']:.2g}")
     visualization.save_figure(plot_penalties(penalties, blank), out / "penalties.png")
     return {
         "before": losses[0],

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.optional import import_optional
 from keras_extras.visualization.figures import COLORS, make_figure, style_axes
 
 
@@ -53,6 +54,7 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
             f"Received: {sorted(lengths) or 'none'} steps in {list(runs)} of {names}"
         )
     steps = np.arange(lengths.pop())
+    ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
     figure = make_figure(7, 2.4 * len(names))
     all_axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for ax, name in zip(all_axes, names):
@@ -64,6 +66,8 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
         ax.set_ylabel(name.replace("_", " "))
         if name == "learning_rate":
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(ticker.LogFormatter())
     all_axes[0].legend(frameon=False)
     all_axes[-1].set_xlabel("step")
     return figure
