@@ -28,6 +28,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/newton.py
 	$(BIN)/python benchmarks/hypergradient_descent.py
 	$(BIN)/python benchmarks/large_models.py
+	$(BIN)/python benchmarks/hypergradient.py
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts

@@ -143,6 +143,16 @@ def test_optimizer_race(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
 
 
+def test_learn_the_schedule(tmp_path, capsys):
+    example = load(ROOT / "examples" / "learn_the_schedule.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert result["after"] < result["before"]
+    assert result["penalties after"] < result["penalties before"]
+    assert result["blank"] > result["other"]
+    assert "momentum 0.50" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
@@ -220,6 +230,17 @@ def test_benchmark_of_large_models(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert printed.count("forward passes") == 3
     assert "low_rank / normal" in printed
+
+
+def test_benchmark_of_hypergradients(capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
+    monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
+    for part in ("cost", "reversal_short", "meta"):
+        benchmark.main(parts=part, steps=10)
+    printed = capsys.readouterr().out
+    assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
+    assert "peak" in printed
+    assert "of it" in printed
 
 
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):

@@ -11,6 +11,7 @@ from keras_extras.visualization.pit_histogram import PITHistogram
 from keras_extras.visualization.prediction_bands import PredictionBands
 from keras_extras.visualization.reconstructions import plot_reconstructions
 from keras_extras.visualization.reliability_curve import ReliabilityCurve
+from keras_extras.visualization.schedules import plot_schedules
 from keras_extras.visualization.search import plot_search
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "plot_intervals",
     "plot_latents",
     "plot_reconstructions",
+    "plot_schedules",
     "plot_search",
     "save_figure",
 ]
