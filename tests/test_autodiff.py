@@ -60,13 +60,17 @@ def random_vector(model, wrt):
 
 def difference(function, model, vector, step=1e-5):
     """How `function()` changes when the weights move along a vector, by central differences."""
-    start = model.get_weights()
+    start = [np.array(variable) for variable in model.trainable_variables]
+
+    def move(distance):
+        for variable, old, part in zip(model.trainable_variables, start, vector, strict=True):
+            variable.assign(old + distance * part)
+
     values = []
     for sign in (1, -1):
-        for variable, old, part in zip(model.trainable_variables, start, vector, strict=True):
-            variable.assign(old + sign * step * part)
+        move(sign * step)
         values.append(flat(function()))
-    model.set_weights(start)
+    move(0.0)
     return (values[0] - values[1]) / (2 * step)
 
 
@@ -193,6 +197,26 @@ def test_derivatives_agree_with_central_differences():
     assert_close(flat(product), of_weights(lambda: autodiff.gradient(model, **data)), rtol=1e-6)
     moves = autodiff.jacobian_vector_product(model, vector, X)
     assert_close(flat(moves), of_weights(lambda: model(X)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", CURVATURE_MODES)
+@pytest.mark.parametrize(
+    "norm",
+    [
+        keras.layers.BatchNormalization,
+        keras.layers.LayerNormalization,
+        lambda: keras.layers.GroupNormalization(2),
+    ],
+)
+def test_second_derivatives_through_normalisation(norm, mode):
+    """In which TensorFlow's moments stop a gradient, without harm to first derivatives only."""
+    dense = keras.layers.Dense(4, "tanh")
+    model = keras.Sequential([keras.Input((3,)), dense, norm(), keras.layers.Dense(2)])
+    data = {"x": X, "y": Y, "loss": "mse", "training": True}
+    vector = random_vector(model, "weights")
+    product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+    change = difference(lambda: autodiff.gradient(model, **data), model, vector)
+    assert_close(flat(product), change, rtol=1e-6)
 
 
 def test_chunks_and_batches_add_up():

@@ -111,16 +111,18 @@ def test_one_output_needs_no_random_projections():
     assert projected == pytest.approx(exact, rel=1e-5)
 
 
-def float64_network():
+def float64_network(*norms):
     return keras.Sequential(
         [
             keras.Input((WIDTH,), dtype="float64"),
             layers.Dense(5, "tanh", dtype="float64"),
+            *norms,
             layers.Dense(2, "softplus", dtype="float64"),
         ]
     )
 
 
+@pytest.mark.parametrize("norms", [(), (layers.LayerNormalization,)])
 @pytest.mark.parametrize(
     "make",
     [
@@ -130,10 +132,10 @@ def float64_network():
         lambda network: GradientPenalty(network, target_norm=1.0),
     ],
 )
-def test_gradients_of_penalties_are_those_of_finite_differences(make):
+def test_gradients_of_penalties_are_those_of_finite_differences(make, norms):
     import tensorflow as tf
 
-    wrapper = make(float64_network())
+    wrapper = make(float64_network(*(norm(dtype="float64") for norm in norms)))
     variables = wrapper.trainable_variables
     with tf.GradientTape() as tape:
         wrapper(ROWS)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.moments import twice_differentiable_moments
 
 
 def value_and_gradients(
@@ -24,7 +25,10 @@ def value_and_gradients(
     require_tensorflow("Differentiation")
     import tensorflow as tf
 
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with (
+        twice_differentiable_moments(),
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+    ):
         tape.watch(values)
         value = function(values)
     return value, tape.gradient(value, values) if values else []
@@ -46,7 +50,10 @@ def jacobian_vector_product(
     require_tensorflow("Differentiation")
     import tensorflow as tf
 
-    with tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator:
+    with (
+        twice_differentiable_moments(),
+        tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
+    ):
         value = function(values)
     zero = tf.UnconnectedGradients.ZERO
     return value, accumulator.jvp(value, unconnected_gradients=zero)
@@ -71,7 +78,10 @@ def vector_jacobian_products(
     require_tensorflow("Differentiation")
     import tensorflow as tf
 
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+    with (
+        twice_differentiable_moments(),
+        tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+    ):
         tape.watch(value)
         output = function(value)
     vectors = vectors_of(output)
@@ -99,7 +109,10 @@ def jacobian_vector_products(
     import tensorflow as tf
 
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
-        with tf.GradientTape(watch_accessed_variables=False) as inner:
+        with (
+            twice_differentiable_moments(),
+            tf.GradientTape(watch_accessed_variables=False) as inner,
+        ):
             inner.watch(value)
             output = function(value)
         cotangent = tf.ones_like(output)  # of any value, because the products are linear in it

@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras._core.moments import twice_differentiable_moments
 from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.update_rules import UpdateRule
@@ -277,14 +276,13 @@ class TrainingStep:
                 seed = tf.stack([tf.cast(self._seed + number, "int64"), tf.cast(step, "int64")])
                 given[id(variable)] = tf.cast(seed, variable.dtype)
         fixed = model.non_trainable_variables
-        with twice_differentiable_moments():
-            outputs, after, losses = model.stateless_call(
-                weights,
-                [given.get(id(v), v.value) for v in fixed],
-                x,
-                training=training,
-                return_losses=True,
-            )
+        outputs, after, losses = model.stateless_call(
+            weights,
+            [given.get(id(v), v.value) for v in fixed],
+            x,
+            training=training,
+            return_losses=True,
+        )
         after = {id(v): t for v, t in zip(fixed, after)}
         penalty = tf.add_n([tf.zeros((), self.dtype), *(tf.cast(t, self.dtype) for t in losses)])
         return outputs, penalty, [after[id(v)] for v in self._statistics]
