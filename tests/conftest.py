@@ -1,4 +1,8 @@
+import os
 from pathlib import Path
+
+# Test processes whose linear algebra each spins on all cores hold each other up.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest

@@ -58,12 +58,18 @@ def _imputer(**arguments) -> keras.layers.Layer:
     return layer
 
 
+def _anew(argument):
+    """Layers in layers are not shared, so that no test builds those of another."""
+    is_layer = isinstance(argument, keras.layers.Layer)
+    return type(argument).from_config(argument.get_config()) if is_layer else argument
+
+
 def _head(name: str, *arguments, **keywords) -> LayerCase:
     """A named layer of distributions, on rows of the width that it needs and on sequences."""
 
     def make():
         cls = getattr(keras_extras.layers, name)
-        return cls(*arguments, convert_to_tensor_fn=tensor, seed=5, **keywords)
+        return cls(*map(_anew, arguments), convert_to_tensor_fn=tensor, seed=5, **keywords)
 
     tensor = keywords.pop("tensor", "mean")
     width = make().num_params
