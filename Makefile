@@ -25,7 +25,10 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/black_box.py --out outputs/black_box
 	$(BIN)/python benchmarks/ridge.py
 	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/newton.py
+	$(BIN)/python benchmarks/hypergradient_descent.py
 	$(BIN)/python benchmarks/large_models.py
+	$(BIN)/python benchmarks/hypergradient.py
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts

@@ -1,4 +1,8 @@
+import os
 from pathlib import Path
+
+# Test processes whose linear algebra each spins on all cores hold each other up.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest
@@ -14,6 +18,15 @@ def fresh_keras_state():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def float64():
+    """Variables, layers and losses in double precision, in which differences are precise."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
 
 
 @pytest.fixture(scope="session")

@@ -58,12 +58,18 @@ def _imputer(**arguments) -> keras.layers.Layer:
     return layer
 
 
+def _anew(argument):
+    """Layers in layers are not shared, so that no test builds those of another."""
+    is_layer = isinstance(argument, keras.layers.Layer)
+    return type(argument).from_config(argument.get_config()) if is_layer else argument
+
+
 def _head(name: str, *arguments, **keywords) -> LayerCase:
     """A named layer of distributions, on rows of the width that it needs and on sequences."""
 
     def make():
         cls = getattr(keras_extras.layers, name)
-        return cls(*arguments, convert_to_tensor_fn=tensor, seed=5, **keywords)
+        return cls(*map(_anew, arguments), convert_to_tensor_fn=tensor, seed=5, **keywords)
 
     tensor = keywords.pop("tensor", "mean")
     width = make().num_params
@@ -75,6 +81,11 @@ def _head(name: str, *arguments, **keywords) -> LayerCase:
 @keras.saving.register_keras_serializable(__name__)
 def _make_normal(t):
     return tfd.Independent(tfd.Normal(t[..., :2], 0.1 + t[..., 2:4] ** 2), 1)
+
+
+@keras.saving.register_keras_serializable(__name__)
+def _first_input_fades(x):
+    return x * np.array([1.0, 0.0, 0.0, 0.0, 0.0], "float32")
 
 
 def _network() -> keras.layers.Layer:
@@ -99,7 +110,20 @@ def _variational(name: str, *arguments, inputs=None, more_inputs=(), **keywords)
     return LayerCase(f"{name}{sorted(keywords.items())}", make, rows, more_inputs)
 
 
+def _penalised(name: str, *arguments, **keywords) -> LayerCase:
+    """A penalty on derivatives, which is a layer around a layer though an objective."""
+
+    def make():
+        cls = getattr(keras_extras.losses, name)
+        return cls(keras.layers.Dense(3, "tanh"), *arguments, **keywords)
+
+    return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))
+
+
 LAYERS = [
+    _penalised("SensitivityPenalty", _first_input_fades, weight=0.3),
+    _penalised("GradientPenalty", weight=0.3, target_norm=0.5),
+    _penalised("GradientPenalty", weight=0.3, num_projections=2, seed=5),
     _variational("DenseReparameterization", 4, posterior="mean_field", prior="trainable"),
     _variational("DenseReparameterization", 2, kernel_posterior_fn="multivariate_normal"),
     _variational("DenseReparameterization", 2, prior="scale_mixture", posterior="mean_field"),
@@ -181,6 +205,17 @@ OPTIMIZERS = [
         lambda **arguments: keras_extras.optimizers.CMAES(
             population_size=16, sigma=0.2, seed=1, **arguments
         ),
+    ),
+    OptimizerCase(
+        "HypergradientSGD",
+        lambda **arguments: keras_extras.optimizers.HypergradientSGD(momentum=0.5, **arguments),
+        scheduled=None,
+    ),
+    OptimizerCase("HypergradientAdam", keras_extras.optimizers.HypergradientAdam, scheduled=None),
+    OptimizerCase("LBFGS", keras_extras.optimizers.LBFGS),
+    OptimizerCase(
+        "NewtonCG",
+        lambda **arguments: keras_extras.optimizers.NewtonCG(hessian="full", **arguments),
     ),
     OptimizerCase(
         "MonteCarloOptimizer",
@@ -301,12 +336,15 @@ ABSTRACT = {
     "ConvolutionReparameterization",
     "ConvolutionVariationalLayer",
     "DenseVariationalLayer",
+    "DerivativeWrapper",
     "DistributionLayer",
     "DistributionLoss",
     "DistributionMean",
     "Head",
+    "HypergradientOptimizer",
     "IndependentHead",
     "IndependentMixture",
+    "LineSearchOptimizer",
     "LossEvaluatingOptimizer",
     "PopulationOptimizer",
     "VariationalLayer",
@@ -317,6 +355,7 @@ OF_ANOTHER_KIND = {
     "AutoregressiveTransform": "takes distributions",
     "ExponentiatedQuadraticKernel": "its weights do not show in its output",
     "KLDivergenceAddLoss": "takes distributions",
+    "SobolevTraining": "its output is a dict",
     "VariableLayer": "its output has no batch axis",
     "VariationalGaussianProcess": "its rows depend on each other",
 }

@@ -164,19 +164,16 @@ def test_what_is_measured_depends_on_the_number_of_weights(size, kind, values):
         optimizer.confidence_intervals()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "match"),
-    [
+def test_bad_arguments():
+    optimizer = trained(regression(), "mse", 30)
+    for arguments, error, match in (
         ({"level": 90}, ValueError, "`level` must be between"),
         ({"likelihood": "gaussian"}, ValueError, "`likelihood` must be one of"),
         ({"training_set_size": 6}, ValueError, "more rows than weights"),
         ({"training_set_size": 0.5}, TypeError, "`training_set_size` must be"),
-    ],
-)
-def test_bad_arguments(arguments, error, match):
-    optimizer = trained(regression(), "mse", 30)
-    with pytest.raises(error, match=match):
-        optimizer.confidence_intervals(**arguments)
+    ):
+        with pytest.raises(error, match=match):
+            optimizer.confidence_intervals(**arguments)
 
 
 def test_the_number_of_rows_must_be_known():

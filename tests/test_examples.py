@@ -115,6 +115,44 @@ def test_maximise_significance(capsys):
     assert "of 1 runs" in capsys.readouterr().out
 
 
+def test_backprop_by_hand(tmp_path, capsys):
+    example = load(ROOT / "examples" / "backprop_by_hand.py")
+    errors = example.main(out=tmp_path, fast=True)
+    assert max(error for found in errors.values() for error in found.values()) < 1e-8
+    assert "new w5        0.358916" in capsys.readouterr().out
+    figures = {"loss.png", "central_differences.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
+
+
+def test_optimizer_race(tmp_path, capsys):
+    example = load(ROOT / "examples" / "optimizer_race.py")
+    names = ["SGD", "hypergradient Adam", "L-BFGS", "Monte Carlo"]
+    results = example.main(names=names, out=tmp_path, fast=True)
+    assert list(results) == [*example.SURFACES, "digits"]
+    for title, runs in results.items():
+        assert list(runs) == names
+        for run in runs.values():
+            assert len(run.losses) == len(run.path) == (3 if title == "digits" else 6)
+    for title in ("quadratic", "saddle", "digits"):
+        assert all(run.losses[-1] < run.losses[0] for run in results[title].values())
+    minima = {"quadratic": (0, 0), "Rosenbrock": (1, 1), "Beale": (3, 0.5), "saddle": (0, -1)}
+    for title, surface in example.SURFACES.items():
+        assert surface.function(*minima[title]) == 0.0 < surface.function(*surface.start)
+    assert "test accuracy" in capsys.readouterr().out
+    titles = {"quadratic", "rosenbrock", "beale", "saddle", "digits", "digits_loss"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
+
+
+def test_learn_the_schedule(tmp_path, capsys):
+    example = load(ROOT / "examples" / "learn_the_schedule.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert result["after"] < result["before"]
+    assert result["penalties after"] < result["penalties before"]
+    assert result["blank"] > result["other"]
+    assert "momentum 0.50" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
@@ -145,8 +183,10 @@ def test_benchmark_of_black_boxes(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
 
 
-def test_benchmark_of_a_ridge_regression(capsys):
+def test_benchmark_of_a_ridge_regression(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "ridge.py")
+    adam = "Adam, with the gradient"
+    monkeypatch.setitem(benchmark.METHODS, adam, (*benchmark.METHODS[adam][:3], 2))
     assert benchmark.problem()[2] == pytest.approx(0.0469897, abs=5e-8)
     seconds = benchmark.main(seeds=1)
     assert set(seconds) == set(benchmark.METHODS)
@@ -163,6 +203,26 @@ def test_benchmark_of_interval_coverage(capsys):
     assert "width / classical" in capsys.readouterr().out
 
 
+def test_benchmark_of_newton(capsys):
+    benchmark = load(ROOT / "benchmarks" / "newton.py")
+    results = benchmark.main(epochs=2)
+    for runs in results.values():
+        for ours, theirs in (("LBFGS", "lbfgs"), ("NewtonCG", "newton-cg")):
+            assert runs[ours].excess < 1e-6
+            assert runs[ours].error < 1e-3
+            assert runs[ours].evaluations <= 1.5 * runs[f"scikit-learn {theirs}"].evaluations
+    assert "evaluations of NewtonCG / scikit-learn's newton-cg" in capsys.readouterr().out
+
+
+def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hypergradient_descent.py")
+    monkeypatch.setattr(benchmark, "RATES", (1e-4,))
+    by_rate, by_optimizer = benchmark.main(epochs=2, updates=30)
+    assert all(adaptive < plain for pairs in by_rate.values() for plain, adaptive in pairs)
+    assert set(by_optimizer) == set(benchmark.PAIRS)
+    assert "validation loss after 30 updates" in capsys.readouterr().out
+
+
 def test_benchmark_of_large_models(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "large_models.py")
     small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))
@@ -172,6 +232,17 @@ def test_benchmark_of_large_models(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert printed.count("forward passes") == 3
     assert "low_rank / normal" in printed
+
+
+def test_benchmark_of_hypergradients(capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
+    monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
+    for part in ("cost", "reversal_short", "meta"):
+        benchmark.main(parts=part, steps=10)
+    printed = capsys.readouterr().out
+    assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
+    assert "peak" in printed
+    assert "of it" in printed
 
 
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):

@@ -142,3 +142,24 @@ def test_files_are_complete_or_not_there(tmp_path):
     with pytest.raises(ValueError, match="not supported"):
         visualization.save_figure(figure, tmp_path / "a.nonsense")
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_schedules_have_a_panel_for_each_hyperparameter_of_steps():
+    start = {"learning_rate": np.full(5, 0.1), "momentum": 0.5, "l2/*": 0.1}
+    learnt = {"learning_rate": np.linspace(0.3, 0.1, 5), "momentum": np.float64(0.9)}
+    figure = visualization.plot_schedules({"start": start, "learnt": learnt})
+    rates, momenta = figure.axes
+    assert (rates.get_ylabel(), momenta.get_ylabel()) == ("learning rate", "momentum")
+    assert rates.get_yscale() == "log"
+    np.testing.assert_array_equal(rates.lines[1].get_ydata(), learnt["learning_rate"])
+    np.testing.assert_array_equal(momenta.lines[1].get_ydata(), np.full(5, 0.9))
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == ["start", "learnt"]
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [{"a": {"momentum": 0.5}}, {"a": {"momentum": np.ones(3)}, "b": {"momentum": np.ones(4)}}],
+)
+def test_schedules_of_no_or_unequal_lengths_are_an_error(schedules):
+    with pytest.raises(ValueError, match="`schedules` must hold"):
+        visualization.plot_schedules(schedules)

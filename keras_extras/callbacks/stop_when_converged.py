@@ -22,8 +22,9 @@ class StopWhenConverged(keras.callbacks.Callback):
 
     or the relative change `(m_before - m_last) / |m_before|` is below `min_relative_change`.
     Unlike patience on the best value, it does not wait for lucky batches: the losses of a search by
-    sampling are noisy. It works with every optimizer. The idea of stopping by a z-score is that of
-    [KernelML](https://github.com/Freedomtowin/kernelml).
+    sampling are noisy. It works with every optimizer; an optimizer that can tell that it has
+    `converged`, such as `LBFGS`, stops training at once. The idea of stopping by a z-score is that
+    of [KernelML](https://github.com/Freedomtowin/kernelml).
 
     Args:
         z_score: Float, how many standard errors of the difference the loss must fall by to go on.
@@ -88,15 +89,21 @@ class StopWhenConverged(keras.callbacks.Callback):
                 f"Received: monitor={self.monitor!r}"
             )
         self._values.append(float(logs[self.monitor]))
-        if len(self._values) == 2 * self.window and self._has_converged():
+        if self._optimizer_has_converged() or self._has_converged():
             self.stopped_epoch = epoch
             self.model.stop_training = True
             if self.verbose:
                 print(f"Epoch {epoch + 1}: {self.monitor} has converged")
 
+    def _optimizer_has_converged(self):
+        optimizer = getattr(self.model, "optimizer", None)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer = optimizer.inner_optimizer
+        return getattr(optimizer, "converged", False)
+
     def _has_converged(self):
         values = list(self._values)
-        if not all(map(math.isfinite, values)):
+        if len(values) < 2 * self.window or not all(map(math.isfinite, values)):
             return False
         before, last = values[: self.window], values[self.window :]
         fall = statistics.fmean(before) - statistics.fmean(last)

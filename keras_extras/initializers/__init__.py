@@ -1,3 +1,5 @@
 """What weights start from."""
 
-__all__ = []
+from keras_extras.initializers.activation_uniform import ActivationUniform
+
+__all__ = ["ActivationUniform"]

@@ -8,7 +8,10 @@ from keras_extras.losses.beta_negative_log_likelihood import BetaNegativeLogLike
 from keras_extras.losses.continuous_ranked_probability import ContinuousRankedProbability
 from keras_extras.losses.f1_loss import F1Loss
 from keras_extras.losses.fbeta_loss import FBetaLoss
+from keras_extras.losses.gradient_penalty import GradientPenalty
 from keras_extras.losses.negative_log_likelihood import NegativeLogLikelihood
+from keras_extras.losses.sensitivity_penalty import SensitivityPenalty
+from keras_extras.losses.sobolev_training import SobolevTraining
 from keras_extras.losses.zero_one_loss import ZeroOneLoss
 
 __all__ = [
@@ -18,6 +21,9 @@ __all__ = [
     "ContinuousRankedProbability",
     "F1Loss",
     "FBetaLoss",
+    "GradientPenalty",
     "NegativeLogLikelihood",
+    "SensitivityPenalty",
+    "SobolevTraining",
     "ZeroOneLoss",
 ]

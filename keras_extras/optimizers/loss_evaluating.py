@@ -51,9 +51,9 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
 
         Args:
             loss_of: A pure function from a list of tensors, one for each variable and of its
-                shape, to the scalar float32 loss of the current batch. It may be mapped with
-                `keras.ops.vectorized_map` and called any number of times; random layers see the
-                same random numbers in every call.
+                shape, to the scalar loss of the current batch, in float64 if the model's loss is,
+                else in float32. It may be mapped with `keras.ops.vectorized_map` and called any
+                number of times; random layers see the same random numbers in every call.
             variables: The trainable variables.
         """
         raise NotImplementedError(f"{type(self).__name__} must override `search`.")
@@ -121,13 +121,14 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
         def loss_of(values):
             substituted = keras.StatelessScope(list(zip(variables, values)), collect_losses=True)
             with substituted:
-                loss = ops.cast(loss_fn(), "float32")
+                loss = ops.convert_to_tensor(loss_fn())
             if len(loss.shape):
                 raise ValueError(
                     "`loss_fn` must return a scalar, such as the mean over the batch. "
                     f"Received: a loss of shape {tuple(loss.shape)}"
                 )
-            return loss
+            is_double = keras.backend.standardize_dtype(loss.dtype) == "float64"
+            return loss if is_double else ops.cast(loss, "float32")
 
         self.search(loss_of, variables)
 

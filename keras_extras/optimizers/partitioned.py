@@ -212,8 +212,9 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             optimizer.begin_training(model)
 
     def extra_logs(self) -> dict[str, int]:
-        counts = [n for o in self._samplers for n in o.extra_logs().values()]
-        return {"nonfinite_candidates": sum(counts)} if counts else {}
+        name = "nonfinite_candidates"
+        counts = [logs[name] for o in self._samplers if name in (logs := o.extra_logs())]
+        return {name: sum(counts)} if counts else {}
 
     @property
     def _samplers(self):

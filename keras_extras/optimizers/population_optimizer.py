@@ -125,7 +125,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             p.pull()
 
         def loss_at(coordinates):
-            return loss_of([p.to_values(u) for p, u in zip(self.parameters, coordinates)])
+            loss = loss_of([p.to_values(u) for p, u in zip(self.parameters, coordinates)])
+            return ops.cast(loss, "float32")
 
         if self.prior_samples:
             ops.cond(

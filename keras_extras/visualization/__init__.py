@@ -6,14 +6,17 @@ from keras_extras.visualization.figures import save_figure
 from keras_extras.visualization.history import plot_history
 from keras_extras.visualization.intervals import plot_intervals
 from keras_extras.visualization.latents import plot_latents
+from keras_extras.visualization.loss_landscape import LossLandscape
 from keras_extras.visualization.pit_histogram import PITHistogram
 from keras_extras.visualization.prediction_bands import PredictionBands
 from keras_extras.visualization.reconstructions import plot_reconstructions
 from keras_extras.visualization.reliability_curve import ReliabilityCurve
+from keras_extras.visualization.schedules import plot_schedules
 from keras_extras.visualization.search import plot_search
 
 __all__ = [
     "CalibrationCurve",
+    "LossLandscape",
     "PITHistogram",
     "PredictionBands",
     "ReliabilityCurve",
@@ -21,6 +24,7 @@ __all__ = [
     "plot_intervals",
     "plot_latents",
     "plot_reconstructions",
+    "plot_schedules",
     "plot_search",
     "save_figure",
 ]

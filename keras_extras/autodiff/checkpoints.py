@@ -1,0 +1,150 @@
+"""Training in segments, and the way back through it from states that are kept or computed again."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_extras.autodiff.training_step import Data, State, TrainingStep
+
+# Of this many steps each: their states lie in the processor's cache.
+_SEGMENT = 64
+
+
+class CheckpointedPath:
+    """Keeps all steps, or the states before some, from which it trains again on the way back.
+
+    Args:
+        step: The `TrainingStep`.
+        steps: Integer, their number.
+        keep_all: Boolean; if False, the state before each `sqrt(steps)`-th step is kept.
+        jit_compile: Boolean, whether segments are compiled with XLA.
+    """
+
+    def __init__(self, step: TrainingStep, steps: int, keep_all: bool, jit_compile: bool):
+        self._step, self._steps, self._keep_all = step, steps, keep_all
+        self._size = min(steps, _SEGMENT) if keep_all else math.isqrt(steps - 1) + 1
+        self._segments = -(-steps // self._size)
+        self._train = tf.function(self._train_of, autograph=False, jit_compile=jit_compile)
+        self._pull_back = tf.function(self._pull_back_of, autograph=False, jit_compile=jit_compile)
+
+    def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the hyperparameters that are trained with."""
+        return dict(values)
+
+    def forward(
+        self, start: State, values: Mapping[str, Any], data: Data, keep: bool
+    ) -> tuple[State, Any, list]:
+        """Runs all steps.
+
+        Args:
+            start: The state before the first one.
+            values: Dict of the hyperparameters.
+            data: The training data.
+            keep: Boolean, whether the way back is wanted.
+
+        Returns:
+            The final state, the losses of the steps, and a list of TensorArrays of what is kept.
+        """
+        if not keep:
+            return self._train(0, self._steps, start, values, data, self._steps, False)
+        losses = tf.TensorArray(self._step.dtype, self._segments, element_shape=(self._size,))
+        shape = (self._size,) if self._keep_all else ()
+        kept = _arrays(self._kept_of(start), self._segments, shape)
+
+        def body(k, state, losses, kept):
+            first, end = self._limits(k)
+            after, found, record = self._train(
+                first, end, state, values, data, self._size, self._keep_all
+            )
+            kept = _write(kept, k, record if self._keep_all else state)
+            return k + 1, after, losses.write(k, found), kept
+
+        _, state, losses, kept = tf.while_loop(
+            lambda k, *_: k < self._segments, body, (tf.constant(0), start, losses, kept)
+        )
+        return state, losses.concat()[: self._steps], kept
+
+    def backward(
+        self, adjoint: State, kept: list, start: State, values: Mapping[str, Any], data: Data
+    ) -> tuple[State, dict[str, Any], Any]:
+        """Goes back through all steps (reverse mode).
+
+        Args:
+            adjoint: Derivatives of the validation loss with respect to the final state.
+            kept: What `forward` kept.
+            start: The initial state.
+            values: Dict of the hyperparameters.
+            data: The training data.
+
+        Returns:
+            Derivatives with respect to the initial state and to the hyperparameters of steps, and
+            True.
+        """
+
+        def body(k, adjoint, totals):
+            first, end = self._limits(k)
+            record = [array.read(k) for array in kept]
+            if not self._keep_all:
+                state = keras.tree.pack_sequence_as(start, record)
+                _, _, record = self._train(first, end, state, values, data, self._size, True)
+            adjoint, found = self._pull_back(first, end, record, adjoint, values, data)
+            return k - 1, adjoint, self._step.add_gradients(totals, found, k, None)
+
+        totals = self._step.no_gradients(values, self._segments, (self._size,))
+        _, adjoint, totals = tf.while_loop(
+            lambda k, *_: k >= 0, body, (tf.constant(self._segments - 1), adjoint, totals)
+        )
+        return adjoint, self._step.collected(totals, self._steps), tf.constant(True)
+
+    def _limits(self, segment):
+        first = segment * self._size
+        return first, tf.minimum(first + self._size, self._steps)
+
+    def _kept_of(self, state):
+        return (state, state.weights) if self._keep_all else state
+
+    def _train_of(self, first, end, state, values, data, size, keep):
+        """Final state and losses; with `keep` the states before the steps and their gradients."""
+        record = _arrays((state, state.weights), size) if keep else []
+        losses = tf.TensorArray(self._step.dtype, size, element_shape=())
+
+        def body(t, state, losses, record):
+            after, loss, gradients = self._step.advance(t, state, values, data)
+            record = _write(record, t - first, (state, gradients))
+            return t + 1, after, losses.write(t - first, loss), record
+
+        _, state, losses, record = tf.while_loop(
+            lambda t, *_: t < end, body, (tf.convert_to_tensor(first), state, losses, record)
+        )
+        return state, losses.stack(), [array.stack() for array in record]
+
+    def _pull_back_of(self, first, end, record, adjoint, values, data):
+        like = (adjoint, adjoint.weights)
+
+        def body(t, adjoint, totals):
+            now = [tf.gather(tensor, t - first) for tensor in record]
+            state, gradients = keras.tree.pack_sequence_as(like, now)
+            adjoint, found = self._step.pull_back(t, state, gradients, adjoint, values, data)
+            totals = self._step.add_gradients(totals, found, t - first, tf.gather(data.order, t))
+            return t - 1, adjoint, totals
+
+        totals = self._step.no_gradients(values, self._size)
+        _, adjoint, totals = tf.while_loop(
+            lambda t, *_: t >= first, body, (end - 1, adjoint, totals)
+        )
+        return adjoint, self._step.collected(totals, self._size)
+
+
+def _arrays(state, size, shape=()):
+    """A TensorArray for each tensor of states, or of `shape` states at once."""
+    return [
+        tf.TensorArray(t.dtype, size, element_shape=(*shape, *t.shape), clear_after_read=False)
+        for t in keras.tree.flatten(state)
+    ]
+
+
+def _write(arrays, index, state):
+    return [array.write(index, t) for array, t in zip(arrays, keras.tree.flatten(state))]

@@ -1,0 +1,85 @@
+"""Training and its gradient with respect to hyperparameters, as compiled functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_extras.autodiff.training_step import Data, State, TrainingStep
+
+
+class CompiledTraining:
+    """Compiled functions of a training.
+
+    Args:
+        step: The `TrainingStep`.
+        path: `CheckpointedPath` or `ReversiblePath`, how to go through the steps and back.
+        jit_compile: Boolean, whether to compile with XLA.
+    """
+
+    def __init__(self, step: TrainingStep, path: Any, jit_compile: bool):
+        self._step, self._path = step, path
+        self._train = tf.function(self._train_of, autograph=False)
+        self._differentiate = tf.function(self._differentiate_of, autograph=False)
+        self._validate = tf.function(step.validation_loss, autograph=False, jit_compile=jit_compile)
+
+    def train(
+        self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: Data
+    ) -> tuple[State, Any]:
+        """Returns the final state, and the losses of the steps.
+
+        Args:
+            values: Dict of the hyperparameters.
+            weights: List of the initial weights.
+            statistics: List of the initial statistics.
+            data: The training data.
+        """
+        return self._train(self._tensors(values), weights, statistics, data)
+
+    def validate(self, state: State, validation: tuple) -> Any:
+        """Returns the validation loss of a state."""
+        return self._validate(state, *validation)
+
+    def differentiate(
+        self,
+        values: Mapping[str, np.ndarray],
+        weights: list,
+        statistics: list,
+        data: Data,
+        validation: tuple,
+    ) -> tuple[Any, dict[str, Any], Any]:
+        """Returns the validation loss, its gradient, and the losses of the steps.
+
+        Raises:
+            RuntimeError: If the way back did not lead to the initial weights.
+        """
+        *found, returned = self._differentiate(
+            self._tensors(values), weights, statistics, data, validation
+        )
+        if not returned:
+            raise RuntimeError(
+                "Exact reversal did not return to the initial weights: this device does not "
+                "compute the same gradients twice, bit for bit. Call "
+                "`tf.config.experimental.enable_op_determinism()`, or take "
+                'memory="checkpoints".'
+            )
+        return tuple(found)
+
+    def _tensors(self, values):
+        return {name: tf.constant(value, self._step.dtype) for name, value in values.items()}
+
+    def _train_of(self, values, weights, statistics, data):
+        values = self._path.prepare(values)
+        start = self._step.initial_state(values, weights, statistics)
+        state, losses, _ = self._path.forward(start, values, data, keep=False)
+        return state, losses
+
+    def _differentiate_of(self, values, weights, statistics, data, validation):
+        values = self._path.prepare(values)
+        start = self._step.initial_state(values, weights, statistics)
+        state, losses, record = self._path.forward(start, values, data, keep=True)
+        loss, adjoint = self._step.pull_back_validation(state, *validation)
+        adjoint, gradients, returned = self._path.backward(adjoint, record, start, values, data)
+        gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
+        return loss, gradients, losses, returned

@@ -1,0 +1,61 @@
+"""Data: what a loss is computed of, as tensors."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Data(NamedTuple):
+    """Arrays, or structures of them, with one row for each example; `None` for what is missing."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    def as_tensors(self, dtype: str) -> "Data":
+        """Returns the data as tensors, floating-point numbers in `dtype`."""
+
+        def tensor(values):
+            if values is None:
+                return None
+            if not ops.is_tensor(values):
+                kind, values = type(values), np.asarray(values)
+                if values.dtype == object:
+                    raise TypeError(
+                        "`x`, `y` and `sample_weight` must be arrays or structures of arrays. "
+                        f"Received: a value of type {kind.__name__}"
+                    )
+            own = keras.backend.standardize_dtype(values.dtype)
+            return ops.convert_to_tensor(values, dtype if "float" in own else own)
+
+        return Data(*(keras.tree.map_structure(tensor, part) for part in self))
+
+    def num_rows(self) -> int | None:
+        """Returns how many rows all arrays have; `None` where a compiled function cannot know."""
+        if not leaves(self.x):
+            raise ValueError(
+                f"`x` must be an array or a structure of arrays. Received: x={self.x!r}"
+            )
+        lengths = {
+            name: {leaf.shape[0] if len(leaf.shape) else 0 for leaf in leaves(part)}
+            for name, part in zip(self._fields, self)
+        }
+        known = set().union(*lengths.values()) - {None}
+        if len(known) > 1 or known == {0}:
+            received = {name: sorted(rows) for name, rows in lengths.items() if rows}
+            raise ValueError(
+                "`x`, `y` and `sample_weight` must have rows, equally many in all of them. "
+                f"Received: {received} rows"
+            )
+        return known.pop() if known else None
+
+    def rows(self, chosen: slice) -> "Data":
+        """Returns some of the rows."""
+        return keras.tree.map_structure(lambda part: None if part is None else part[chosen], self)
+
+
+def leaves(structure: Any) -> list[Any]:
+    """Returns the arrays in a structure."""
+    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]

@@ -1,0 +1,74 @@
+"""The loss of a model as a function of its outputs."""
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_extras.autodiff.data import Data
+
+
+def make_data_loss(
+    model: keras.Model, loss: Any, row: Data, dtype: str, training: bool
+) -> Callable[[Any, Data, Any], Any]:
+    """Returns a function from inputs, data and outputs to the loss.
+
+    The loss that the model was compiled with comes with the model's penalties, another does not.
+
+    Args:
+        model: Keras model or layer.
+        loss: As in `model.compile`; `None` for the loss that the model was compiled with.
+        row: One row of the data.
+        dtype: The dtype to compute in, where the loss leaves it open.
+        training: Boolean, as losses of models may ask for it.
+    """
+    import tensorflow as tf
+
+    if loss is None and not getattr(model, "compiled", False):
+        raise ValueError(
+            f"`loss` must be given: {model.name!r} is not compiled with one. Received: loss=None"
+        )
+    if (model.loss if loss is None else loss) is not None and row.y is None:
+        raise ValueError(
+            "`y` must be given: the loss compares outputs with targets. Received: y=None"
+        )
+    if isinstance(loss, keras.losses.Loss):
+        return lambda x, data, outputs: loss(data.y, outputs, data.sample_weight)
+    if loss is None:
+        return _loss_of_model(model, training)
+    if not tf.executing_eagerly():
+        raise ValueError(
+            "Inside a `tf.function`, `loss` must be a `keras.losses.Loss`, or None for the "
+            f"loss that the model was compiled with. Received: loss={loss!r}"
+        )
+    owner = keras.Model(name=model.name)
+    owner.output_names = getattr(model, "output_names", None)
+    owner.compile(optimizer=None, loss=loss)
+    data_loss = _loss_of_model(owner, training)
+    with keras.StatelessScope():  # A random layer keeps its state.
+        outputs = model(row.x)
+    # Keras makes losses of names and functions at the first call, to compute in `floatx`.
+    with _floatx(dtype):
+        data_loss(row.x, row, outputs)
+    return data_loss
+
+
+def _loss_of_model(model, training):
+    keywords = {}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        keywords["training"] = training
+    return lambda x, data, outputs: model.compute_loss(
+        x=x, y=data.y, y_pred=outputs, sample_weight=data.sample_weight, **keywords
+    )
+
+
+@contextlib.contextmanager
+def _floatx(dtype):
+    outer = keras.config.floatx()
+    keras.config.set_floatx(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(outer)

@@ -1,0 +1,49 @@
+"""Lists of tensors as one space: its unit vectors, and the flat vectors of its entries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def num_entries(tensors: Sequence[Any]) -> int:
+    """Returns how many entries tensors of known shapes have together."""
+    return sum(int(np.prod(tensor.shape)) for tensor in tensors)
+
+
+def unit_vector(number: Any, tensors: Sequence[Any]) -> list[Any]:
+    """Returns tensors like `tensors`, which are all zero but for a one.
+
+    Args:
+        number: Integer or scalar tensor, the place of the one among the entries of all tensors.
+        tensors: List of tensors of known shapes.
+    """
+    vector, first = [], 0
+    for tensor in tensors:
+        size = num_entries([tensor])
+        # A number out of range gives zeros.
+        ones = ops.one_hot(number - first, size, dtype=tensor.dtype)
+        vector.append(ops.reshape(ones, tensor.shape))
+        first += size
+    return vector
+
+
+def flat(tensors: Sequence[Any]) -> Any:
+    """Returns one vector of the entries of all tensors."""
+    return flat_rows([tensor[None] for tensor in tensors])[0]
+
+
+def flat_rows(tensors: Sequence[Any]) -> Any:
+    """Returns a matrix with the entries of all tensors, keeping their first axis."""
+    dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
+    rows = [ops.reshape(tensor, (tensor.shape[0], num_entries([tensor[0]]))) for tensor in tensors]
+    return ops.concatenate([ops.cast(part, dtype) for part in rows], axis=1)
+
+
+def split_entries(tensor: Any, parts: Sequence[Any], axis: int) -> list[Any]:
+    """Returns the pieces along an axis of flat entries that belong to each of `parts`."""
+    import tensorflow as tf
+
+    return tf.split(tensor, [num_entries([part]) for part in parts], axis=axis)

@@ -1,0 +1,144 @@
+"""gauss_newton_vector_product: the curvature of the loss as if the model were linear."""
+
+from typing import Any
+
+import keras
+
+from keras_extras.autodiff.batches import sum_over_batches
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.products import (
+    CURVATURE_MODES,
+    curvature_product,
+    filled,
+)
+
+
+def gauss_newton_vector_product(
+    model: keras.Model,
+    vector: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    wrt: str = "weights",
+    sample_weight: Any = None,
+    training: bool = False,
+    batch_size: int | None = None,
+) -> Any:
+    """Returns the product of the generalised Gauss-Newton matrix and a vector.
+
+    ```
+    G v = J^T H_L J v + H_R v
+    ```
+
+    with `J` the Jacobian of the outputs, `H_L` the Hessian of the loss by the outputs and `H_R`
+    that of regularizers and of what layers add to the loss. It is the Hessian of the loss of the
+    model made linear where it is: without `H_R` it has no negative curvature if the loss is convex
+    in the outputs. For mean squared error, cross-entropy of logits and other log-likelihoods of
+    exponential families in natural parameters it is the Fisher information. Of a distribution the
+    outputs are the tensor that its layer makes it of.
+
+    It takes the time of a few gradients. The loss and what is held fixed are those of `gradient`.
+
+    References:
+        Schraudolph (2002), "Fast curvature matrix-vector products for second-order gradient
+        descent"; Martens (2020), "New insights and perspectives on the natural gradient method",
+        [arXiv:1412.1193](https://arxiv.org/abs/1412.1193).
+
+    Args:
+        model: Keras model or layer.
+        vector: What to multiply with, in the form of the result.
+        x: Inputs, an array or a structure of arrays with one row for each example.
+        y: Targets; `None` if the loss needs none. Defaults to `None`.
+        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
+            was compiled with. Defaults to `None`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
+            Defaults to `"weights"`.
+        sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
+        training: Boolean, as in `gradient`. Defaults to `False`.
+        batch_size: Integer, rows to compute at once, as in `gradient`; `None` for all. Defaults to
+            `None`.
+
+    Returns:
+        Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
+        structure like `x`; of both, a `WeightsAndInputs`.
+
+    Raises:
+        TypeError: If `model` is no Keras model or layer.
+        ValueError: If `vector` has other shapes, an argument does not fit, as in `gradient`, or the
+            model returns a distribution made of several tensors.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    x, y = np.ones((8, 3)), np.eye(2)[[0, 1] * 4]
+    g = autodiff.gradient(model, x, y)
+    autodiff.gauss_newton_vector_product(model, g, x, y)
+    ```
+    """
+    import tensorflow as tf
+
+    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+
+    def of_batch(values, data, vector):
+        kept = []
+
+        def detached(outputs):
+            kept[:] = [outputs]
+            parameters = [tf.stop_gradient(part) for part in _parameters(outputs)]
+            return _with_parameters(outputs, parameters)
+
+        with tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator:
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                penalties = function.loss_of_outputs(values, data, detached)
+                parameters = _parameters(kept[0])
+            penalty_gradient = filled(tape.gradient(penalties, values), values)
+        zero = tf.UnconnectedGradients.ZERO
+        of_penalties = accumulator.jvp(penalty_gradient, unconnected_gradients=zero)
+        moves = accumulator.jvp(parameters, unconnected_gradients=zero)
+        # Of the same tensors, which have the masks of the outputs.
+        curved = curvature_product(
+            lambda parameters: function.loss_given_outputs(
+                values, data, _with_parameters(kept[0], parameters)
+            ),
+            parameters,
+            moves,
+            CURVATURE_MODES[0],
+        )
+        of_outputs = tape.gradient(parameters, values, output_gradients=curved)
+        return [a + b for a, b in zip(filled(of_outputs, values), of_penalties)]
+
+    return function.pack(sum_over_batches(function, of_batch, batch_size, function.unpack(vector)))
+
+
+def _parameters(outputs):
+    """The tensors that outputs are, or that distributions among them are made of."""
+    parameters = [
+        output.made_from[1] if hasattr(output, "made_from") else output
+        for output in keras.tree.flatten(outputs)
+    ]
+    for part in parameters:
+        if not keras.ops.is_tensor(part) or hasattr(part, "made_from"):
+            raise ValueError(
+                "The Gauss-Newton matrix needs outputs that are tensors, or distributions made of "
+                "one tensor, such as those of `keras_extras.layers.IndependentNormal`. "
+                f"Received: {type(part).__name__}"
+            )
+    return parameters
+
+
+def _with_parameters(outputs, parameters):
+    """Outputs of other parameters."""
+    leaves = [
+        output.made_from[0].call(parameter) if hasattr(output, "made_from") else parameter
+        for output, parameter in zip(keras.tree.flatten(outputs), parameters)
+    ]
+    return keras.tree.pack_sequence_as(outputs, leaves)

@@ -1,0 +1,110 @@
+"""hessian: all second derivatives of a model's loss, or those on the diagonal."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras._core.checks import check_choice, check_integer
+from keras_extras.autodiff.batches import mean_over_batches
+from keras_extras.autodiff.chunked_map import ChunkedMap
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.entries import flat, num_entries, split_entries, unit_vector
+from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+
+
+def hessian(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    wrt: str = "weights",
+    sample_weight: Any = None,
+    training: bool = False,
+    diagonal: bool = False,
+    batch_size: int | None = None,
+    chunk_size: int = 64,
+    mode: str = "reverse_over_reverse",
+) -> Any:
+    """Returns the matrix of second derivatives of a model's loss, or its diagonal.
+
+    ```
+    H_ij = d^2 L / d w_i d w_j,  w = (model.trainable_variables, each flattened), then the inputs
+    ```
+
+    It is computed column by column, `chunk_size` of them at once: each is a product of the Hessian
+    and a unit vector. That takes the time of as many gradients as there are weights, for the
+    diagonal too, and the matrix the memory of their square. The loss and what is held fixed are
+    those of `gradient`.
+
+    Args:
+        model: Keras model or layer.
+        x: Inputs, an array or a structure of arrays with one row for each example.
+        y: Targets; `None` if the loss needs none. Defaults to `None`.
+        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
+            was compiled with. Defaults to `None`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, all rows of
+            them, or `"both"`, the weights before the inputs. Defaults to `"weights"`.
+        sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
+        training: Boolean, as in `gradient`. Defaults to `False`.
+        diagonal: Boolean, whether to return `H_ii` only. Defaults to `False`.
+        batch_size: Integer, rows to compute at once, as in `gradient`, with `wrt="weights"`; `None`
+            for all. Defaults to `None`.
+        chunk_size: Integer, columns to compute at once. Memory grows with it, and for small models
+            so does the speed. Defaults to `64`.
+        mode: `"reverse_over_reverse"` or `"forward_over_reverse"`, as in `hessian_vector_product`.
+            Defaults to `"reverse_over_reverse"`.
+
+    Returns:
+        A tensor of shape `(n, n)` for `n` weights. The diagonal has the form of the gradient: of
+        weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a structure
+        like `x`; of both, a `WeightsAndInputs`.
+
+    Raises:
+        TypeError: If `model` is no Keras model or layer.
+        ValueError: If an argument does not fit, as in `gradient`, or `batch_size` is given for
+            inputs.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((8, 1))
+    np.linalg.eigvalsh(autodiff.hessian(model, x, y))  # of the 4 weights
+    ```
+    """
+    check_choice("mode", mode, CURVATURE_MODES)
+    chunk_size = check_integer("chunk_size", chunk_size)
+    if batch_size is not None and wrt != "weights":
+        raise ValueError(
+            "`batch_size` needs wrt='weights': derivatives by all pairs of inputs are of all rows "
+            f"at once. Received: batch_size={batch_size!r}, wrt={wrt!r}"
+        )
+    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    size = num_entries(function.values)
+
+    def column(number, arguments):
+        values, data = arguments
+        vector = unit_vector(number, values)
+        product = flat(
+            curvature_product(lambda values: function.loss(values, data), values, vector, mode)
+        )
+        return product[number] if diagonal else product
+
+    columns = ChunkedMap(column, chunk_size)
+    matrix = mean_over_batches(
+        function, lambda values, data: columns(size, (values, data)), batch_size
+    )
+    if not diagonal:
+        return matrix
+    parts = split_entries(matrix, function.values, axis=0)
+    return function.pack(
+        [ops.reshape(part, value.shape) for part, value in zip(parts, function.values)]
+    )

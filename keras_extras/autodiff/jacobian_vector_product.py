@@ -1,0 +1,64 @@
+"""jacobian_vector_product: how a model's outputs change along a direction."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core import differentiation
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction
+
+
+def jacobian_vector_product(
+    model: keras.Model,
+    vector: Any,
+    x: Any,
+    *,
+    wrt: str = "weights",
+    training: bool = False,
+) -> Any:
+    """Returns the derivative of a model's outputs along a direction, by forward mode.
+
+    ```
+    J v = d/dt f(w + t v) at t = 0,  f = the outputs for all rows
+    ```
+
+    It takes the time of two or three predictions, whatever the number of weights and outputs.
+    Distributions count as the tensors that they convert to. What is held fixed is as in `gradient`.
+
+    Args:
+        model: Keras model or layer.
+        vector: The direction: of weights, a list of arrays aligned with
+            `model.trainable_variables`; of inputs, a structure like `x`; of both, a
+            `WeightsAndInputs`.
+        x: Inputs, an array or a structure of arrays with one row for each example.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
+            Defaults to `"weights"`.
+        training: Boolean, as in `gradient`. Defaults to `False`.
+
+    Returns:
+        A structure like the outputs of the model.
+
+    Raises:
+        TypeError: If `model` is no Keras model or layer.
+        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
+    x = np.ones((8, 3))
+    autodiff.jacobian_vector_product(model, np.ones((8, 3)), x, wrt="inputs")  # shape (8, 2)
+    ```
+    """
+    function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    _, product = differentiation.jacobian_vector_product(
+        lambda values: function.outputs(values, function.data),
+        function.values,
+        function.unpack(vector),
+    )
+    return function.pack_outputs(product)

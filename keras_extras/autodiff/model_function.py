@@ -1,0 +1,230 @@
+"""ModelFunction: a Keras model and its loss as pure functions of weights and inputs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.checks import check_choice, check_integer
+from keras_extras.autodiff.data import Data, leaves
+from keras_extras.autodiff.data_loss import make_data_loss
+from keras_extras.autodiff.products import inner_product
+from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
+from keras_extras.losses.batch_loss import BatchLoss
+
+
+class ModelFunction:
+    """What is differentiated: `values`, a list of tensors, to the outputs or the loss of a model.
+
+    Everything else is held fixed: weights that are not trained, moving statistics, and the states
+    of seed generators, so that random layers draw the same in every evaluation. What a call
+    assigns to them is forgotten.
+
+    Args:
+        model: Keras model or layer.
+        data: `Data`.
+        loss: As in `model.compile`; `None` for the loss that the model was compiled with.
+        wrt: `"weights"`, `"inputs"` or `"both"`.
+        training: Boolean, whether layers behave as in training.
+        needs_loss: Boolean, whether `loss` is to be used.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        loss: Any = None,
+        wrt: str = "weights",
+        training: bool = False,
+        needs_loss: bool = True,
+    ):
+        require_tensorflow("Differentiation of models")
+        if not isinstance(model, keras.layers.Layer):
+            raise TypeError(f"`model` must be a Keras model or layer. Received: model={model!r}")
+        self.model = model
+        self.wrt = check_choice("wrt", wrt, ("weights", "inputs", "both"))
+        self.training = training
+        dtypes = {model.compute_dtype, *(variable.dtype for variable in model.variables)}
+        self.dtype = "float64" if "float64" in dtypes else keras.config.floatx()
+        self.data = data.as_tensors(self.dtype)
+        self.num_rows = self.data.num_rows()
+        first_row = self.data.rows(slice(0, 1))
+        if not model.built:
+            model(first_row.x)
+        self.variables = list(model.trainable_variables)
+        self._check_differentiable()
+        if needs_loss:
+            self._loss = getattr(model, "loss", None) if loss is None else loss
+            self._has_penalties = loss is None  # The model's own loss comes with them.
+            self._data_loss = make_data_loss(model, loss, first_row, self.dtype, training)
+
+    def _check_differentiable(self):
+        if self.wrt != "inputs" and not self.variables:
+            raise ValueError(
+                f"The model {self.model.name!r} has no trainable weights. Give wrt='inputs', or "
+                f"check that not all layers have `trainable=False`. Received: wrt={self.wrt!r}"
+            )
+        fixed = [leaf.dtype.name for leaf in leaves(self.data.x) if not leaf.dtype.is_floating]
+        if self.wrt != "weights" and fixed:
+            raise ValueError(
+                "Inputs of integers have no derivative: give wrt='weights'. "
+                f"Received: wrt={self.wrt!r}, inputs of dtype {', '.join(fixed)}"
+            )
+
+    def project(self, vectors: Sequence[Any]) -> None:
+        """Makes the inner product of the outputs and some vectors the loss, besides penalties.
+
+        Args:
+            vectors: List of tensors like the outputs.
+        """
+        self._has_penalties = False
+        self._data_loss = lambda x, data, outputs: inner_product(
+            [ops.cast(output, self.dtype) for output in keras.tree.flatten(outputs)], vectors
+        )
+
+    @property
+    def values(self) -> list[Any]:
+        """The tensors to differentiate with respect to: weights, then inputs."""
+        return self.values_of(self.data)
+
+    def values_of(self, data: Data) -> list[Any]:
+        """Returns `values` for some rows of the data."""
+        weights = [] if self.wrt == "inputs" else map(ops.copy, self.variables)
+        inputs = [] if self.wrt == "weights" else keras.tree.flatten(data.x)
+        return [*weights, *inputs]
+
+    @property
+    def names(self) -> list[str]:
+        """What the values are called in messages: the paths of variables, and the inputs."""
+        weights = [] if self.wrt == "inputs" else [variable.path for variable in self.variables]
+        count = 0 if self.wrt == "weights" else len(keras.tree.flatten(self.data.x))
+        return [*weights, *(["inputs"] if count == 1 else [f"inputs[{n}]" for n in range(count)])]
+
+    def pack(self, values: Sequence[Any]) -> Any:
+        """Returns a list aligned with `values` in the form of public results."""
+        if self.wrt == "weights":
+            return list(values)
+        count = 0 if self.wrt == "inputs" else len(self.variables)
+        inputs = keras.tree.pack_sequence_as(self.data.x, list(values[count:]))
+        return inputs if self.wrt == "inputs" else WeightsAndInputs(list(values[:count]), inputs)
+
+    def unpack(self, vector: Any) -> list[Any]:
+        """Returns a vector given in the form of public results as a list aligned with `values`."""
+        vector = keras.tree.flatten(vector)
+        values = self.values
+        if len(vector) != len(values):
+            raise ValueError(
+                f"`vector` must have {len(values)} arrays, one for each of "
+                f"{', '.join(self.names)}. Received: {len(vector)} arrays"
+            )
+        return [
+            as_vector(part, value, name) for part, value, name in zip(vector, values, self.names)
+        ]
+
+    def _scope(self, values):
+        # Keras finds the regularized weights of a scope only where they are given.
+        weights = map(ops.copy, self.variables) if self.wrt == "inputs" else values
+        return keras.StatelessScope(list(zip(self.variables, weights)), collect_losses=True)
+
+    def _x(self, values, data):
+        count = 0 if self.wrt == "inputs" else len(self.variables)
+        if self.wrt == "weights":
+            return data.x
+        return keras.tree.pack_sequence_as(data.x, list(values[count:]))
+
+    def outputs(self, values: Sequence[Any], data: Data) -> list[Any]:
+        """Returns the outputs as a flat list; distributions as their tensors."""
+        with self._scope(values):
+            outputs = self.model(self._x(values, data), training=self.training)
+        return [ops.convert_to_tensor(output) for output in keras.tree.flatten(outputs)]
+
+    def pack_outputs(self, parts: Sequence[Any]) -> Any:
+        """Returns what belongs to the outputs, a flat list, in the structure of the outputs."""
+        with self._scope(self.values):
+            structure = self.model(self.data.rows(slice(0, 1)).x, training=False)
+        parts = iter(parts)
+        return keras.tree.map_structure(lambda _: next(parts), structure)
+
+    def loss(self, values: Sequence[Any], data: Data) -> Any:
+        """Returns the loss with all penalties, a scalar."""
+        return self.loss_of_outputs(values, data, lambda outputs: outputs)
+
+    def loss_of_outputs(self, values: Sequence[Any], data: Data, change: Any) -> Any:
+        """Returns the loss of what `change` makes of the outputs, and all penalties.
+
+        Args:
+            values: List of tensors.
+            data: `Data`.
+            change: Function from the structure of outputs, as they leave the model, to another.
+        """
+        with self._scope(values):
+            x = self._x(values, data)
+            outputs = change(self.model(x, training=self.training))
+            return self._compute_loss(x, outputs, data)
+
+    def loss_given_outputs(self, values: Sequence[Any], data: Data, outputs: Any) -> Any:
+        """Returns the loss of outputs that were computed before, with penalties on weights."""
+        with self._scope(values):
+            return self._compute_loss(self._x(values, data), outputs, data)
+
+    def _compute_loss(self, x, outputs, data):
+        losses = [self._data_loss(x, data, outputs)]
+        if not self._has_penalties:
+            losses += self.model.losses
+        return sum(ops.cast(ops.sum(loss), losses[0].dtype) for loss in losses)
+
+    def batches(self, batch_size: int | None) -> Iterator[tuple[float, slice, Data]]:
+        """Yields parts of the data: their share in the mean over all rows, the rows, the data.
+
+        Args:
+            batch_size: Integer; `None` for all rows at once.
+        """
+        if batch_size is None:
+            yield 1.0, slice(None), self.data
+            return
+        batch_size = check_integer("batch_size", batch_size)
+        self._check_mean_over_rows(batch_size)
+        for first in range(0, self.num_rows, batch_size):
+            rows = slice(first, min(first + batch_size, self.num_rows))
+            yield (rows.stop - rows.start) / self.num_rows, rows, self.data.rows(rows)
+
+    def _check_mean_over_rows(self, batch_size):
+        for loss in keras.tree.flatten(self._loss):
+            is_mean = getattr(loss, "reduction", "mean") in ("sum_over_batch_size", "mean")
+            if isinstance(loss, BatchLoss) or not is_mean:
+                raise ValueError(
+                    "`batch_size` needs a loss that is a mean over rows; of others the batches do "
+                    "not add up to the whole. Give batch_size=None. "
+                    f"Received: batch_size={batch_size}, loss={loss!r}"
+                )
+
+    def state_changes(self) -> tuple[list[Any], list[Any]]:
+        """Returns the variables that a call assigns: states of seed generators, and all others."""
+        with self._scope(self.values) as scope:
+            self.model(self.data.x, training=self.training)
+        changed = [v for v in self.model.non_trainable_variables if _is_assigned(scope, v)]
+        seeds = [v for v in changed if v.name == "seed_generator_state"]
+        return seeds, [v for v in changed if v.name != "seed_generator_state"]
+
+
+def as_vector(part: Any, value: Any, name: str) -> Any:
+    """Returns a tensor of the dtype of `value`, or says that its shape is another.
+
+    Args:
+        part: Array.
+        value: Tensor.
+        name: String, what it belongs to.
+    """
+    part = ops.convert_to_tensor(part, value.dtype)
+    if not value.shape.is_compatible_with(part.shape):
+        raise ValueError(
+            f"`vector` must have shape {tuple(value.shape)} for {name}. "
+            f"Received: shape {tuple(part.shape)}"
+        )
+    return part
+
+
+def _is_assigned(scope, variable):
+    return scope.get_current_value(variable) is not None

@@ -1,0 +1,46 @@
+"""PerWeight: a hyperparameter with a value of its own for each entry of the weights."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_extras._core.checks import check_number
+
+
+@dataclass(frozen=True)
+class PerWeight:
+    """A hyperparameter of `UnrolledTraining` with one value for each entry of the weights.
+
+    All are equal at the start. Every variable that the pattern matches gets an array of its own
+    shape, named after the variable.
+
+    Args:
+        value: Float, where all entries start.
+
+    Example:
+
+    ```python
+    import keras
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="linear")
+    training = autodiff.UnrolledTraining(
+        model, "mse", "sgd", steps=3, hyperparameters={"l2/*": autodiff.PerWeight(1e-3)}
+    )
+    list(training.hyperparameters)  # ["l2/linear/dense/kernel", "l2/linear/dense/bias"]
+    ```
+    """
+
+    value: float
+
+    def __post_init__(self):
+        check_number("value", self.value)
+
+    def expand(self, variable: keras.Variable) -> np.ndarray:
+        """Returns the values of all entries of a variable.
+
+        Args:
+            variable: A Keras variable.
+        """
+        return np.full(tuple(variable.shape), self.value, "float64")

@@ -1,0 +1,57 @@
+"""Derivatives of functions of a list of tensors, each a list of dense tensors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_extras._core.differentiation import jacobian_vector_product, value_and_gradients
+
+CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
+
+
+def dense_gradients(function: Callable, values: Sequence[Any]) -> list[Any]:
+    """Returns the gradient of a scalar function, zeros where it does not depend on a value."""
+    return filled(value_and_gradients(function, values)[1], values)
+
+
+def filled(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """Returns gradients as dense tensors, zeros in the place of None."""
+    import tensorflow as tf
+
+    return [
+        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient, value in zip(gradients, values)
+    ]
+
+
+def curvature_product(
+    function: Callable, values: Sequence[Any], vector: Sequence[Any], mode: str
+) -> list[Any]:
+    """Returns the product of the Hessian of a scalar function and a vector.
+
+    Args:
+        function: From a list of tensors to a scalar.
+        values: List of tensors.
+        vector: List of tensors of the same shapes.
+        mode: One of `CURVATURE_MODES`.
+    """
+    if mode == "forward_over_reverse":
+        return jacobian_vector_product(
+            lambda values: dense_gradients(function, values), values, vector
+        )[1]
+    return dense_gradients(
+        lambda values: inner_product(dense_gradients(function, values), vector), values
+    )
+
+
+def transposed_product(
+    function: Callable, values: Sequence[Any], vector: Sequence[Any]
+) -> list[Any]:
+    """Returns the gradient of the inner product of `vector` and a function's flattened outputs."""
+    return dense_gradients(lambda values: inner_product(function(values), vector), values)
+
+
+def inner_product(one: Sequence[Any], other: Sequence[Any]) -> Any:
+    """Returns the sum of the products of the entries of two lists of tensors."""
+    import tensorflow as tf
+
+    return tf.add_n([tf.reduce_sum(a * tf.cast(b, a.dtype)) for a, b in zip(one, other)])

@@ -1,0 +1,305 @@
+"""One step of training as a pure function of weights and hyperparameters, and its derivative."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_extras._core.differentiation import value_and_gradients
+from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
+from keras_extras.autodiff.output_losses import OutputLosses
+from keras_extras.autodiff.update_rules import UpdateRule
+
+
+class State(NamedTuple):
+    """What a step passes on to the next.
+
+    Args:
+        weights: List of tensors, of the trainable variables.
+        slots: List of tuples of tensors, what the optimizer keeps for each weight.
+        statistics: List of tensors, such as moving averages of batch statistics.
+    """
+
+    weights: list
+    slots: list
+    statistics: list
+
+
+class Data(NamedTuple):
+    """Rows to train on, and which of them each step takes.
+
+    Args:
+        x: Inputs, a tensor or a structure of tensors.
+        y: Targets, likewise.
+        order: Integer tensor of shape `(steps, batch_size)`.
+    """
+
+    x: Any
+    y: Any
+    order: Any
+
+
+class TrainingStep:
+    """The step `state, hyperparameters -> state` of a model, a loss and the rule of an optimizer.
+
+    Random layers draw from a seed that belongs to the step, so that training is a function.
+
+    Args:
+        model: A built Keras model.
+        losses: `OutputLosses` of the model.
+        rule: `UpdateRule` of the optimizer.
+        hyperparameters: List of `Hyperparameter`.
+        statistics: List of the variables that a call in training updates.
+        seed: Integer, of random layers.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        losses: OutputLosses,
+        rule: UpdateRule,
+        hyperparameters: Sequence[Hyperparameter],
+        statistics: Sequence[keras.Variable],
+        seed: int,
+    ):
+        self.hyperparameters = list(hyperparameters)
+        self.dtype = model.trainable_variables[0].dtype
+        self.rule = rule
+        self._of_steps = [h for h in self.hyperparameters if h.kind != "initial_scale"]
+        self._model = model
+        self._losses = losses
+        self._statistics = list(statistics)
+        self._seed = seed
+
+    def initial_state(self, values: Mapping[str, Any], weights: list, statistics: list) -> State:
+        """Returns the state before the first step: scaled weights, and empty slots."""
+        weights = scale(self.hyperparameters, values, weights)
+        return State(weights, [self.rule.slots(weight) for weight in weights], statistics)
+
+    def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
+        """Returns what a step takes of the hyperparameters."""
+        return {h.name: h.at(values[h.name], step, rows) for h in self._of_steps}
+
+    def advance(
+        self, step: Any, state: State, values: Mapping[str, Any], data: Data
+    ) -> tuple[State, Any, list]:
+        """Returns the state after a step, and the loss on its batch before with its gradients."""
+        at = self.values_at(values, step, tf.gather(data.order, step))
+        loss, gradients, statistics = self.gradients(
+            step, state.weights, state.statistics, at, data
+        )
+        settings = self.settings_at(step, at)
+        weights, slots = self._update(state.weights, gradients, state.slots, settings)
+        return State(weights, slots, statistics), loss, gradients
+
+    def gradients(
+        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: Data
+    ) -> tuple[Any, list, list]:
+        """Returns the loss on a batch, its gradients, and the statistics after it.
+
+        Args:
+            step: Integer tensor.
+            weights: List of tensors.
+            statistics: List of tensors.
+            at: Dict of what `values_at` returns.
+            data: The training data.
+        """
+        rows = tf.gather(data.order, step)
+        x, y = keras.tree.map_structure(lambda t: tf.gather(t, rows), (data.x, data.y))
+        factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
+        updated = []
+
+        def loss_of(weights):
+            outputs, penalty, after = self._call(step, weights, statistics, x, training=True)
+            updated.extend(after)
+            loss = self._losses(y, outputs, factors, at.get("sample_weight"))
+            return loss + penalty + add_l2(self.hyperparameters, at, weights)
+
+        loss, gradients = value_and_gradients(loss_of, weights)
+        return loss, gradients, updated
+
+    def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings of the optimizer at a step, learnt or fixed."""
+        fixed = {name: tf.constant(v, self.dtype) for name, v in self.rule.settings.items()}
+        fixed = {name: tf.gather(v, step) if v.shape.rank else v for name, v in fixed.items()}
+        return {**fixed, **{name: at[name] for name in fixed if name in at}}
+
+    def pull_back(
+        self,
+        step: Any,
+        state: State,
+        gradients: list,
+        adjoint: State,
+        values: Mapping[str, Any],
+        data: Data,
+    ) -> tuple[State, dict[str, Any]]:
+        """Goes back through a step (reverse mode): through the update, then through the gradients.
+
+        Args:
+            step: Integer tensor.
+            state: The state before the step.
+            gradients: List of the gradients that the step took.
+            adjoint: Derivatives of the validation loss with respect to the state after the step.
+            values: Dict of the hyperparameters.
+            data: The training data.
+
+        Returns:
+            Derivatives with respect to the state before the step, and to what the step took of the
+            hyperparameters.
+        """
+        at = self.values_at(values, step, tf.gather(data.order, step))
+        settings = self.settings_at(step, at)
+        learnt = {name: at[name] for name in settings if name in at}
+        others = {name: value for name, value in at.items() if name not in learnt}
+
+        def updated(weights, gradients, slots, learnt):
+            return self._update(weights, gradients, slots, {**settings, **learnt})
+
+        weights, gradients, slots, learnt = _vector_jacobian_product(
+            updated,
+            (state.weights, gradients, state.slots, learnt),
+            (adjoint.weights, adjoint.slots),
+        )
+
+        def differentiated(weights, statistics, others):
+            return self.gradients(step, weights, statistics, {**at, **others}, data)[1:]
+
+        of_weights, statistics, others = _vector_jacobian_product(
+            differentiated,
+            (state.weights, state.statistics, others),
+            (gradients, adjoint.statistics),
+        )
+        weights = [a + b for a, b in zip(weights, of_weights)]
+        return State(weights, slots, statistics), {**learnt, **others}
+
+    def _update(self, weights, gradients, slots, settings):
+        updated = [self.rule.update(*parts, settings) for parts in zip(weights, gradients, slots)]
+        return [weight for weight, _ in updated], [slots for _, slots in updated]
+
+    def validation_loss(self, state: State, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Returns the loss without any penalty, of a call that is not in training."""
+        outputs, _, _ = self._call(0, state.weights, state.statistics, x, training=False)
+        return self._losses(y, outputs, sample_weight=sample_weight)
+
+    def pull_back_validation(
+        self, state: State, x: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Any, State]:
+        """Returns the validation loss, and its derivatives with respect to the final state."""
+
+        def loss_of(weights, statistics):
+            return self.validation_loss(State(weights, [], statistics), x, y, sample_weight)
+
+        parts = state.weights, state.statistics
+        loss = loss_of(*parts)
+        weights, statistics = _vector_jacobian_product(loss_of, parts, tf.ones_like(loss))
+        slots = keras.tree.map_structure(tf.zeros_like, state.slots)
+        return loss, State(weights, slots, statistics)
+
+    def pull_back_start(
+        self, values: Mapping[str, Any], weights: list, statistics: list, adjoint: State
+    ) -> dict[str, Any]:
+        """Returns derivatives with respect to the initial scales.
+
+        Args:
+            values: Dict of the hyperparameters.
+            weights: List of the initial weights before they are scaled.
+            statistics: List of the initial statistics.
+            adjoint: Derivatives with respect to the state before the first step.
+        """
+        scales = {name: values[name] for name in self.names_of("initial_scale")}
+
+        def start(scales):
+            return self.initial_state({**values, **scales}, weights, statistics).weights
+
+        (scales,) = _vector_jacobian_product(start, (scales,), adjoint.weights)
+        return scales
+
+    def no_gradients(
+        self, values: Mapping[str, Any], size: int, shape: tuple = ()
+    ) -> dict[str, Any]:
+        """Returns what gradients are added to: sums, and TensorArrays where steps have their own.
+
+        Args:
+            values: Dict of the hyperparameters.
+            size: Integer, of the TensorArrays.
+            shape: Tuple, of their elements. Defaults to `()`.
+        """
+        return {
+            h.name: tf.TensorArray(self.dtype, size, element_shape=shape)
+            if h.varies_over == "steps"
+            else tf.zeros_like(values[h.name])
+            for h in self._of_steps
+        }
+
+    def add_gradients(
+        self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
+    ) -> dict[str, Any]:
+        """Returns `totals` with what `pull_back` found for a step added.
+
+        Args:
+            totals: Dict, what `no_gradients` returns.
+            found: Dict of derivatives.
+            index: Integer tensor, the place of the step.
+            rows: Integer tensor, the rows of its batch; `None` adds gradients of all rows.
+        """
+        totals = dict(totals)
+        for h in self._of_steps:
+            total, gradient = totals[h.name], found[h.name]
+            if h.varies_over == "steps":
+                totals[h.name] = total.write(index, gradient)
+            elif h.varies_over == "rows" and rows is not None:
+                totals[h.name] = tf.tensor_scatter_nd_add(total, rows[:, None], gradient)
+            else:
+                totals[h.name] = total + gradient
+        return totals
+
+    def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Returns what was added up as tensors, of so many steps."""
+        return {
+            h.name: tf.reshape(totals[h.name].stack(), [-1])[:steps]
+            if h.varies_over == "steps"
+            else totals[h.name]
+            for h in self._of_steps
+        }
+
+    def names_of(self, kind: str) -> list[str]:
+        """Returns the names of the hyperparameters of a kind."""
+        return [h.name for h in self.hyperparameters if h.kind == kind]
+
+    def _call(self, step, weights, statistics, x, training):
+        model = self._model
+        given = {id(v): t for v, t in zip(model.trainable_variables, weights)}
+        given.update((id(v), t) for v, t in zip(self._statistics, statistics))
+        for number, variable in enumerate(model.non_trainable_variables):
+            if variable.name == "seed_generator_state":
+                seed = tf.stack([tf.cast(self._seed + number, "int64"), tf.cast(step, "int64")])
+                given[id(variable)] = tf.cast(seed, variable.dtype)
+        fixed = model.non_trainable_variables
+        outputs, after, losses = model.stateless_call(
+            weights,
+            [given.get(id(v), v.value) for v in fixed],
+            x,
+            training=training,
+            return_losses=True,
+        )
+        after = {id(v): t for v, t in zip(fixed, after)}
+        penalty = tf.add_n([tf.zeros((), self.dtype), *(tf.cast(t, self.dtype) for t in losses)])
+        return outputs, penalty, [after[id(v)] for v in self._statistics]
+
+
+def _vector_jacobian_product(function, arguments, vector):
+    """The derivatives of `sum(vector * function(*arguments))`, structured as the arguments."""
+
+    def weighted_sum(flat):
+        values = keras.tree.flatten(function(*keras.tree.pack_sequence_as(arguments, flat)))
+        parts = zip(keras.tree.flatten(vector), values)
+        return tf.add_n([tf.reduce_sum(a * b) for a, b in parts])
+
+    flat = keras.tree.flatten(arguments)
+    _, gradients = value_and_gradients(weighted_sum, flat)
+    dense = [
+        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
+        for value, gradient in zip(flat, gradients)
+    ]
+    return keras.tree.pack_sequence_as(arguments, dense)

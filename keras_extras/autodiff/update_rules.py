@@ -1,0 +1,155 @@
+"""What Keras' optimizers do to a weight in one step, as pure functions that can be differentiated.
+
+They are restated, because Keras' own assign to variables, and an assignment has no derivative.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# What changes the gradient or the weights beside the rule, by the value that leaves it off.
+_EXTRAS = {
+    "weight_decay": (None,),
+    "clipnorm": (None,),
+    "clipvalue": (None,),
+    "global_clipnorm": (None,),
+    "use_ema": (False,),
+    "loss_scale_factor": (None,),
+    "gradient_accumulation_steps": (None,),
+    "amsgrad": (False,),
+    "centered": (False,),
+}
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """The rule of an optimizer for one weight.
+
+    Args:
+        name: String, what the rule is called in errors.
+        settings: Dict from the names of the continuous settings to their values, which are numbers
+            or one for each step.
+        slots: Function from a weight to a tuple of the tensors that are kept from step to step.
+        update: Function `(weight, gradient, slots, settings)` that returns the next weight and
+            slots.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    slots: Callable[[Any], tuple]
+    update: Callable[[Any, Any, tuple, dict[str, Any]], tuple[Any, tuple]]
+
+
+def update_rule(optimizer: Any, steps: int, learnt: Sequence[str]) -> UpdateRule:
+    """Returns the rule of a Keras optimizer.
+
+    Args:
+        optimizer: Keras optimizer, its name or configuration: `SGD`, `RMSprop` or `Adam`.
+        steps: Integer, for how many steps a schedule of the learning rate is evaluated.
+        learnt: Names of settings that are hyperparameters; a momentum among them makes the rule
+            one with momentum whatever the optimizer's own.
+
+    Raises:
+        ValueError: If it is another optimizer, or has a setting that is not unrolled.
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    families = {
+        keras.optimizers.SGD: _sgd,
+        keras.optimizers.RMSprop: _rmsprop,
+        keras.optimizers.Adam: _adam,
+    }
+    if type(optimizer) not in families:
+        raise ValueError(
+            "`optimizer` must be keras.optimizers.SGD, RMSprop or Adam, whose rules are "
+            f"differentiated. Received: optimizer of type {type(optimizer).__name__}"
+        )
+    config = optimizer.get_config()
+    for name, off in _EXTRAS.items():
+        if name in config and config[name] not in off:
+            raise ValueError(
+                f"`optimizer` must leave `{name}` off, which is not unrolled. "
+                f"Received: {type(optimizer).__name__} with {name}={config[name]!r}"
+            )
+    rate = config["learning_rate"]
+    if isinstance(rate, dict):
+        schedule = keras.optimizers.schedules.deserialize(rate)
+        rate = np.array([float(schedule(step)) for step in range(steps)])
+    return families[type(optimizer)]({**config, "learning_rate": rate}, learnt)
+
+
+def _sgd(config, learnt):
+    settings = {"learning_rate": config["learning_rate"]}
+    if not config["momentum"] and "momentum" not in learnt:
+        return UpdateRule("SGD without momentum", settings, lambda weight: (), _descend)
+    settings["momentum"] = config["momentum"]
+    nesterov = config["nesterov"]
+    name, update = ("Nesterov SGD", _nesterov) if nesterov else ("SGD with momentum", _momentum)
+    return UpdateRule(name, settings, lambda weight: (ops.zeros_like(weight),), update)
+
+
+def _descend(weight, gradient, slots, settings):
+    return weight - settings["learning_rate"] * gradient, slots
+
+
+def _momentum(weight, gradient, slots, settings):
+    (velocity,) = slots
+    velocity = settings["momentum"] * velocity - settings["learning_rate"] * gradient
+    return weight + velocity, (velocity,)
+
+
+def _nesterov(weight, gradient, slots, settings):
+    (velocity,) = slots
+    step = settings["learning_rate"] * gradient
+    velocity = settings["momentum"] * velocity - step
+    return weight + settings["momentum"] * velocity - step, (velocity,)
+
+
+def _rmsprop(config, learnt):
+    settings = {name: config[name] for name in ("learning_rate", "rho")}
+    has_momentum = bool(config["momentum"]) or "momentum" in learnt
+    if has_momentum:
+        settings["momentum"] = config["momentum"]
+
+    def slots(weight):
+        return (ops.zeros_like(weight),) * (1 + has_momentum)
+
+    def update(weight, gradient, slots, settings):
+        square, *velocity = slots
+        square = settings["rho"] * square + (1 - settings["rho"]) * ops.square(gradient)
+        step = settings["learning_rate"] * gradient / ops.sqrt(square + config["epsilon"])
+        if has_momentum:
+            step = velocity[0] = settings["momentum"] * velocity[0] + step
+        return weight - step, (square, *velocity)
+
+    return UpdateRule("RMSprop", settings, slots, update)
+
+
+def _adam(config, learnt):
+    settings = {name: config[name] for name in ("learning_rate", "beta_1", "beta_2")}
+
+    def slots(weight):
+        zeros, one = ops.zeros_like(weight), ops.ones((), weight.dtype)
+        return zeros, zeros, one, one
+
+    def update(weight, gradient, slots, settings):
+        mean, square, product_1, product_2 = slots
+        beta_1, beta_2 = settings["beta_1"], settings["beta_2"]
+        mean = mean + (gradient - mean) * (1 - beta_1)
+        square = square + (ops.square(gradient) - square) * (1 - beta_2)
+        # Of all betas so far: powers where they are equal, as in Keras.
+        product_1, product_2 = product_1 * beta_1, product_2 * beta_2
+        rate = settings["learning_rate"] * ops.sqrt(1 - product_2) / (1 - product_1)
+        weight = weight - rate * mean / (_root(square) + config["epsilon"])
+        return weight, (mean, square, product_1, product_2)
+
+    return UpdateRule("Adam", settings, slots, update)
+
+
+def _root(square):
+    """The square root, with a derivative of 0 at 0: a weight that no input reaches stays there."""
+    is_positive = square > 0
+    return ops.where(is_positive, ops.sqrt(ops.where(is_positive, square, 1.0)), 0.0)

@@ -1,0 +1,71 @@
+"""vector_jacobian_product: the gradient of a weighted sum of a model's outputs."""
+
+from typing import Any
+
+import keras
+
+from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.model_function import ModelFunction, as_vector
+from keras_extras.autodiff.products import transposed_product
+
+
+def vector_jacobian_product(
+    model: keras.Model,
+    vector: Any,
+    x: Any,
+    *,
+    wrt: str = "weights",
+    training: bool = False,
+) -> Any:
+    """Returns the gradient of the sum of a model's outputs times a vector, by reverse mode.
+
+    ```
+    v^T J = d/dw sum_i v_i f_i(w),  f = the outputs for all rows
+    ```
+
+    It takes the time of one gradient, whatever the number of weights and outputs. Distributions
+    count as the tensors that they convert to. What is held fixed is as in `gradient`.
+
+    Args:
+        model: Keras model or layer.
+        vector: A structure of arrays like the outputs of the model for `x`.
+        x: Inputs, an array or a structure of arrays with one row for each example.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
+            Defaults to `"weights"`.
+        training: Boolean, as in `gradient`. Defaults to `False`.
+
+    Returns:
+        Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
+        structure like `x`; of both, a `WeightsAndInputs`.
+
+    Raises:
+        TypeError: If `model` is no Keras model or layer.
+        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
+    x = np.ones((8, 3))
+    autodiff.vector_jacobian_product(model, np.ones((8, 2)), x, wrt="inputs")  # shape (8, 3)
+    ```
+    """
+    function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    vector = keras.tree.flatten(vector)
+
+    def outputs(values):
+        parts = function.outputs(values, function.data)
+        if len(parts) != len(vector):
+            raise ValueError(
+                f"`vector` must have {len(parts)} arrays, one for each output of the model. "
+                f"Received: {len(vector)} arrays"
+            )
+        for number, (given, part) in enumerate(zip(vector, parts)):
+            as_vector(given, part, f"output {number}")
+        return parts
+
+    return function.pack(transposed_product(outputs, function.values, vector))

@@ -1,0 +1,104 @@
+"""DerivativeWrapper: the base of layers that differentiate the network that they wrap."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras._core.backend import require_tensorflow
+
+
+class DerivativeWrapper(keras.layers.Wrapper):
+    """Base class of layers around a layer or model whose derivatives the objective holds.
+
+    The wrapped network is called once, as if it stood alone: in its own dtype policy, with the
+    masks and the training mode that it would get, and with its own losses.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
+        # Without autocast: inputs reach the network as they are, and it casts them itself.
+        super().__init__(layer, **{"autocast": False, **kwargs})
+        self.supports_masking = True
+
+    def differentiate(self, products: Callable, inputs: Any, *arguments: Any) -> tuple[Any, list]:
+        """Calls the network and returns its output with products of its Jacobian.
+
+        Args:
+            products: `vector_jacobian_products` or `jacobian_vector_products`.
+            inputs: The inputs of `call`.
+            *arguments: What `products` takes behind function and value.
+        """
+        output, derivatives = products(self._call_layer, inputs, *arguments)
+        if any(derivative is None for derivative in derivatives):
+            raise ValueError(
+                f"{type(self).__name__} needs a network whose output has a derivative with "
+                f"respect to its inputs. Received: layer={self.layer.name!r}, whose output does "
+                "not depend on them through differentiable operations; look for rounding, argmax "
+                "or an Embedding of integers."
+            )
+        return output, derivatives
+
+    def check_inputs(self, inputs: Any) -> None:
+        """Raises an error unless the inputs are one tensor of floats."""
+        if not hasattr(inputs, "dtype"):
+            raise TypeError(
+                f"{type(self).__name__} needs a network of one input tensor. Received: inputs of "
+                f"type {type(inputs).__name__}"
+            )
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise TypeError(
+                f"{type(self).__name__} needs inputs of floats to differentiate with respect to, "
+                f"such as the output of an Embedding. Received: inputs of dtype {dtype}"
+            )
+
+    def _call_layer(self, inputs):
+        import tensorflow as tf
+
+        output = self.layer(inputs)
+        if not isinstance(output, tf.Tensor):  # distributions count as tensors for Keras
+            raise TypeError(
+                f"{type(self).__name__} needs a network of one output tensor; below a layer of "
+                "distributions, wrap the layers that give its parameters. Received: "
+                f"layer={self.layer.name!r}, whose output is a {type(output).__name__}"
+            )
+        return output
+
+    def compute_output_spec(self, *arguments: Any, **keywords: Any) -> Any:
+        # Of the call itself, so that what has no derivative is told while models are put together.
+        return keras.Operation.compute_output_spec(self, *arguments, **keywords)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        spec = self.compute_output_spec(keras.KerasTensor(input_shape))
+        return keras.tree.map_structure(lambda tensor: tensor.shape, spec)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """None, because the output of the network bears the mask that the network gave it."""
+
+
+def unit_vectors(output: Any) -> list[Any]:
+    """For each output, a tensor of the shape of `output` that is one there and zero elsewhere."""
+    shape = known_shape(output)
+    size = math.prod(shape)
+    units = ops.reshape(ops.eye(size, dtype=output.dtype), (size, *shape))
+    return [ops.zeros_like(output) + units[i] for i in range(size)]
+
+
+def known_shape(output: Any) -> tuple[int, ...]:
+    """The shape of a row of `output`."""
+    shape = tuple(output.shape[1:])
+    if None in shape:
+        raise ValueError(
+            "Derivatives of each output need outputs of which all sizes but that of the batch are "
+            f"known. Received: an output of shape {tuple(output.shape)}"
+        )
+    return shape
+
+
+def sums_of_squares(values: Any) -> Any:
+    """The sum for each row, in float32 at least."""
+    values = ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
+    return ops.sum(ops.square(values), axis=tuple(range(1, len(values.shape))))

@@ -1,0 +1,214 @@
+"""LineSearchOptimizer: the base of optimizers that search for a lower loss along a line."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.differentiation import value_and_gradients
+from keras_extras.optimizers.line_search import strong_wolfe
+from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
+from keras_extras.optimizers.replicas import searching_strategy
+
+
+class LineSearchOptimizer(LossEvaluatingOptimizer):
+    """Base class of optimizers that go along a direction to a lower loss of the batch.
+
+    All weights are one vector. On each batch it takes up to `iterations_per_batch` steps, each
+    along the `direction` that a subclass finds, as far as a search for the strong Wolfe
+    conditions says. A subclass may carry tensors from step to step, its memory, whose variables
+    it adds in `build_memory`.
+    """
+
+    def __init__(
+        self, learning_rate: Any, iterations_per_batch: int, tolerance: float, **kwargs: Any
+    ):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.iterations_per_batch = check_integer("iterations_per_batch", iterations_per_batch)
+        self.tolerance = check_number("tolerance", tolerance, at_least=0.0)
+        self._evaluations = self.add_variable((), dtype="int32", name="evaluations")
+        self._converged = self.add_variable((), dtype="bool", name="converged")
+        self._gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
+
+    @property
+    def evaluations(self) -> int:
+        """How often loss and gradient were evaluated so far."""
+        return int(self._evaluations.numpy())
+
+    @property
+    def converged(self) -> bool:
+        """Whether there was nothing to do on the last batch.
+
+        The largest entry of the gradient was at most `tolerance` at the weights that were given,
+        or along no direction a lower loss was found.
+        """
+        return bool(self._converged.numpy())
+
+    def build_memory(self, size: int, dtype: str) -> list[keras.Variable]:
+        """Adds what is carried from step to step, for a vector of weights; to be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must override `build_memory`.")
+
+    def direction(
+        self, gradient_of: Callable[[Any], Any], point: Any, gradient: Any, memory: Sequence[Any]
+    ) -> tuple[Any, Any, Sequence[Any]]:
+        """Finds where to go; to be overridden.
+
+        Args:
+            gradient_of: Function from a vector of weights to the gradient of the loss.
+            point: Vector, the weights.
+            gradient: Vector, the gradient there.
+            memory: List of tensors, of the variables that `build_memory` added.
+
+        Returns:
+            The direction, the step along it to try first, and the memory.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override `direction`.")
+
+    def remember(self, step: Any, change: Any, memory: Sequence[Any]) -> Sequence[Any]:
+        """Returns the memory after a step and the change of the gradient along it."""
+        return memory
+
+    def forget(self, memory: Sequence[Any]) -> Sequence[Any]:
+        """Returns the memory after a direction along which the loss does not fall."""
+        return memory
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        variables = list(variables)
+        constrained = [v.path for v in variables if v.constraint is not None]
+        if constrained:
+            raise ValueError(
+                f"{type(self).__name__} minimises over all values of the weights and cannot keep "
+                "a constraint; leave it out, compute the weight from a free one, as in "
+                "`keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES. Received: "
+                f"constraints of {', '.join(map(repr, constrained))}"
+            )
+        super().build(variables)
+        self._built_for = variables
+        self._shapes = [tuple(v.shape) for v in variables]
+        self._dtype = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
+        self._memory = self.build_memory(sum(map(math.prod, self._shapes)), self._dtype)
+
+    def search(self, loss_of, variables) -> None:
+        self._check(variables)
+
+        def value_and_gradient(vector):
+            value, (gradient,) = value_and_gradients(
+                lambda vectors: loss_of(self._shaped(vectors[0])), [vector]
+            )
+            return ops.cast(value, self._dtype), gradient
+
+        given = self._flat(variables)
+        value, gradient = value_and_gradient(given)
+        is_finite = ops.logical_and(ops.isfinite(value), ops.all(ops.isfinite(gradient)))
+        zero = ops.zeros((), "int32")
+        memory = tuple(ops.copy(v) for v in self._memory)
+
+        def goes_on(count, evaluations, failures, point, value, gradient, memory):
+            is_steep = ops.max(ops.abs(gradient)) > self.tolerance
+            return (count < self.iterations_per_batch) & (failures < 2) & is_finite & is_steep
+
+        def step(count, evaluations, failures, point, value, gradient, memory):
+            direction, first_step, memory = self.direction(
+                lambda vector: value_and_gradient(vector)[1], point, gradient, memory
+            )
+            # After a failure, and where rounding has spoilt the direction: down the gradient.
+            is_good = (failures < 1) & (ops.sum(direction * gradient) < 0.0)
+            direction = ops.where(is_good, direction, -gradient)
+            first_step = ops.where(is_good, first_step, careful_step(gradient))
+            found = strong_wolfe(
+                value_and_gradient, point, direction, value, gradient, first_step, self._epsilon
+            )
+            has_moved = found.step > 0.0
+            move = found.step * direction
+            memory = [
+                ops.where(has_moved, new, old)
+                for new, old in zip(
+                    self.remember(move, found.gradient - gradient, memory), self.forget(memory)
+                )
+            ]
+            return (
+                count + 1,
+                evaluations + found.evaluations,
+                ops.where(has_moved, zero, failures + 2 - ops.cast(is_good, "int32")),
+                point + move,
+                found.value,
+                found.gradient,
+                tuple(memory),
+            )
+
+        _, evaluations, _, point, _, gradient, memory = ops.while_loop(
+            goes_on, step, (zero, zero + 1, zero, given, value, gradient, memory)
+        )
+        self._failed.assign(~is_finite)
+        self._evaluations.assign_add(evaluations)
+        self._gradient_norm.assign(ops.cast(ops.max(ops.abs(gradient)), "float32"))
+        self._converged.assign(ops.logical_and(is_finite, ops.all(point == given)))
+        for variable, new in zip(self._memory, memory):
+            variable.assign(new)
+        ops.cond(
+            is_finite, lambda: self.descend(self._shaped(given - point), variables), lambda: None
+        )
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Takes `learning_rate` of the way to where the search on this batch has ended."""
+        rate = ops.cast(learning_rate, variable.dtype)
+        variable.assign_sub(rate * ops.cast(gradient, variable.dtype))
+
+    @property
+    def _epsilon(self):
+        return float(np.finfo(self._dtype).eps)
+
+    def _flat(self, variables):
+        parts = [ops.reshape(ops.cast(ops.copy(v), self._dtype), (-1,)) for v in variables]
+        return ops.concatenate(parts)
+
+    def _shaped(self, vector):
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])
+        return [
+            ops.cast(ops.reshape(vector[end - math.prod(shape) : end], shape), variable.dtype)
+            for variable, shape, end in zip(self._built_for, self._shapes, ends)
+        ]
+
+    def _check(self, variables):
+        if searching_strategy() is not None:
+            raise ValueError(
+                f"{type(self).__name__} trains on one device. Received: a model built in the scope "
+                f"of {type(searching_strategy()).__name__} with several replicas"
+            )
+        if [id(v) for v in variables] != [id(v) for v in self._built_for]:
+            raise ValueError(
+                f"{self.name} was built for other variables; make a new optimizer for these. "
+                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
+                f"{', '.join(repr(v.path) for v in self._built_for)}"
+            )
+
+    def raise_if_failed(self) -> None:
+        if bool(self._failed.numpy()):
+            self._failed.assign(False)
+            raise ValueError(
+                f"Training stopped: in the last batch, the loss or its gradient was NaN or "
+                f"infinite at the weights that {self.name} started from. The model keeps these. "
+                "Look for NaN in the inputs or targets and for a loss that overflows."
+            )
+
+    def extra_logs(self) -> dict[str, Any]:
+        """What `fit` logs beside the metrics: how steep the loss is, and what it took so far."""
+        return {
+            "gradient_norm": float(self._gradient_norm.numpy()),
+            "evaluations": self.evaluations,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("iterations_per_batch", "tolerance")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def careful_step(gradient: Any) -> Any:
+    """Returns the step along the gradient, where nothing is known of curvature, of length 1."""
+    return 1.0 / ops.norm(gradient)

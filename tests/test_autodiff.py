@@ -1,0 +1,486 @@
+"""Derivatives of models against closed forms, against each other and against differences."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_extras import autodiff, layers, losses
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+RNG = np.random.default_rng(4)
+X = RNG.normal(size=(6, 3))
+Y = RNG.normal(size=(6, 2))
+CLASSES = np.eye(2)[[0, 1, 1, 0, 1, 0]]
+ONES = np.column_stack([X, np.ones(6)])  # the inputs and what the bias is multiplied with
+WEIGHTS = RNG.uniform(0.5, 2.0, size=6)
+CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
+SOFTMAX = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")
+
+
+def linear(units, activation=None, **arguments):
+    dense = keras.layers.Dense(units, activation, bias_initializer="normal", **arguments)
+    return keras.Sequential([keras.Input((3,)), dense])
+
+
+class SquarePenalty(keras.layers.Layer):
+    """Adds a mean over rows to the loss, as activity regularizers do in Keras after 3.12."""
+
+    def call(self, inputs):
+        self.add_loss(0.1 * ops.mean(inputs**2))
+        return inputs
+
+
+def network():
+    """Two layers, of which one is regularized, and one that adds to the loss."""
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, "tanh", kernel_regularizer="l2"),
+            SquarePenalty(),
+            keras.layers.Dense(2, bias_initializer="normal"),
+        ]
+    )
+
+
+def flat(tensors):
+    return np.concatenate([np.ravel(tensor) for tensor in keras.tree.flatten(tensors)])
+
+
+def random_like(tensors):
+    return keras.tree.map_structure(lambda t: RNG.normal(size=tuple(t.shape)), tensors)
+
+
+def random_vector(model, wrt):
+    weights, inputs = random_like(model.trainable_variables), random_like(X)
+    both = autodiff.WeightsAndInputs(weights, inputs)
+    return {"weights": weights, "inputs": inputs, "both": both}[wrt]
+
+
+def difference(function, model, vector, step=1e-5):
+    """How `function()` changes when the weights move along a vector, by central differences."""
+    start = [np.array(variable) for variable in model.trainable_variables]
+
+    def move(distance):
+        for variable, old, part in zip(model.trainable_variables, start, vector, strict=True):
+            variable.assign(old + distance * part)
+
+    values = []
+    for sign in (1, -1):
+        move(sign * step)
+        values.append(flat(function()))
+    move(0.0)
+    return (values[0] - values[1]) / (2 * step)
+
+
+def assert_close(actual, expected, rtol=1e-12):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale)
+
+
+def test_least_squares():
+    model = linear(1)
+    residuals = model.predict(X, verbose=0)[:, 0] - Y[:, 0]
+    gradient = autodiff.gradient(model, X, Y[:, :1], loss="mse")
+    assert_close(flat(gradient), 2 * ONES.T @ residuals / 6)
+    for mode in CURVATURE_MODES:
+        hessian = autodiff.hessian(model, X, Y[:, :1], loss="mse", mode=mode)
+        assert_close(hessian, 2 * ONES.T @ ONES / 6)
+    of_inputs = autodiff.hessian(model, X, Y[:, :1], loss="mse", wrt="inputs")
+    kernel = model.get_weights()[0]
+    assert_close(of_inputs, np.kron(np.eye(6), 2 * kernel @ kernel.T / 6))
+
+
+def test_logistic_regression_with_sample_weights():
+    model = linear(1, "sigmoid")
+    p = model.predict(X, verbose=0)[:, 0]
+    data = {"x": X, "y": CLASSES[:, :1], "sample_weight": WEIGHTS}
+    data["loss"] = keras.losses.BinaryCrossentropy()
+    assert_close(
+        flat(autodiff.gradient(model, **data)), ONES.T @ (WEIGHTS * (p - CLASSES[:, 0])) / 6
+    )
+    hessian = ONES.T @ (ONES * (WEIGHTS * p * (1 - p))[:, None]) / 6
+    assert_close(autodiff.hessian(model, **data), hessian)
+    assert_close(flat(autodiff.hessian(model, **data, diagonal=True)), np.diag(hessian))
+
+
+def test_softmax_regression():
+    model = linear(2)
+    p = np.asarray(ops.softmax(model(X)))
+    of_logits = np.einsum("ni,ij->nij", p, np.eye(2)) - np.einsum("ni,nj->nij", p, p)
+    # The order of the entries: the kernel's rows, then the bias.
+    expected = np.einsum("na,nb,nij->aibj", ONES, ONES, of_logits).reshape(8, 8) / 6
+    assert_close(autodiff.hessian(model, X, CLASSES, loss=SOFTMAX), expected)
+    vector = random_vector(model, "weights")
+    product = autodiff.gauss_newton_vector_product(model, vector, X, CLASSES, loss=SOFTMAX)
+    assert_close(flat(product), expected @ flat(vector))
+
+
+def test_gradient_is_the_step_of_fit():
+    """With dropout, batch normalization, regularizers, added losses and two weighted outputs."""
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(4, "tanh", kernel_regularizer="l2")(inputs)
+    hidden = keras.layers.Dropout(0.5, seed=1)(keras.layers.BatchNormalization()(hidden))
+    hidden = keras.layers.ActivityRegularization(l2=0.1)(hidden)
+    outputs = {name: keras.layers.Dense(2, name=name)(hidden) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    loss = {"a": "mse", "b": keras.losses.Huber()}
+    model.compile(keras.optimizers.SGD(1.0), loss, loss_weights={"a": 1.0, "b": 0.3})
+    targets = {"a": Y, "b": -Y}
+    states = [np.asarray(variable) for variable in model.non_trainable_variables]
+    gradient = autodiff.gradient(model, X, targets, sample_weight=WEIGHTS, training=True)
+    for variable, state in zip(model.non_trainable_variables, states, strict=True):
+        np.testing.assert_array_equal(variable, state)  # as they were
+    before = [np.asarray(variable) for variable in model.trainable_variables]
+    model.train_on_batch(X, targets, sample_weight=WEIGHTS)
+    assert_close(flat(before) - flat(model.trainable_variables), flat(gradient))
+
+
+def test_losses_in_every_form_that_compile_takes():
+    inputs = keras.Input((3,))
+    outputs = {name: keras.layers.Dense(2, name=name)(inputs) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    model.compile(loss={"a": "mse", "b": keras.losses.Huber(0.3)})
+    targets = {"a": Y, "b": -Y}
+    expected = flat(autodiff.gradient(model, X, targets))
+
+    def squares(y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    for of_a in ("mse", squares, keras.losses.MeanSquaredError()):
+        loss = {"b": keras.losses.Huber(0.3), "a": of_a}
+        assert_close(flat(autodiff.gradient(model, X, targets, loss=loss)), expected)
+
+
+def test_masked_rows_count_neither_in_the_loss_nor_in_its_curvature():
+    dense = keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.Masking(), dense])
+    x, y = RNG.normal(size=(2, 4, 3)), RNG.normal(size=(2, 4, 1))
+    x[:, 2:] = 0.0
+    kept = np.concatenate([x[:, :2].reshape(4, 3), np.ones((4, 1))], axis=1)
+    hessian = 2 * kept.T @ kept / 4
+    # Keras 3.12 adds 1e-7 to the number of what is not masked.
+    assert_close(autodiff.hessian(model, x, y, loss="mse"), hessian, rtol=1e-7)
+    vector = random_like(model.trainable_variables)
+    product = autodiff.gauss_newton_vector_product(model, vector, x, y, loss="mse")
+    assert_close(flat(product), hessian @ flat(vector), rtol=1e-7)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("wrt", ["weights", "inputs", "both"])
+def test_hessian_products_agree_with_the_matrix(wrt, training):
+    model = network()
+    model.add(keras.layers.Dropout(0.3, seed=1))
+    data = {"x": X, "y": Y, "loss": "mse", "wrt": wrt, "training": training}
+    matrix = np.asarray(autodiff.hessian(model, **data))
+    assert_close(matrix, np.transpose(matrix))
+    vector = random_vector(model, wrt)
+    for mode in CURVATURE_MODES:
+        product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+        assert_close(flat(product), matrix @ flat(vector))
+    assert_close(flat(autodiff.hessian(model, **data, diagonal=True)), np.diag(matrix))
+
+
+def test_derivatives_agree_with_central_differences():
+    model, data = network(), {"x": X, "y": Y, "loss": "mse"}
+    vector = random_vector(model, "weights")
+
+    def of_weights(function):
+        return difference(function, model, vector)
+
+    gradient = autodiff.gradient(model, **data)
+    model.compile(loss="mse")
+    loss = of_weights(lambda: model.evaluate(X, Y, verbose=0))
+    assert_close(flat(gradient) @ flat(vector), loss, rtol=1e-6)
+    product = autodiff.hessian_vector_product(model, vector, **data)
+    assert_close(flat(product), of_weights(lambda: autodiff.gradient(model, **data)), rtol=1e-6)
+    moves = autodiff.jacobian_vector_product(model, vector, X)
+    assert_close(flat(moves), of_weights(lambda: model(X)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", CURVATURE_MODES)
+@pytest.mark.parametrize(
+    "norm",
+    [
+        keras.layers.BatchNormalization,
+        keras.layers.LayerNormalization,
+        lambda: keras.layers.GroupNormalization(2),
+    ],
+)
+def test_second_derivatives_through_normalisation(norm, mode):
+    """In which TensorFlow's moments stop a gradient, without harm to first derivatives only."""
+    dense = keras.layers.Dense(4, "tanh")
+    model = keras.Sequential([keras.Input((3,)), dense, norm(), keras.layers.Dense(2)])
+    data = {"x": X, "y": Y, "loss": "mse", "training": True}
+    vector = random_vector(model, "weights")
+    product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+    change = difference(lambda: autodiff.gradient(model, **data), model, vector)
+    assert_close(flat(product), change, rtol=1e-6)
+
+
+def test_chunks_and_batches_add_up():
+    model = network()
+    data = {"x": X, "y": Y, "loss": "mse", "sample_weight": WEIGHTS}
+    vector = random_vector(model, "both")
+    matrix = autodiff.hessian(model, **data)
+    assert_close(autodiff.hessian(model, **data, chunk_size=5, batch_size=4), matrix)
+    diagonal = autodiff.hessian(model, **data, chunk_size=7, batch_size=4, diagonal=True)
+    assert_close(flat(diagonal), np.diag(matrix))
+    data["wrt"] = "both"
+    for function in (
+        lambda **a: autodiff.gradient(model, **data, **a),
+        lambda **a: autodiff.hessian_vector_product(model, vector, **data, **a),
+        lambda **a: autodiff.gauss_newton_vector_product(model, vector, **data, **a),
+    ):
+        whole, in_batches = function(), function(batch_size=4)
+        assert in_batches.inputs.shape == X.shape
+        assert_close(flat(in_batches), flat(whole))
+
+
+def test_gauss_newton_equals_the_hessian_of_a_linear_model():
+    model = linear(2, kernel_regularizer="l2")
+    for loss in ("mse", SOFTMAX):
+        vector = random_vector(model, "weights")
+        arguments = (model, vector, X, CLASSES)
+        product = autodiff.gauss_newton_vector_product(*arguments, loss=loss)
+        assert_close(flat(product), flat(autodiff.hessian_vector_product(*arguments, loss=loss)))
+
+
+def test_gauss_newton_is_the_jacobian_squared():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
+    vector = random_vector(model, "weights")
+    jacobian = np.concatenate(
+        [np.reshape(part, (12, -1)) for part in autodiff.jacobian(model, X)], axis=1
+    )
+    product = autodiff.gauss_newton_vector_product(model, vector, X, Y, loss="mse")
+    assert_close(flat(product), 2 / 12 * jacobian.T @ jacobian @ flat(vector))
+    hessian = autodiff.hessian_vector_product(model, vector, X, Y, loss="mse")
+    assert np.abs(flat(product) - flat(hessian)).max() > 1e-3  # of a model that is not linear
+
+
+def test_gauss_newton_of_a_distribution():
+    """Of a normal distribution with a fixed scale it is that of the squared error."""
+    dense = keras.layers.Dense(2, "tanh")
+    head = layers.DistributionLambda(_unit_normal)
+    model = keras.Sequential([keras.Input((3,)), dense, head])
+    vector = random_vector(model, "weights")
+    nll = losses.NegativeLogLikelihood()
+    product = autodiff.gauss_newton_vector_product(model, vector, X, Y, loss=nll)
+    plain = keras.Sequential([keras.Input((3,)), dense])
+    expected = autodiff.gauss_newton_vector_product(plain, vector, X, Y, loss="mse")
+    assert_close(flat(product), flat(expected))  # a half of the sum over two columns
+
+
+def _unit_normal(mean):
+    import tensorflow_probability as tfp
+
+    return tfp.distributions.Independent(tfp.distributions.Normal(mean, np.float64(1.0)), 1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_jacobians_by_both_modes_and_their_products(training):
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dropout(0.5, seed=1)(keras.layers.Dense(4, "tanh")(inputs))
+    outputs = {name: keras.layers.Dense(n, name=name)(hidden) for name, n in (("a", 2), ("b", 1))}
+    model = keras.Model(inputs, outputs)
+    forward, reverse = (
+        autodiff.jacobian(model, X, wrt="both", training=training, mode=mode, chunk_size=7)
+        for mode in ("forward", "reverse")
+    )
+    assert_close(flat(forward), flat(reverse))
+    assert reverse["a"].inputs.shape == (6, 2, 3)
+    shapes = [tuple(part.shape) for part in reverse["b"].weights]
+    assert shapes == [(6, 1, *variable.shape) for variable in model.trainable_variables]
+
+    def matrix(name):
+        of_weights = [np.reshape(part, (len(part), part.shape[1], -1)) for part in reverse[name][0]]
+        return np.concatenate([*of_weights, reverse[name].inputs], axis=2)
+
+    vector = random_vector(model, "both")
+    rows = np.concatenate([np.tile(flat(vector.weights), (6, 1)), vector.inputs], axis=1)
+    moves = autodiff.jacobian_vector_product(model, vector, X, wrt="both", training=training)
+    cotangent = {name: RNG.normal(size=(6, n)) for name, n in (("a", 2), ("b", 1))}
+    for name in "ab":
+        assert_close(moves[name], np.einsum("nij,nj->ni", matrix(name), rows))
+    back = autodiff.vector_jacobian_product(model, cotangent, X, wrt="both", training=training)
+    rows = sum(np.einsum("nij,ni->nj", matrix(name), cotangent[name]) for name in "ab")
+    assert_close(flat(back.weights), rows[:, :-3].sum(axis=0))
+    assert_close(back.inputs, rows[:, -3:])
+
+
+def test_several_inputs_and_an_embedding():
+    words, numbers = keras.Input((2,), dtype="int32"), keras.Input((3,))
+    features = keras.layers.Flatten()(keras.layers.Embedding(5, 2)(words))
+    model = keras.Model(
+        [words, numbers], keras.layers.Dense(2)(keras.layers.Concatenate()([features, numbers]))
+    )
+    x = [np.array([[0, 1], [4, 1], [2, 2], [0, 3], [1, 1], [3, 0]]), X]
+    data = {"x": x, "y": Y, "loss": "mse"}
+    vector = random_like(model.trainable_variables)
+    assert autodiff.gradient(model, **data)[0].shape == (5, 2)
+    product = autodiff.hessian_vector_product(model, vector, **data)
+    expected = difference(lambda: autodiff.gradient(model, **data), model, vector)
+    assert_close(flat(product), expected, rtol=1e-6)
+    assert_close(
+        flat(autodiff.jacobian(model, x, mode="forward")),
+        flat(autodiff.jacobian(model, x, mode="reverse")),
+    )
+    with pytest.raises(ValueError, match=r"integers have no derivative.*inputs of dtype int64"):
+        autodiff.gradient(model, **data, wrt="inputs")
+
+
+def test_a_layer_that_cannot_be_vectorised():
+    class InPython(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs**2 if bool(ops.all(inputs < 100.0)) else inputs
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    model = keras.Sequential([InPython(), keras.layers.Dense(1, use_bias=False)])
+    model(X)
+    hessian = autodiff.hessian(model, X, Y[:, :1], loss="mse", chunk_size=2)
+    assert_close(hessian, 2 * (X**2).T @ X**2 / 6)
+
+
+def test_a_layer_alone():
+    layer = keras.layers.Dense(2, "tanh")
+    jacobian = autodiff.jacobian(layer, X, wrt="inputs")
+    slopes = 1 - np.asarray(layer(X)) ** 2
+    assert_close(jacobian, np.einsum("no,io->noi", slopes, layer.kernel))
+    in_model = keras.Sequential([keras.Input((3,)), layer])
+    assert_close(
+        flat(autodiff.gradient(layer, X, Y, loss="mse")),
+        flat(autodiff.gradient(in_model, X, Y, loss="mse")),
+    )
+    with pytest.raises(ValueError, match=r"`loss` must be given: 'dense"):
+        autodiff.gradient(layer, X, Y)
+
+
+def test_in_a_compiled_function():
+    import tensorflow as tf
+
+    model = network()
+    model.compile(loss="mse")
+    vector = random_vector(model, "weights")
+
+    @tf.function(autograph=False)
+    def product(vector):
+        return autodiff.hessian_vector_product(model, vector, X, Y)
+
+    expected = autodiff.hessian_vector_product(model, vector, X, Y)
+    assert_close(flat(product([tf.constant(part) for part in vector])), flat(expected))
+    with pytest.raises(ValueError, match=r"Inside a `tf.function`.*Received: loss='mse'"):
+        tf.function(lambda: autodiff.gradient(model, X, Y, loss="mse"), autograph=False)()
+
+
+def test_float64_layers_where_float32_is_the_default():
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    dense = keras.layers.Dense(1, dtype="float64")
+    model = keras.Sequential([keras.Input((3,), dtype="float64"), dense])
+    for loss in ("mse", lambda y, p: ops.mean((y - p) ** 2, axis=-1)):
+        hessian = autodiff.hessian(model, X, Y[:, :1], loss=loss)
+        assert_close(hessian, 2 * ONES.T @ ONES / 6)
+    assert keras.config.floatx() == "float32"
+
+
+def test_float32_and_mixed_precision():
+    keras.config.set_floatx("float32")
+    for policy, rtol in (("float32", 1e-5), ("mixed_float16", 1e-2)):
+        keras.config.set_dtype_policy(policy)
+        model = linear(1)
+        hessian = autodiff.hessian(model, X, Y[:, :1], loss="mse")
+        assert_close(hessian, 2 * ONES.T @ ONES / 6, rtol)
+
+
+def test_frozen_weights_are_left_out():
+    model = network()
+    model.layers[0].trainable = False
+    gradient = autodiff.gradient(model, X, Y, loss="mse")
+    assert [part.shape for part in gradient] == [(4, 2), (2,)]
+    model.trainable = False
+    with pytest.raises(ValueError, match=r"no trainable weights.*Received: wrt='weights'"):
+        autodiff.gradient(model, X, Y, loss="mse")
+
+
+class Rounding(keras.layers.Layer):
+    def call(self, inputs):
+        return ops.round(inputs)
+
+
+def test_layers_without_a_gradient_are_named():
+    model = linear(2)
+    model.add(Rounding(name="rounding"))
+    with pytest.raises(ValueError, match=r"no gradient.*/kernel.*Layers .*: rounding\."):
+        autodiff.gradient(model, X, Y, loss="mse")
+    model.add(keras.layers.Dense(2))
+    with pytest.warns(UserWarning, match=r"dense/kernel.*: rounding\. It is taken as zero"):
+        gradient = autodiff.gradient(model, X, Y, loss="mse")
+    assert [bool(np.any(part)) for part in gradient] == [False, False, True, True]
+
+
+def test_batches_need_a_loss_that_is_a_mean_over_rows():
+    model = linear(1)
+    for loss in (keras.losses.MeanSquaredError(reduction="sum"), losses.AUCLoss()):
+        with pytest.raises(ValueError, match=r"`batch_size` needs a loss .*Received: batch_size=2"):
+            autodiff.gradient(model, X, CLASSES[:, :1], loss=loss, batch_size=2)
+
+
+def test_batch_statistics_leave_rows_no_jacobian():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
+    assert autodiff.jacobian(model, X, wrt="inputs").shape == (6, 3, 3)
+    with pytest.raises(ValueError, match=r"depend on each other through .*norm/moving_mean"):
+        autodiff.jacobian(model, X, wrt="inputs", training=True)
+
+
+def test_outputs_that_do_not_fit():
+    variable = keras.Sequential([keras.Input((3,)), layers.VariableLayer(2)])
+    with pytest.raises(ValueError, match=r"as many rows as `x`, which has 6.*shape \(2,\)"):
+        autodiff.jacobian(variable, X)
+    made = layers.AutoregressiveNetwork(2, hidden_units=[4], activation="tanh")
+    flow = keras.Sequential(
+        [layers.MultivariateNormalDiag(2), layers.AutoregressiveTransform(made)]
+    )
+    x, nll = RNG.normal(size=(2, 4)), losses.NegativeLogLikelihood()
+    flow(x)
+    vector = random_like(flow.trainable_variables)
+    with pytest.raises(ValueError, match=r"distributions made of one tensor"):
+        autodiff.gauss_newton_vector_product(flow, vector, x, Y[:2], loss=nll)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "dense"}, TypeError, r"`model` must be a Keras model.*'dense'"),
+        ({"loss": None}, ValueError, r"`loss` must be given.*Received: loss=None"),
+        ({"y": None}, ValueError, r"`y` must be given.*Received: y=None"),
+        ({"y": Y[:4]}, ValueError, r"must have rows.*'x': \[6\], 'y': \[4\]"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, "must have rows"),
+        ({"x": object()}, TypeError, "must be arrays .*a value of type object"),
+        ({"x": None}, ValueError, r"`x` must be an array.*None"),
+        ({"wrt": "bias"}, ValueError, r"`wrt` must be one of .*wrt='bias'"),
+        ({"batch_size": 0}, ValueError, r"`batch_size` must be at least 1"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    good = {"model": linear(2), "x": X, "y": Y, "loss": "mse"}
+    with pytest.raises(error, match=message):
+        autodiff.gradient(**{**good, **arguments})
+
+
+def test_vectors_and_options_that_do_not_fit():
+    model, data = linear(2), {"x": X, "y": Y, "loss": "mse"}
+    with pytest.raises(ValueError, match=r"2 arrays, one for each of .*kernel.*Received: 1"):
+        autodiff.hessian_vector_product(model, [np.ones((3, 2))], **data)
+    with pytest.raises(ValueError, match=r"shape \(3, 2\) for .*kernel. Received: shape \(2, 3\)"):
+        autodiff.gauss_newton_vector_product(model, [np.ones((2, 3)), np.ones(2)], **data)
+    with pytest.raises(ValueError, match=r"shape \(6, 2\) for output 0"):
+        autodiff.vector_jacobian_product(model, np.ones((6, 1)), X)
+    with pytest.raises(ValueError, match=r"`mode` must be one of .*mode='reverse'"):
+        autodiff.hessian(model, **data, mode="reverse")
+    with pytest.raises(ValueError, match=r"`mode` must be one of .*mode='both'"):
+        autodiff.jacobian(model, X, mode="both")
+    with pytest.raises(ValueError, match=r"`batch_size` needs wrt='weights'.*wrt='both'"):
+        autodiff.hessian(model, **data, wrt="both", batch_size=2)

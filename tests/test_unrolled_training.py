@@ -1,0 +1,326 @@
+"""Training as a function: it equals stock training, and its gradient central differences."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_extras import autodiff
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 4))
+Y = np.stack([np.sin(X.sum(axis=1)), X[:, 0] * X[:, 1]], axis=1)
+DATA = {"x": X[:20], "y": Y[:20], "validation_data": (X[20:], Y[20:])}
+STEPS = 6
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.8),
+    "nesterov": lambda: keras.optimizers.SGD(0.1, momentum=0.8, nesterov=True),
+    "rmsprop": lambda: keras.optimizers.RMSprop(0.02, rho=0.7),
+    "rmsprop with momentum": lambda: keras.optimizers.RMSprop(0.02, momentum=0.6),
+    "adam": lambda: keras.optimizers.Adam(0.05, beta_1=0.8, beta_2=0.95),
+}
+# Beside the learning rates: of the optimizer, of weights (shared and one for each), of the rows.
+SETTINGS = {
+    "sgd": {},
+    "momentum": {"momentum": autodiff.PerStep(0.8)},
+    "nesterov": {"momentum": 0.8},
+    "rmsprop": {"rho": 0.7},
+    "rmsprop with momentum": {"momentum": 0.6, "rho": autodiff.PerStep(0.9)},
+    "adam": {"beta_1": autodiff.PerStep(0.8), "beta_2": 0.95},
+}
+
+
+def make_model(dtype="float64", middle=()):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, activation="tanh", dtype=dtype, name="hidden"),
+            *middle,
+            keras.layers.Dense(2, dtype=dtype, name="last"),
+        ],
+        name="model",
+    )
+    generator = np.random.default_rng(5)
+    for variable in model.trainable_variables:
+        variable.assign(generator.normal(size=variable.shape))
+    return model
+
+
+def all_hyperparameters(name):
+    return {
+        "learning_rate": np.linspace(0.5, 1.0, STEPS) * float(OPTIMIZERS[name]().learning_rate),
+        **SETTINGS[name],
+        "l2/hidden/kernel": 0.3,
+        "l2/last/*": autodiff.PerWeight(0.2),
+        "initial_scale/hidden/kernel": np.array([[0.9], [1.0], [1.1], [1.2]]),
+        "initial_scale/last/*": 0.8,
+        "sample_weight": np.linspace(0.5, 1.5, 20),
+    }
+
+
+def make_training(name, dtype="float64", **arguments):
+    arguments = {
+        "hyperparameters": all_hyperparameters(name),
+        "batch_size": 8,
+        "jit_compile": False,
+        **arguments,
+    }
+    model = arguments.pop("model", None) or make_model(dtype)
+    return autodiff.UnrolledTraining(model, "mse", OPTIMIZERS[name](), STEPS, **arguments)
+
+
+def central_differences(objective, values, step=1e-3):
+    """Derivatives of the loss along a random direction of each hyperparameter, of fourth order."""
+    found = {}
+    for name, value in values.items():
+        direction = value * np.random.default_rng(7).normal(size=value.shape)
+        one, two = (
+            objective({name: value + k * step * direction})[0]
+            - objective({name: value - k * step * direction})[0]
+            for k in (1, 2)
+        )
+        found[name] = (direction, (8 * one - two) / (12 * step))
+    return found
+
+
+@pytest.mark.parametrize("memory", ["all", "checkpoints"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_hypergradients_are_central_differences(name, memory):
+    training = make_training(name, memory=memory)
+    loss, gradients = training.hypergradient(**DATA)
+    objective = training.objective(**DATA)
+    assert set(gradients) == set(training.hyperparameters)
+    if memory == "all":
+        differences = central_differences(objective, training.hyperparameters)
+        for key, (direction, difference) in differences.items():
+            assert abs(difference) > 1e-7, key
+            derivative = np.sum(gradients[key] * direction)
+            np.testing.assert_allclose(derivative, difference, rtol=1e-6, err_msg=key)
+    else:
+        expected_loss, expected = make_training(name).hypergradient(**DATA)
+        assert loss == pytest.approx(expected_loss, rel=1e-12)
+        for key in expected:
+            np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_hypergradients_in_single_precision(name):
+    expected = make_training(name).hypergradient(**DATA)[1]
+    data = tf.nest.map_structure(lambda a: a.astype("float32"), DATA)
+    gradients = make_training(name, "float32", jit_compile=name == "adam").hypergradient(**data)[1]
+    for key in expected:
+        scale = np.abs(expected[key]).max()
+        np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-3, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_that_of_the_stock_optimizer(name):
+    """Same batches in stock `train_on_batch`."""
+    run = make_training(
+        name, hyperparameters={"learning_rate": float(OPTIMIZERS[name]().learning_rate)}
+    ).run(**DATA)
+    model = make_model()
+    model.compile(OPTIMIZERS[name](), "mse")
+    order = np.concatenate(epochs(20, 3))
+    losses = [
+        model.train_on_batch(X[rows], Y[rows]) for rows in order[: STEPS * 8].reshape(STEPS, 8)
+    ]
+    # Keras keeps the learning rate in single precision.
+    for weight, variable in zip(run.weights, model.trainable_variables):
+        np.testing.assert_allclose(weight, variable, rtol=1e-5, atol=1e-6)
+    assert run.losses[0] == pytest.approx(losses[0], rel=1e-6)
+
+
+def epochs(rows, count):
+    generator = np.random.default_rng(0)
+    return [generator.permutation(rows) for _ in range(count)]
+
+
+def test_meta_steps_descend_the_hypergradient():
+    training = make_training(
+        "momentum",
+        hyperparameters={"learning_rate": autodiff.PerStep(0.01), "momentum": 0.5, "l2/*": 0.1},
+    )
+    start = training.hyperparameters
+    weights = training.model.get_weights()
+    _, gradients = training.hypergradient(**DATA)
+    history = training.fit(
+        **DATA, meta_optimizer=keras.optimizers.SGD(0.1), meta_steps=1, verbose=0
+    )
+    learnt = training.hyperparameters
+    rate, momentum = start["learning_rate"], start["momentum"]
+    expected = rate * np.exp(-0.1 * rate * gradients["learning_rate"])
+    np.testing.assert_allclose(learnt["learning_rate"], expected, rtol=1e-6)
+    logit = np.log(momentum / (1 - momentum)) - 0.1 * 0.25 * gradients["momentum"]
+    assert learnt["momentum"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-6)
+    before, after = history.history["val_loss"]
+    assert after < before
+    loss = np.mean(np.square(training.model.predict(X[20:], verbose=0) - Y[20:]))
+    assert loss == pytest.approx(after, rel=1e-6)
+    assert not np.array_equal(weights[0], training.model.get_weights()[0])
+    training.model.set_weights(weights)
+    assert training.run(**DATA).validation_loss == pytest.approx(after, rel=1e-9)
+
+
+def test_the_objective_is_a_plain_function_of_named_values():
+    training = make_training("sgd", hyperparameters={"learning_rate": 0.1})
+    objective = training.objective(**DATA)
+    loss, gradients = objective({"learning_rate": 0.2})
+    assert loss != objective({})[0] == training.hypergradient(**DATA)[0]
+    assert gradients["learning_rate"].shape == ()
+    with pytest.raises(ValueError, match=r"\['learning_rate'\]. Received: \['rate'\]"):
+        objective({"rate": 0.1})
+    with pytest.raises(ValueError, match="finite and at least 0"):
+        objective({"learning_rate": -0.1})
+
+
+def test_outputs_are_weighted():
+    inputs = keras.Input((4,))
+    first, second = (keras.layers.Dense(1, dtype="float64", name=n)(inputs) for n in ("one", "two"))
+    model = keras.Model(inputs, [first, second])
+    training = autodiff.UnrolledTraining(
+        model,
+        {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype="float64")},
+        "sgd",
+        steps=3,
+        hyperparameters={"loss_weight/one": 1.0, "loss_weight/two": 0.5},
+        batch_size=None,
+        jit_compile=False,
+    )
+    data = {
+        "x": X[:20],
+        "y": [Y[:20, :1], Y[:20, 1:]],
+        "validation_data": (X[20:], {"one": Y[20:, :1], "two": Y[20:, 1:]}),
+    }
+    _, gradients = training.hypergradient(**data)
+    differences = central_differences(training.objective(**data), training.hyperparameters)
+    for name, (direction, difference) in differences.items():
+        np.testing.assert_allclose(gradients[name] * direction, difference, rtol=1e-6)
+
+
+def test_moving_statistics_are_trained_and_random_layers_are_fixed():
+    middle = [
+        keras.layers.BatchNormalization(momentum=0.7, dtype="float64", name="norm"),
+        keras.layers.Dropout(0.3, dtype="float64"),
+    ]
+    training = make_training(
+        "momentum",
+        model=make_model(middle=middle),
+        hyperparameters={"learning_rate": 0.1, "initial_scale/norm/gamma": 0.9},
+    )
+    first, again = training.run(**DATA), training.run(**DATA)
+    for a, b in zip(first.weights + first.statistics, again.weights + again.statistics):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(first.statistics[0]).max() > 0.01
+    np.testing.assert_array_equal(training.model.get_layer("norm").moving_mean, np.zeros(3))
+    _, gradients = training.hypergradient(**DATA)
+    differences = central_differences(training.objective(**DATA), training.hyperparameters)
+    for name, (direction, difference) in differences.items():
+        np.testing.assert_allclose(gradients[name] * direction, difference, rtol=1e-6)
+    training.assign(first)
+    np.testing.assert_array_equal(training.model.get_layer("norm").moving_mean, first.statistics[0])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.LayerNormalization(dtype="float64"),
+        lambda: keras.layers.GroupNormalization(1, dtype="float64"),
+    ],
+    ids=["layer", "group"],
+)
+def test_normalisation_is_differentiated_twice(layer):
+    """With the gradient that `tf.nn.moments` stops, these are wrong by a percent or more."""
+    training = make_training(
+        "sgd", model=make_model(middle=[layer()]), hyperparameters={"learning_rate": 0.1}
+    )
+    original = tf.nn.moments
+    _, gradients = training.hypergradient(**DATA)
+    assert tf.nn.moments is original
+    differences = central_differences(training.objective(**DATA), training.hyperparameters)
+    direction, difference = differences["learning_rate"]
+    np.testing.assert_allclose(gradients["learning_rate"] * direction, difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "message"),
+    [
+        ({"rate": 0.1}, "one of learning_rate, momentum, l2/<pattern>.*Received: 'rate'"),
+        ({"l2/missing": 0.1}, "'missing', which matches none of 'model/hidden/kernel'"),
+        ({"l2/*": 0.1, "l2/last/*": 0.2}, "all of whose variables have another"),
+        ({"loss_weight/other": 1.0}, "Received: 'loss_weight/other'"),
+        ({"learning_rate": np.ones(5)}, r"each of the 6 steps. Received: shape \(5,\)"),
+        ({"l2/hidden/kernel": np.ones(5)}, r"'model/hidden/kernel' of shape \(4, 3\)"),
+        ({"momentum": 1.0}, r"must lie in \[0, 1\). Received: 1"),
+        ({"learning_rate": np.nan}, "finite and at least 0"),
+        ({"sample_weight": 1.0}, "one number for each row"),
+        ({}, "at least one of"),
+    ],
+)
+def test_wrong_hyperparameters_are_named(hyperparameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_training("momentum", hyperparameters=hyperparameters)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (keras.optimizers.Adagrad(), "SGD, RMSprop or Adam.*Adagrad"),
+        (keras.optimizers.AdamW(), "SGD, RMSprop or Adam.*AdamW"),
+        (keras.optimizers.SGD(0.1, clipnorm=1.0), "leave `clipnorm` off"),
+        (keras.optimizers.Adam(amsgrad=True), "leave `amsgrad` off"),
+    ],
+)
+def test_what_is_not_unrolled_is_named(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        autodiff.UnrolledTraining(make_model(), "mse", optimizer, 3, {"learning_rate": 0.1})
+
+
+@keras.saving.register_keras_serializable("test_unrolled_training")
+class Rounded(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.round(4.0 * x) / 4.0
+
+
+def test_layers_without_a_gradient_are_named():
+    model = make_model(middle=[Rounded(dtype="float64", name="steps")])
+    training = make_training("sgd", model=model, hyperparameters={"learning_rate": 0.1})
+    message = r"'model/hidden/kernel', 'model/hidden/bias'; not differentiable: 'steps' \(Rounded\)"
+    with pytest.raises(ValueError, match=message):
+        training.hypergradient(**DATA)
+    model(X)  # The layers' own calls are as before.
+
+
+def test_data_and_runs_that_go_wrong_are_named():
+    with pytest.raises(ValueError, match=r"is NaN or infinite at step 2 of 6"):
+        make_training(
+            "sgd", hyperparameters={"learning_rate": np.array([0.1, 1e200, 0.1, 0.1, 0.1, 0.1])}
+        ).run(**DATA)
+    training = make_training("sgd", hyperparameters={"sample_weight": np.ones(7)})
+    with pytest.raises(ValueError, match="7 values for 20 rows"):
+        training.run(**DATA)
+    with pytest.raises(ValueError, match=r"Received: \[19, 20\] rows"):
+        training.run(X[:20], Y[:19])
+    with pytest.raises(ValueError, match="batch_size=8"):
+        training.run(X[:7], Y[:7])
+    with pytest.raises(ValueError, match="must start above 0"):
+        make_training("sgd", hyperparameters={"l2/*": 0.0}).fit(**DATA, verbose=0)
+    with pytest.raises(ValueError, match="built Keras model"):
+        autodiff.UnrolledTraining(keras.Sequential(), "mse", "sgd", 3, {"learning_rate": 0.1})
+
+
+def test_a_schedule_of_keras_gives_each_step_its_rate():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+    settings = {"steps": STEPS, "batch_size": 8, "jit_compile": False}
+    fixed = autodiff.UnrolledTraining(
+        make_model(),
+        "mse",
+        keras.optimizers.SGD(schedule),
+        hyperparameters={"l2/*": 0.0},
+        **settings,
+    )
+    rates = 0.1 * 0.5 ** np.arange(STEPS)
+    learnt = make_training("sgd", hyperparameters={"learning_rate": rates})
+    for a, b in zip(fixed.run(**DATA).weights, learnt.run(**DATA).weights):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
