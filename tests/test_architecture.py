@@ -20,8 +20,8 @@ LEVELS = [
     {"autodiff"},
     {"inference"},
     {"pipelines"},
-    {"tuners"},
     {"visualization"},
+    {"tuners"},
 ]
 NOT_BEFORE_USE = {"tensorflow_probability", "pandas", "matplotlib", "keras_tuner", "sklearn"}
 

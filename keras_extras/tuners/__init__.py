@@ -7,6 +7,7 @@ from keras_extras.tuners.bayesian_hyper_model import BayesianHyperModel
 from keras_extras.tuners.mixture_density_hyper_model import MixtureDensityHyperModel
 from keras_extras.tuners.monte_carlo_hyper_model import MonteCarloHyperModel
 from keras_extras.tuners.run_workers import run_workers
+from keras_extras.tuners.search_report import SearchReport, TrialRecord
 from keras_extras.tuners.skip_finished_trials import skip_finished_trials
 from keras_extras.tuners.tabular_hyper_model import TabularHyperModel
 
@@ -15,7 +16,9 @@ __all__ = [
     "BayesianHyperModel",
     "MixtureDensityHyperModel",
     "MonteCarloHyperModel",
+    "SearchReport",
     "TabularHyperModel",
+    "TrialRecord",
     "run_workers",
     "skip_finished_trials",
 ]
