@@ -4,6 +4,7 @@ from keras_extras.tuners.autoencoder_classifier_hyper_model import (
     AutoencoderClassifierHyperModel,
 )
 from keras_extras.tuners.bayesian_hyper_model import BayesianHyperModel
+from keras_extras.tuners.hypergradient_tuner import HypergradientTuner
 from keras_extras.tuners.mixture_density_hyper_model import MixtureDensityHyperModel
 from keras_extras.tuners.monte_carlo_hyper_model import MonteCarloHyperModel
 from keras_extras.tuners.run_workers import run_workers
@@ -14,6 +15,7 @@ from keras_extras.tuners.tabular_hyper_model import TabularHyperModel
 __all__ = [
     "AutoencoderClassifierHyperModel",
     "BayesianHyperModel",
+    "HypergradientTuner",
     "MixtureDensityHyperModel",
     "MonteCarloHyperModel",
     "SearchReport",

@@ -20,6 +20,7 @@ _TRIALS_FOR_IMPORTANCES = 5
 _TREES = 300
 # Positive numbers that differ by more get a logarithmic axis.
 _WIDE = 30
+_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
 class TrialRecord(NamedTuple):
@@ -241,7 +242,7 @@ class SearchReport:
         for place, (_, labels) in enumerate(columns):
             ax.axvline(place, color="0.8", zorder=0)
             for height, label in labels.items():
-                ax.text(place, height, f" {label}", fontsize=8, va="center")
+                ax.text(place, height, f" {label}", fontsize=8, va="center", bbox=_BEHIND_TEXT)
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
         ax.set_yticks([])
         ax.spines[:].set_visible(False)

@@ -1,0 +1,187 @@
+"""HypergradientTuner: an oracle for what is discrete, gradients for what is continuous."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_extras._core.checks import check_integer
+from keras_extras.autodiff import UnrolledTraining
+
+
+class HypergradientTuner(keras_tuner.Tuner):
+    """Samples discrete hyperparameters, and descends the gradient of continuous ones.
+
+    Each trial gets a model of the hypermodel, with what the oracle has chosen: widths, activations,
+    kinds of layers. Its training for `steps` updates is then a differentiable function of the
+    `hyperparameters`, learning rates, momenta, penalties and so on, and these descend the gradient
+    of the validation loss for `meta_steps` (see `keras_extras.autodiff.UnrolledTraining`). So few
+    trials do what many do that sample everything.
+
+    The hypermodel compiles its models with `SGD`, `RMSprop` or `Adam` and any loss and metrics;
+    what is learnt takes the place of the settings that it has the name of. The score of a trial is
+    that of the model trained with what was learnt; `"val_loss"` is the loss of the model as
+    compiled on the validation data. `learnt` tells the hyperparameters.
+
+    The model that `get_best_models` returns is trained on `x` with what was learnt.
+
+    Args:
+        oracle: A `keras_tuner.Oracle`, such as
+            `keras_tuner.oracles.RandomSearchOracle("val_loss", max_trials=5)`.
+        hypermodel: A `keras_tuner.HyperModel`, or a function from `keras_tuner.HyperParameters` to
+            a compiled and built model.
+        hyperparameters: Dict from names to the values where they start, as of `UnrolledTraining`,
+            or a function from `keras_tuner.HyperParameters` to one.
+        steps: Integer, the updates of a training. Defaults to `200`.
+        batch_size: Integer. Defaults to `32`.
+        meta_steps: Integer, how often the hyperparameters are updated. Defaults to `20`.
+        meta_optimizer: Keras optimizer of the hyperparameters in their logarithm or logit, its name
+            or configuration. `None` for `keras.optimizers.Adam(0.1)`. Defaults to `None`.
+        memory: As of `UnrolledTraining`. Defaults to `"all"`.
+        seed: Integer, of the order of the rows. Defaults to `0`.
+        **kwargs: Of `keras_tuner.Tuner`, such as `directory` and `project_name`.
+
+    Raises:
+        TypeError: If `hyperparameters` is neither a dict nor a function.
+        ValueError: If a number is out of range; in `search`, without validation data or if the
+            training of a trial cannot be differentiated.
+
+    Example:
+
+    ```python
+    import keras
+    import keras_tuner
+    import numpy as np
+    from keras_extras import autodiff, tuners
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype("float32")
+    y = (x[:, 0] * x[:, 1] > 0.0).astype("float32")[:, None]
+
+
+    def build(hp):
+        model = keras.Sequential([
+            keras.Input((4,)),
+            keras.layers.Dense(hp.Choice("units", [4, 16]), activation="tanh"),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ])
+        model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+        return model
+
+
+    tuner = tuners.HypergradientTuner(
+        keras_tuner.oracles.RandomSearchOracle("val_loss", max_trials=2),
+        build,
+        {"learning_rate": autodiff.PerStep(0.01), "l2/*kernel": 1e-4},
+        steps=50,
+        meta_steps=3,
+        directory="outputs/hypergradients",
+        overwrite=True,
+    )
+    tuner.search(x[:200], y[:200], validation_data=(x[200:], y[200:]), verbose=0)
+    best = tuner.oracle.get_best_trials()[0]
+    tuner.learnt(best)["learning_rate"]  # 50 numbers
+    ```
+    """
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        hypermodel: keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model],
+        hyperparameters: Mapping[str, Any]
+        | Callable[[keras_tuner.HyperParameters], Mapping[str, Any]],
+        steps: int = 200,
+        batch_size: int = 32,
+        meta_steps: int = 20,
+        meta_optimizer: Any = None,
+        memory: str = "all",
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        if not callable(hyperparameters) and not isinstance(hyperparameters, Mapping):
+            raise TypeError(
+                "`hyperparameters` must be a dict from names to values, or a function from "
+                f"keras_tuner.HyperParameters to one. Received: {hyperparameters!r}"
+            )
+        self.starts = hyperparameters
+        self.steps = check_integer("steps", steps)
+        self.batch_size = check_integer("batch_size", batch_size)
+        self.meta_steps = check_integer("meta_steps", meta_steps)
+        self.meta_optimizer = keras.optimizers.serialize(
+            keras.optimizers.get(meta_optimizer or keras.optimizers.Adam(0.1))
+        )
+        self.memory = memory
+        self.seed = seed
+        super().__init__(oracle, hypermodel, **kwargs)
+
+    def run_trial(
+        self,
+        trial: Any,
+        x: Any,
+        y: Any,
+        validation_data: tuple | None = None,
+        verbose: int = 1,
+    ) -> dict[str, float]:
+        """Learns the hyperparameters of one trial; called by `search` with what it was given."""
+        if validation_data is None:
+            raise ValueError(
+                "`search` needs `validation_data`, whose loss the hyperparameters descend. "
+                "Received: validation_data=None"
+            )
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(self.seed)
+        values = trial.hyperparameters
+        model = self.hypermodel.build(values)
+        training = UnrolledTraining(
+            model,
+            model.loss,
+            model.optimizer,
+            self.steps,
+            self.starts(values) if callable(self.starts) else self.starts,
+            batch_size=self.batch_size,
+            memory=self.memory,
+            seed=self.seed,
+        )
+        history = training.fit(
+            x,
+            y,
+            validation_data,
+            keras.optimizers.deserialize(self.meta_optimizer),
+            self.meta_steps,
+            verbose=verbose,
+        )
+        self._save(trial, model, training, history)
+        scores = model.evaluate(*validation_data, verbose=0, return_dict=True)
+        return {
+            "loss": history.history["loss"][-1],
+            **{f"val_{name}": float(value) for name, value in scores.items()},
+        }
+
+    def _save(self, trial, model, training, history):
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        model.save_weights(folder / "learnt.weights.h5")
+        temporary = folder / f".learnt.{os.getpid()}.json"
+        learnt = {name: value.tolist() for name, value in training.hyperparameters.items()}
+        content = {"hyperparameters": learnt, "history": history.history}
+        temporary.write_text(json.dumps(content))
+        os.replace(temporary, folder / "learnt.json")
+
+    def learnt(self, trial: Any) -> dict[str, np.ndarray]:
+        """Returns the continuous hyperparameters of a finished trial.
+
+        Args:
+            trial: A trial of `tuner.oracle`, as from `tuner.oracle.get_best_trials()`.
+        """
+        content = json.loads((Path(self.get_trial_dir(trial.trial_id)) / "learnt.json").read_text())
+        return {name: np.asarray(value) for name, value in content["hyperparameters"].items()}
+
+    def load_model(self, trial: Any) -> keras.Model:
+        """Returns the model of a trial as it was trained with what was learnt."""
+        model = self.hypermodel.build(trial.hyperparameters)
+        model.load_weights(Path(self.get_trial_dir(trial.trial_id)) / "learnt.weights.h5")
+        return model

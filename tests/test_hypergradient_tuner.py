@@ -1,0 +1,92 @@
+"""Searches that sample what is discrete and descend the gradient of what is continuous."""
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_extras import autodiff, tuners
+
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=(160, 4)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0.0).astype("float32")[:, None]
+TRAIN, VALIDATION = (X[:100], Y[:100]), (X[100:], Y[100:])
+
+
+def build(hp):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(hp.Choice("units", [3, 12]), activation="tanh", name="hidden"),
+            keras.layers.Dense(1, activation="sigmoid", name="output"),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.5)
+    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def make_tuner(directory, hyperparameters, objective="val_loss", **arguments):
+    arguments = {"steps": 30, "batch_size": 25, "meta_steps": 6, **arguments}
+    oracle = keras_tuner.oracles.GridSearchOracle(objective, max_trials=2)
+    return tuners.HypergradientTuner(
+        oracle, build, hyperparameters, directory=directory, **arguments
+    )
+
+
+def test_each_trial_learns_its_hyperparameters(tmp_path):
+    starts = {"learning_rate": autodiff.PerStep(0.02), "momentum": 0.5, "l2/hidden/kernel": 1e-3}
+    tuner = make_tuner(tmp_path, starts)
+    tuner.search(*TRAIN, validation_data=VALIDATION, verbose=0)
+    assert len(tuner.oracle.trials) == 2
+    for trial in tuner.oracle.get_best_trials(2):
+        assert trial.status == "COMPLETED"
+        learnt = tuner.learnt(trial)
+        assert learnt["learning_rate"].shape == (30,)
+        assert learnt["learning_rate"].mean() > 0.02
+        plain = tuner.hypermodel.build(trial.hyperparameters)
+        fixed = autodiff.UnrolledTraining(
+            plain, "binary_crossentropy", plain.optimizer, 30, starts, batch_size=25
+        )
+        before = fixed.run(*TRAIN, validation_data=VALIDATION).validation_loss
+        assert trial.score < before - 0.005
+
+    best = tuner.oracle.get_best_trials()[0]
+    model = tuner.get_best_models()[0]
+    loss, accuracy = model.evaluate(*VALIDATION, verbose=0)
+    assert loss == pytest.approx(best.score, rel=1e-5)
+    assert accuracy == pytest.approx(best.metrics.get_best_value("val_accuracy"), rel=1e-5)
+    model.save(tmp_path / "best.keras")
+    loaded = keras.models.load_model(tmp_path / "best.keras")
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_a_search_is_taken_up_again(tmp_path):
+    make_tuner(tmp_path, {"learning_rate": 0.02}, meta_steps=1).search(
+        *TRAIN, validation_data=VALIDATION, verbose=0
+    )
+    again = make_tuner(tmp_path, {"learning_rate": 0.02}, meta_steps=1)
+    assert len(again.oracle.trials) == 2
+    assert again.learnt(again.oracle.get_best_trials()[0])["learning_rate"].shape == ()
+
+
+def test_starts_can_depend_on_what_is_sampled_and_any_metric_can_be_the_objective(tmp_path):
+    tuner = make_tuner(
+        tmp_path,
+        lambda hp: {"learning_rate": 0.1 / hp.get("units")},
+        keras_tuner.Objective("val_accuracy", "max"),
+        meta_steps=1,
+    )
+    tuner.search(*TRAIN, validation_data=VALIDATION, verbose=0)
+    rates = {
+        trial.hyperparameters.get("units"): float(tuner.learnt(trial)["learning_rate"])
+        for trial in tuner.oracle.trials.values()
+    }
+    assert rates[3] > 2 * rates[12]
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(TypeError, match="`hyperparameters` must be a dict"):
+        make_tuner(tmp_path, ["learning_rate"])
+    with pytest.raises(ValueError, match="`meta_steps` must be at least 1"):
+        make_tuner(tmp_path, {"learning_rate": 0.1}, meta_steps=0)
