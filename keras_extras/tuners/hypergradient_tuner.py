@@ -136,7 +136,7 @@ class HypergradientTuner(keras_tuner.Tuner):
         keras.utils.clear_session()
         keras.utils.set_random_seed(self.seed)
         values = trial.hyperparameters
-        model = self.hypermodel.build(values)
+        model = self._build(values)
         training = UnrolledTraining(
             model,
             model.loss,
@@ -162,6 +162,12 @@ class HypergradientTuner(keras_tuner.Tuner):
             **{f"val_{name}": float(value) for name, value in scores.items()},
         }
 
+    def _build(self, values):
+        """A model whose optimizer has its variables, so that they are saved and loaded."""
+        model = self.hypermodel.build(values)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
     def _save(self, trial, model, training, history):
         folder = Path(self.get_trial_dir(trial.trial_id))
         model.save_weights(folder / "learnt.weights.h5")
@@ -182,6 +188,6 @@ class HypergradientTuner(keras_tuner.Tuner):
 
     def load_model(self, trial: Any) -> keras.Model:
         """Returns the model of a trial as it was trained with what was learnt."""
-        model = self.hypermodel.build(trial.hyperparameters)
+        model = self._build(trial.hyperparameters)
         model.load_weights(Path(self.get_trial_dir(trial.trial_id)) / "learnt.weights.h5")
         return model
