@@ -29,7 +29,7 @@ def bayesian(**space):
 
 
 def mixture(**space):
-    return tuners.MixtureDensityHyperModel(space={"units": [4, 8], **SMALL, **space})
+    return tuners.MixtureDensityHyperModel(6, space={"units": [4, 8], **SMALL, **space})
 
 
 def network(hp):
@@ -45,7 +45,7 @@ def monte_carlo(**space):
 
 def tabular(**space):
     return tuners.TabularHyperModel(
-        metrics=["accuracy"], space={"units": [4, 8], "hidden_layers": 1, **SMALL, **space}
+        6, metrics=["accuracy"], space={"units": [4, 8], "hidden_layers": 1, **SMALL, **space}
     )
 
 
@@ -180,7 +180,7 @@ def test_a_user_s_callback_stops_the_classifier():
 )
 def test_spaces_that_are_empty_or_unknown(space, match):
     with pytest.raises(ValueError, match=match):
-        tuners.TabularHyperModel(space=space)
+        tuners.TabularHyperModel(6, space=space)
 
 
 def test_choices_that_no_model_can_be_made_with():
@@ -189,8 +189,8 @@ def test_choices_that_no_model_can_be_made_with():
     with pytest.raises(ValueError, match="'weights' in `space`"):
         bayesian(weights="dense")
     with pytest.raises(ValueError, match="`task` must be one of"):
-        tuners.TabularHyperModel("ranking")
+        tuners.TabularHyperModel(6, "ranking")
     with pytest.raises(TypeError, match="`space` must be a dict"):
-        tuners.TabularHyperModel(space=["units"])
+        tuners.TabularHyperModel(6, space=["units"])
     with pytest.raises(TypeError, match="`model` must be a function"):
         tuners.MonteCarloHyperModel("network", "mse")

@@ -155,6 +155,8 @@ class BayesianHyperModel(Tunable):
             losses.NegativeLogLikelihood(),
             metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
         )
+        # As it will be where keras-tuner loads weights that it saved in training.
+        model.optimizer.build(model.trainable_variables)
         return model
 
     def _dense(self, values, units, activation=None):

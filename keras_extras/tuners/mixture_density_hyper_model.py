@@ -37,6 +37,7 @@ class MixtureDensityHyperModel(Tunable):
         Bishop (1994), "Mixture density networks".
 
     Args:
+        num_features: Integer, the columns of the inputs.
         num_outputs: Integer, the columns of the targets. Defaults to `1`.
         preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
         metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
@@ -60,7 +61,7 @@ class MixtureDensityHyperModel(Tunable):
     x = np.random.default_rng(0).normal(size=(64, 3))
     y = np.abs(x[:, :1])
     tuner = keras_tuner.RandomSearch(
-        keras_extras.tuners.MixtureDensityHyperModel(space={"batch_size": 16, "epochs": 1}),
+        keras_extras.tuners.MixtureDensityHyperModel(3, space={"batch_size": 16, "epochs": 1}),
         "val_loss",
         max_trials=1,
         directory="outputs/mixture",
@@ -73,6 +74,7 @@ class MixtureDensityHyperModel(Tunable):
 
     def __init__(
         self,
+        num_features: int,
         num_outputs: int = 1,
         preprocessor: keras.layers.Layer | None = None,
         metrics: Any = None,
@@ -93,11 +95,14 @@ class MixtureDensityHyperModel(Tunable):
         }
         super().__init__(defaults, space, {"family": tuple(_FAMILIES)}, name, tunable)
         self.num_outputs = check_integer("num_outputs", num_outputs)
+        self.num_features = check_integer("num_features", num_features)
         self.preprocessor = preprocessor
         self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [] if self.preprocessor is None else [self.preprocessor]
+        stack = [keras.Input((self.num_features,))]
+        if self.preprocessor is not None:
+            stack.append(self.preprocessor)
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"], activation=values["activation"]))
             stack.append(keras.layers.Dropout(values["dropout"]))
@@ -110,4 +115,6 @@ class MixtureDensityHyperModel(Tunable):
             losses.NegativeLogLikelihood(),
             metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
         )
+        # As it will be where keras-tuner loads weights that it saved in training.
+        model.optimizer.build(model.trainable_variables)
         return model

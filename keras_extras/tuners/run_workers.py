@@ -81,7 +81,7 @@ def run_workers(
 
     def search():
         tuner = keras_tuner.RandomSearch(
-            keras_extras.tuners.TabularHyperModel(metrics=["accuracy"]),
+            keras_extras.tuners.TabularHyperModel(30, metrics=["accuracy"]),
             "val_accuracy",
             max_trials=12,
             directory="outputs/search",

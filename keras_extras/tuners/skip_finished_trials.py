@@ -22,7 +22,7 @@ def skip_finished_trials(oracle: keras_tuner.Oracle) -> None:
     import keras_tuner
 
     tuner = keras_tuner.RandomSearch(
-        keras_extras.tuners.TabularHyperModel(), "val_loss", directory="outputs/table"
+        keras_extras.tuners.TabularHyperModel(30), "val_loss", directory="outputs/table"
     )
     keras_extras.tuners.skip_finished_trials(tuner.oracle)
     ```

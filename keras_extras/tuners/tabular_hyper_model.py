@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
+from keras_extras._core.checks import check_integer
 from keras_extras.tuners.tasks import Task, make_all
 from keras_extras.tuners.tunable import Tunable
 
@@ -29,6 +30,7 @@ class TabularHyperModel(Tunable):
     has batches of its own, let the space say `{"batch_size": None}`.
 
     Args:
+        num_features: Integer, the columns of the inputs.
         task: `"classification"`, of labels 0, 1, ..., or `"regression"`. Defaults to
             `"classification"`.
         num_outputs: Integer, the classes or the columns of numbers. Defaults to `2`.
@@ -55,7 +57,7 @@ class TabularHyperModel(Tunable):
     x = np.random.default_rng(0).normal(size=(64, 3))
     y = x[:, 0] > 0.0
     hypermodel = keras_extras.tuners.TabularHyperModel(
-        metrics=["accuracy"], space={"units": [4, 8], "batch_size": 32, "epochs": 1}
+        num_features=3, metrics=["accuracy"], space={"units": [4, 8], "batch_size": 32, "epochs": 1}
     )
     tuner = keras_tuner.RandomSearch(
         hypermodel, "val_accuracy", max_trials=1, directory="outputs/tabular", overwrite=True
@@ -67,6 +69,7 @@ class TabularHyperModel(Tunable):
 
     def __init__(
         self,
+        num_features: int,
         task: str = "classification",
         num_outputs: int = 2,
         preprocessor: keras.layers.Layer | None = None,
@@ -88,11 +91,14 @@ class TabularHyperModel(Tunable):
         }
         super().__init__(defaults, space, {}, name, tunable)
         self.task = Task(task, num_outputs)
+        self.num_features = check_integer("num_features", num_features)
         self.preprocessor = preprocessor
         self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [] if self.preprocessor is None else [self.preprocessor]
+        stack = [keras.Input((self.num_features,))]
+        if self.preprocessor is not None:
+            stack.append(self.preprocessor)
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"]))
             if values["batch_normalization"]:
@@ -104,4 +110,6 @@ class TabularHyperModel(Tunable):
             values["learning_rate"], weight_decay=values["weight_decay"]
         )
         model.compile(optimizer, self.task.loss, metrics=make_all(self.metrics))
+        # As it will be where keras-tuner loads weights that it saved in training.
+        model.optimizer.build(model.trainable_variables)
         return model
