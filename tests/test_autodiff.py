@@ -219,6 +219,18 @@ def test_second_derivatives_through_normalisation(norm, mode):
     assert_close(flat(product), change, rtol=1e-6)
 
 
+def test_gauss_newton_has_second_derivatives_of_penalties_through_normalisation():
+    """Of a loss of zero nothing else is left."""
+    dense = keras.layers.Dense(4, "tanh")
+    tail = [keras.layers.LayerNormalization(), keras.layers.Dense(2), SquarePenalty()]
+    model = keras.Sequential([keras.Input((3,)), dense, *tail])
+    data = {"x": X, "y": Y, "loss": lambda y, outputs: 0.0 * ops.mean(outputs, axis=-1)}
+    vector = random_vector(model, "weights")
+    product = autodiff.gauss_newton_vector_product(model, vector, **data)
+    change = difference(lambda: autodiff.gradient(model, **data), model, vector)
+    assert_close(flat(product), change, rtol=1e-6)
+
+
 def test_chunks_and_batches_add_up():
     model = network()
     data = {"x": X, "y": Y, "loss": "mse", "sample_weight": WEIGHTS}

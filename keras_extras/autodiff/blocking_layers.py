@@ -9,37 +9,48 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     """Returns the names of the layers whose outputs have no gradient by their inputs.
 
     Layers that take integers only, such as embeddings, are left out, as are those whose gradient
-    exists and is zero. In subclassed models nobody knows what flows where, and the list is empty.
+    exists and is zero.
 
     Args:
-        model: Keras model.
+        model: Keras model; of a layer or a loss the list is empty.
         x: Inputs, a structure of tensors.
         training: Boolean, passed to the layers.
     """
-    if not getattr(model, "inputs", None):
+    layers = [
+        layer
+        for layer in getattr(model, "layers", ())
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    if not layers:
         return []
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    with keras.StatelessScope():
-        return [layer.name for layer in layers if _blocks(layer, model, x, training)]
-
-
-def _blocks(layer, model, x, training):
+    calls = [layer.call for layer in layers]
+    found: list[str] = []
     try:
-        arrives = keras.Model(model.inputs, layer.input)(keras.tree.flatten(x), training=training)
-        return not _has_gradient(keras.Model(layer.input, layer.output), arrives, training)
-    except Exception:  # Of a shared layer, or one that takes distributions, nothing can be said.
-        return False
+        for layer, call in zip(layers, calls):
+            layer.call = _recording(layer.name, call, found)
+        with keras.StatelessScope():
+            model(x, training=training)
+    finally:
+        for layer, call in zip(layers, calls):
+            layer.call = call
+    return found
 
 
-def _has_gradient(layer, inputs, training):
-    """Whether there is a gradient, or nothing to differentiate."""
+def _recording(name, call, found):
+    """A call that adds the layer's name to `found` if there is no gradient."""
     import tensorflow as tf
 
-    inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
-    watched = [leaf for leaf in keras.tree.flatten(inputs) if leaf.dtype.is_floating]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(watched)
-        outputs = map(tf.convert_to_tensor, keras.tree.flatten(layer(inputs, training=training)))
-        totals = [tf.reduce_sum(output) for output in outputs if output.dtype.is_floating]
-    gradients = tape.gradient(totals, watched) if totals else []
-    return not watched or any(gradient is not None for gradient in gradients)
+    def recorded(*args, **kwargs):
+        leaves = [leaf for leaf in keras.tree.flatten((args, kwargs)) if tf.is_tensor(leaf)]
+        watched = [leaf for leaf in map(tf.convert_to_tensor, leaves) if leaf.dtype.is_floating]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(watched)
+            outputs = call(*args, **kwargs)
+            tensors = map(tf.convert_to_tensor, keras.tree.flatten(outputs))
+            totals = [tf.reduce_sum(tensor) for tensor in tensors if tensor.dtype.is_floating]
+        gradients = tape.gradient(totals, watched) if totals else []
+        if watched and name not in found and all(gradient is None for gradient in gradients):
+            found.append(name)
+        return outputs
+
+    return recorded

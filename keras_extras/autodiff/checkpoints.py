@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_extras.autodiff.training_step import Data, State, TrainingStep
+from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 
 # Of this many steps each: their states lie in the processor's cache.
 _SEGMENT = 64
@@ -35,7 +35,7 @@ class CheckpointedPath:
         return dict(values)
 
     def forward(
-        self, start: State, values: Mapping[str, Any], data: Data, keep: bool
+        self, start: State, values: Mapping[str, Any], data: TrainingData, keep: bool
     ) -> tuple[State, Any, list]:
         """Runs all steps.
 
@@ -68,7 +68,12 @@ class CheckpointedPath:
         return state, losses.concat()[: self._steps], kept
 
     def backward(
-        self, adjoint: State, kept: list, start: State, values: Mapping[str, Any], data: Data
+        self,
+        adjoint: State,
+        kept: list,
+        start: State,
+        values: Mapping[str, Any],
+        data: TrainingData,
     ) -> tuple[State, dict[str, Any], Any]:
         """Goes back through all steps (reverse mode).
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_extras.autodiff.training_step import Data, State, TrainingStep
+from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 
 
 class CompiledTraining:
@@ -25,7 +25,7 @@ class CompiledTraining:
         self._validate = tf.function(step.validation_loss, autograph=False, jit_compile=jit_compile)
 
     def train(
-        self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: Data
+        self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: TrainingData
     ) -> tuple[State, Any]:
         """Returns the final state, and the losses of the steps.
 
@@ -46,7 +46,7 @@ class CompiledTraining:
         values: Mapping[str, np.ndarray],
         weights: list,
         statistics: list,
-        data: Data,
+        data: TrainingData,
         validation: tuple,
     ) -> tuple[Any, dict[str, Any], Any]:
         """Returns the validation loss, its gradient, and the losses of the steps.

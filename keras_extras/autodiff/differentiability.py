@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
+
+from keras_extras.autodiff.blocking_layers import blocking_layers
 
 
 def updated_statistics(model: keras.Model, x: Any) -> list[keras.Variable]:
@@ -41,7 +42,8 @@ def check_gradients_exist(
     without = [repr(v.path) for v, g in zip(variables, gradients) if g is None]
     if not without:
         return
-    layers = _layers_without_gradient(model, x)
+    names = blocking_layers(model, x, training=True)
+    layers = [f"{name!r} ({type(model.get_layer(name)).__name__})" for name in names]
     raise ValueError(
         "`model` must have a gradient with respect to each trainable weight; a loss that does not "
         "depend on a weight has none, nor is there one through rounding, argmax or casts to "
@@ -49,31 +51,3 @@ def check_gradients_exist(
         f"Received: no gradient for {', '.join(without)}"
         + (f"; not differentiable: {', '.join(layers)}" if layers else "")
     )
-
-
-def _layers_without_gradient(model, x):
-    """Names of the layers whose output has no gradient with respect to their input."""
-    found = []
-
-    def recording(layer, call):
-        def wrapped(inputs, *args, **kwargs):
-            with tf.GradientTape() as tape:
-                tape.watch(inputs)
-                outputs = call(inputs, *args, **kwargs)
-            if tape.gradient(outputs, inputs) is None:
-                found.append(f"{layer.name!r} ({type(layer).__name__})")
-            return outputs
-
-        return wrapped
-
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    calls = [layer.call for layer in layers]
-    try:
-        for layer, call in zip(layers, calls):
-            layer.call = recording(layer, call)
-        with keras.StatelessScope():
-            model(x, training=True)
-    finally:
-        for layer, call in zip(layers, calls):
-            layer.call = call
-    return found

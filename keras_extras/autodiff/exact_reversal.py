@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_extras.autodiff.training_step import Data, State, TrainingStep
+from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 from keras_extras.autodiff.update_rules import UpdateRule
 
 FRACTION_BITS = 48
@@ -95,7 +95,7 @@ class ReversiblePath:
         return {**values, "momentum": numerators / _DENOMINATOR}
 
     def forward(
-        self, state: State, values: Mapping[str, Any], data: Data, keep: bool
+        self, state: State, values: Mapping[str, Any], data: TrainingData, keep: bool
     ) -> tuple[State, Any, tuple]:
         """Runs all steps.
 
@@ -132,7 +132,12 @@ class ReversiblePath:
         return self._state(weights, velocities), losses.stack(), record
 
     def backward(
-        self, adjoint: State, record: tuple, start: State, values: Mapping[str, Any], data: Data
+        self,
+        adjoint: State,
+        record: tuple,
+        start: State,
+        values: Mapping[str, Any],
+        data: TrainingData,
     ) -> tuple[State, dict[str, Any], Any]:
         """Undoes all steps, and goes back through each (reverse mode).
 
@@ -172,7 +177,7 @@ class ReversiblePath:
         velocities: list,
         buffer: "Buffer",
         values: Mapping[str, Any],
-        data: Data,
+        data: TrainingData,
     ) -> tuple[list, list, "Buffer"]:
         """Returns weights, velocities and buffer as they were before a step."""
         weights = [w - v for w, v in zip(weights, velocities)]

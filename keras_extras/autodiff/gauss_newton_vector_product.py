@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.moments import twice_differentiable_moments
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
@@ -95,7 +96,10 @@ def gauss_newton_vector_product(
             parameters = [tf.stop_gradient(part) for part in _parameters(outputs)]
             return _with_parameters(outputs, parameters)
 
-        with tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator:
+        with (
+            twice_differentiable_moments(),
+            tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
+        ):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(values)
                 penalties = function.loss_of_outputs(values, data, detached)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
 from keras_extras.autodiff.output_losses import OutputLosses
+from keras_extras.autodiff.products import transposed_product
 from keras_extras.autodiff.update_rules import UpdateRule
 
 
@@ -26,7 +27,7 @@ class State(NamedTuple):
     statistics: list
 
 
-class Data(NamedTuple):
+class TrainingData(NamedTuple):
     """Rows to train on, and which of them each step takes.
 
     Args:
@@ -82,7 +83,7 @@ class TrainingStep:
         return {h.name: h.at(values[h.name], step, rows) for h in self._of_steps}
 
     def advance(
-        self, step: Any, state: State, values: Mapping[str, Any], data: Data
+        self, step: Any, state: State, values: Mapping[str, Any], data: TrainingData
     ) -> tuple[State, Any, list]:
         """Returns the state after a step, and the loss on its batch before with its gradients."""
         at = self.values_at(values, step, tf.gather(data.order, step))
@@ -94,7 +95,7 @@ class TrainingStep:
         return State(weights, slots, statistics), loss, gradients
 
     def gradients(
-        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: Data
+        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: TrainingData
     ) -> tuple[Any, list, list]:
         """Returns the loss on a batch, its gradients, and the statistics after it.
 
@@ -132,7 +133,7 @@ class TrainingStep:
         gradients: list,
         adjoint: State,
         values: Mapping[str, Any],
-        data: Data,
+        data: TrainingData,
     ) -> tuple[State, dict[str, Any]]:
         """Goes back through a step (reverse mode): through the update, then through the gradients.
 
@@ -291,15 +292,8 @@ class TrainingStep:
 def _vector_jacobian_product(function, arguments, vector):
     """The derivatives of `sum(vector * function(*arguments))`, structured as the arguments."""
 
-    def weighted_sum(flat):
-        values = keras.tree.flatten(function(*keras.tree.pack_sequence_as(arguments, flat)))
-        parts = zip(keras.tree.flatten(vector), values)
-        return tf.add_n([tf.reduce_sum(a * b) for a, b in parts])
+    def flat_function(flat):
+        return keras.tree.flatten(function(*keras.tree.pack_sequence_as(arguments, flat)))
 
-    flat = keras.tree.flatten(arguments)
-    _, gradients = value_and_gradients(weighted_sum, flat)
-    dense = [
-        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
-        for value, gradient in zip(flat, gradients)
-    ]
-    return keras.tree.pack_sequence_as(arguments, dense)
+    flat, weights = keras.tree.flatten(arguments), keras.tree.flatten(vector)
+    return keras.tree.pack_sequence_as(arguments, transposed_product(flat_function, flat, weights))

@@ -15,7 +15,7 @@ from keras_extras.autodiff.compiled_training import CompiledTraining
 from keras_extras.autodiff.differentiability import check_gradients_exist, updated_statistics
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
-from keras_extras.autodiff.training_step import Data, TrainingStep
+from keras_extras.autodiff.training_step import TrainingData, TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
 
 
@@ -356,7 +356,7 @@ class UnrolledTraining:
         epochs = -(-self.steps * size // rows)
         order = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
         order = order[: self.steps * size].reshape(self.steps, size)
-        return Data(x, y, tf.constant(order, "int32"))
+        return TrainingData(x, y, tf.constant(order, "int32"))
 
     def _compile(self, data):
         """The compiled functions, made when the first data are seen, and checked on two rows."""
@@ -380,7 +380,7 @@ class UnrolledTraining:
             self.seed,
         )
         values = {h.name: tf.constant(h.start, step.dtype) for h in self._hyperparameters}
-        first = Data(*rows, data.order[:1] * 0)
+        first = TrainingData(*rows, data.order[:1] * 0)
         at = step.values_at(values, 0, first.order[0])
         _, gradients, _ = step.gradients(0, self._weights, self._statistics, at, first)
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
