@@ -59,8 +59,9 @@ def rich_optimizer(use_ema=False, keep="average"):
     )
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("how", ["keras file", "backup"])
+@pytest.mark.parametrize(
+    ("how", "policy"), [("keras file", "mixed_float16"), ("backup", "float32")]
+)
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
     """Without dropout, whose seeds Keras does not save, and with the weights as `fit` left them."""
     use_ema = how == "backup"

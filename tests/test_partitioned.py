@@ -20,11 +20,9 @@ X = RNG.normal(size=(96, 4)).astype("float32")
 Y = (X @ RNG.normal(size=(4, 1)) + 0.5).astype("float32")
 OPTIONS = [
     {},
-    {"steps_per_execution": 3},
-    {"jit_compile": True},
+    {"steps_per_execution": 3, "jit_compile": True},
     {"run_eagerly": True},
     {"policy": "mixed_float16"},
-    {"policy": "mixed_float16", "jit_compile": True},
 ]
 BEFORE_OPTIMIZER_MAP = not hasattr(keras.optimizers, "OptimizerMap")
 

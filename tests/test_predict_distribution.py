@@ -38,12 +38,12 @@ def test_the_mixture_is_that_of_single_calls():
     assert isinstance(prediction, PosteriorPredictive)
     assert isinstance(prediction, tfd.MixtureSameFamily)
     assert (prediction.batch_shape, prediction.event_shape) == ((11,), (1,))
-    calls = [model(_X) for _ in range(1500)]
+    calls = [model(_X) for _ in range(600)]
     means = np.array([call.mean() for call in calls])
     variances = np.array([call.variance() for call in calls])
     pairs = ((prediction.mean(), means), (prediction.aleatoric_variance(), variances))
     for of_mixture, of_calls in pairs:
-        error = of_calls.std(0) * np.sqrt(1 / 1500 + 1 / 4000)
+        error = of_calls.std(0) * np.sqrt(1 / 600 + 1 / 4000)
         z = np.abs(of_mixture - of_calls.mean(0)) / error
         assert z.max() < 4.5, f"the largest |z| is {z.max()}"
     np.testing.assert_allclose(prediction.epistemic_variance(), means.var(0), rtol=0.2)

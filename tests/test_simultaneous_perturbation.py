@@ -31,8 +31,10 @@ def test_a_draw_is_repeated_and_then_goes_on():
     assert np.all(draws[0] != draws[1])
 
 
-@pytest.mark.parametrize("noise", ["orthogonal", "sign", "normal", "low_rank"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("noise", "jit_compile"),
+    [("orthogonal", False), ("sign", True), ("normal", False), ("low_rank", True)],
+)
 def test_reaches_least_squares(noise, jit_compile):
     schedule = keras.optimizers.schedules.PolynomialDecay(0.03, 600, 1e-4)
     optimizer = MonteCarloOptimizer(

@@ -246,31 +246,3 @@ def test_two_replicas_train_as_one():
         text=True,
     )
     assert "equal" in result.stdout, result.stderr[-3000:]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Skipping variable loading")
-def test_keras_tuner_searches_over_bayesian_layers(tmp_path):
-    import keras_tuner
-
-    def build(hp):
-        model = keras.Sequential(
-            [
-                keras.Input((4,)),
-                layers.DenseFlipout(
-                    hp.Int("units", 2, 8),
-                    kl_weight="auto",
-                    prior=hp.Choice("prior", ["standard_normal", "scale_mixture"]),
-                ),
-                keras.layers.Dense(2),
-                layers.IndependentNormal(1),
-            ]
-        )
-        model.compile("adam", loss=_loss)
-        return model
-
-    tuner = keras_tuner.RandomSearch(
-        build, "val_loss", max_trials=2, directory=tmp_path, project_name="search", seed=1
-    )
-    tuner.search(_X, _Y, epochs=1, validation_data=(_X, _Y), verbose=0)
-    best = tuner.get_best_models(1)[0]
-    assert np.isfinite(best.evaluate(_X, _Y, verbose=0))
