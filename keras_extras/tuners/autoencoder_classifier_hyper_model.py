@@ -19,7 +19,12 @@ from keras_extras.tuners.tunable import Tunable, When
 _EINSTEIN_FORMS = ("field_equation", "linear", "log", "inverse", "diagonal")
 _FORMS = ("dense", *_EINSTEIN_FORMS, "tensor")
 _BY_GRADIENT = ("adam", "adamw")
-_OPTIMIZERS = (*_BY_GRADIENT, "monte_carlo")
+# With the settings that the space has for each.
+_OPTIMIZERS = {
+    "adam": (keras.optimizers.Adam, ("learning_rate",)),
+    "adamw": (keras.optimizers.AdamW, ("learning_rate", "weight_decay")),
+    "monte_carlo": (MonteCarloOptimizer, ("population_size",)),
+}
 _SCHEDULES = ("constant", "cosine")
 
 
@@ -189,12 +194,12 @@ class AutoencoderClassifierHyperModel(Tunable):
         pipeline.compile(
             autoencoder_optimizer=_optimizer(
                 values["autoencoder_optimizer"],
-                values["autoencoder_learning_rate"],
+                learning_rate=values["autoencoder_learning_rate"],
                 population_size=values["autoencoder_population_size"],
             ),
             classifier_optimizer=_optimizer(
                 values["classifier_optimizer"],
-                values["classifier_learning_rate"],
+                learning_rate=values["classifier_learning_rate"],
                 weight_decay=values["classifier_weight_decay"],
             ),
             classifier_loss=self.task.loss,
@@ -219,7 +224,8 @@ class AutoencoderClassifierHyperModel(Tunable):
         # Hyperband counts the epochs that an earlier trial took.
         first_epoch = kwargs.pop("initial_epoch", 0)
         callbacks = of_pipeline(model, kwargs.pop("callbacks", ()))
-        if values["classifier_schedule"] == "cosine":
+        takes_gradients = values["classifier_optimizer"] in _BY_GRADIENT
+        if takes_gradients and values["classifier_schedule"] == "cosine":
             rate = values["classifier_learning_rate"]
             callbacks.append(_CosineDecay(rate, first_epoch, epochs))
         stages = {
@@ -249,12 +255,10 @@ def _encoder(values):
     return EinsteinLatent(units, form=values["form"])
 
 
-def _optimizer(name, learning_rate, **settings):
-    settings = {key: value for key, value in settings.items() if value is not None}
-    if name == "monte_carlo":
-        return MonteCarloOptimizer(**settings)
-    by_gradient = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
-    return by_gradient[name](learning_rate, **settings)
+def _optimizer(name, **settings):
+    optimizer, names = _OPTIMIZERS[name]
+    given = {key: settings.get(key) for key in names}
+    return optimizer(**{key: value for key, value in given.items() if value is not None})
 
 
 class _CosineDecay(keras.callbacks.Callback):
