@@ -10,8 +10,7 @@ AUC on that fold's test events is printed beside the mean of all. In the other f
 though not the weights, were chosen with events that are test events there.
 
     python examples/tune_higgs.py                  # simulated events, about a quarter of an hour
-    python examples/tune_higgs.py --data atlas     # downloads the CERN open-data file
-    python examples/tune_higgs.py --data FILE.csv  # the challenge's or the open-data format
+    python examples/tune_higgs.py --data FILE.csv  # real events, or atlas, which downloads them
     python examples/tune_higgs.py --fast           # a smoke test of a few seconds
 """
 
@@ -19,7 +18,6 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,7 +130,7 @@ def make_baselines(trees: int, seed: int) -> dict[str, Any]:
     }
 
 
-def cross_validate(events: higgs.HiggsEvents, folds: list, fit: Callable) -> tuple[list, float]:
+def cross_validate(events: higgs.HiggsEvents, folds: list, fit: Any) -> tuple[list, float]:
     """AUC in each fold, and the significance of the 15 % of each that score highest, together."""
     aucs, selected = [], np.zeros(len(events.labels), dtype="float32")
     for known, rows in folds:
@@ -173,8 +171,9 @@ def main(
     tuned = partial(train, space, tuner.get_best_hyperparameters()[0], seed)
     untuned = partial(train, FAST if fast else {}, keras_tuner.HyperParameters(), seed)
     tuned(events.features[first], events.labels[first]).save(out / "pipeline.keras")
-    results, fits = {}, {"pipeline, tuned": tuned, "pipeline, untuned": untuned}
+    fits = {"pipeline, tuned": tuned, "pipeline, untuned": untuned}
     fits |= {name: model.fit for name, model in make_baselines(trees, seed).items()}
+    results = {}
     print(f"\n{num_folds} folds{'':17}{'AUC':>8}{'sd':>8}{'1st fold':>10}{'significance':>14}")
     for name, fit in fits.items():
         aucs, significance = cross_validate(events, folds, fit)
