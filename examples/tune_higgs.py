@@ -168,7 +168,7 @@ def main(
     report = tuners.SearchReport.from_tuner(tuner)
     report.save_html(out / "report.html")
     visualization.save_figure(report.plot_parallel_coordinates(), out / "trials.png")
-    print(f"{len(report.trials)} trials, the best with {report.best.values}")
+    print(f"Best of {len(report.trials)}:", *(f"{k}={v}" for k, v in report.best.values.items()))
 
     tuned = partial(train, space, tuner.get_best_hyperparameters()[0], seed)
     untuned = partial(train, FAST if fast else {}, keras_tuner.HyperParameters(), seed)
