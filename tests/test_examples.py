@@ -1,13 +1,18 @@
 """Every example runs, in its fast mode, and leaves what it promises."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+
+import keras_extras
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,6 +156,56 @@ def test_learn_the_schedule(tmp_path, capsys):
     assert result["blank"] > result["other"]
     assert "momentum 0.50" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
+
+
+def test_tune_higgs(tmp_path, capsys):
+    example = load(ROOT / "examples" / "tune_higgs.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert "significance" in capsys.readouterr().out
+    assert list(result["classifiers"]) == [
+        "pipeline, tuned",
+        "pipeline, untuned",
+        "random forest",
+        "gradient boosting",
+        "support vector machine",
+    ]
+    assert result["classifiers"]["random forest"]["aucs"][0] > 0.8
+    assert 0 < result["seconds"] < 600
+    assert json.loads((tmp_path / "results.json").read_text()) == result
+    pipeline = keras.models.load_model(tmp_path / "pipeline.keras")
+    events = keras_extras.datasets.higgs.load_events(num_events=100)
+    assert pipeline.predict(events.features, verbose=0).shape == (100, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "search",
+        "report.html",
+        "trials.png",
+        "results.json",
+        "pipeline.keras",
+    }
+
+
+def test_tune_higgs_begins_no_trial_that_ends_too_late(tmp_path, monkeypatch):
+    example = load(ROOT / "examples" / "tune_higgs.py")
+    clock = SimpleNamespace(seconds=0.0)
+    clock.perf_counter = lambda: clock.seconds
+    monkeypatch.setattr(example, "time", clock)
+
+    class Parabola(example.TimedSearch):
+        def run_trial(self, trial, verbose):
+            clock.seconds += 20.0
+            return trial.hyperparameters.Float("x", -1.0, 1.0) ** 2
+
+    for minutes, trials in ((1.0, 3), (1.3, 3), (0.1, 1)):
+        tuner = Parabola(minutes=minutes, max_trials=9, directory=tmp_path, overwrite=True)
+        tuner.search(verbose=0)
+        assert len(tuner.oracle.trials) == trials
+
+
+def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
+    example = load(ROOT / "examples" / "tune_higgs.py")
+    (tmp_path / "events.csv").write_text("EventId,DER_mass_MMC\n100000,138")
+    with pytest.raises(ValueError, match="column"):
+        example.main(data=tmp_path / "events.csv", out=tmp_path)
 
 
 def test_benchmark_of_heads(tmp_path, capsys):

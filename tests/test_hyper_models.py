@@ -147,6 +147,42 @@ def test_what_search_is_given_goes_before_the_space():
     assert int(model.optimizer.iterations) == 3
 
 
+class Rates(keras.callbacks.Callback):
+    """Notes the learning rate of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_classifier_s_learning_rate_falls_along_a_cosine(first):
+    hypermodel = pipeline(
+        form="dense", classifier_learning_rate=0.01, classifier_schedule="cosine", epochs=4
+    )
+    hp, rates = keras_tuner.HyperParameters(), Rates()
+    model = hypermodel.build(hp)
+    hypermodel.fit(hp, model, X, LABELS, initial_epoch=first, callbacks=[rates], verbose=0)
+    expected = 0.01 * np.cos(np.pi / 8 * np.arange(4)) ** 2  # the half-angle formula
+    np.testing.assert_allclose(rates.rates, expected[first:], rtol=1e-6)
+
+
+def test_optimizers_get_the_settings_that_they_have():
+    space = {"classifier_weight_decay": 0.02, "classifier_schedule": "cosine", "form": "dense"}
+    hp = keras_tuner.HyperParameters()
+    model = pipeline(classifier_optimizer="adamw", **space).build(hp)
+    assert model.classifier.optimizer.weight_decay == 0.02
+    for other in ("adam", "monte_carlo"):
+        hypermodel = pipeline(classifier_optimizer=["adamw", other], **space)
+        hp.values["classifier_optimizer"] = other
+        model = hypermodel.build(hp)
+        assert model.classifier.optimizer.weight_decay is None
+        hypermodel.fit(hp, model, X, LABELS, verbose=0)
+
+
 def test_pipelines_tell_what_the_autoencoders_lost():
     hp = keras_tuner.HyperParameters()
     hypermodel = pipeline(form="dense")
@@ -186,6 +222,8 @@ def test_spaces_that_are_empty_or_unknown(space, match):
 def test_choices_that_no_model_can_be_made_with():
     with pytest.raises(ValueError, match=r"'form' in `space` can be .* Received: 'spherical'"):
         pipeline(form=["dense", "spherical"])
+    with pytest.raises(ValueError, match="'classifier_schedule' in `space` can be 'constant'"):
+        pipeline(classifier_schedule="linear")
     with pytest.raises(ValueError, match="'weights' in `space`"):
         bayesian(weights="dense")
     with pytest.raises(ValueError, match="`task` must be one of"):

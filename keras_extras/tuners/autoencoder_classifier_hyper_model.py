@@ -1,5 +1,6 @@
 """AutoencoderClassifierHyperModel: pipelines of two stages, each with its own optimizer."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,13 @@ from keras_extras.tuners.tunable import Tunable, When
 _EINSTEIN_FORMS = ("field_equation", "linear", "log", "inverse", "diagonal")
 _FORMS = ("dense", *_EINSTEIN_FORMS, "tensor")
 _BY_GRADIENT = ("adam", "adamw")
-_OPTIMIZERS = (*_BY_GRADIENT, "monte_carlo")
+# With the settings that the space has for each.
+_OPTIMIZERS = {
+    "adam": (keras.optimizers.Adam, ("learning_rate",)),
+    "adamw": (keras.optimizers.AdamW, ("learning_rate", "weight_decay")),
+    "monte_carlo": (MonteCarloOptimizer, ("population_size",)),
+}
+_SCHEDULES = ("constant", "cosine")
 
 
 class AutoencoderClassifierHyperModel(Tunable):
@@ -45,6 +52,8 @@ class AutoencoderClassifierHyperModel(Tunable):
     | `"dropout"` | 0 to 0.5 |
     | `"classifier_optimizer"` | `"adamw"`, `"adam"`; `"monte_carlo"` can be added |
     | `"classifier_learning_rate"` | 1e-4 to 1e-2, logarithmic; of the two that take gradients |
+    | `"classifier_schedule"` | `"constant"`, or `"cosine"`: the learning rate falls to 0 over the epochs; of the same two |
+    | `"classifier_weight_decay"` | 1e-4 to 1e-1, logarithmic; of `"adamw"` |
     | `"batch_size"` | 64 to 512, doubling |
     | `"epochs"` | 10 to 60, of the classifier |
 
@@ -143,6 +152,16 @@ class AutoencoderClassifierHyperModel(Tunable):
                 "classifier_optimizer",
                 _BY_GRADIENT,
             ),
+            "classifier_schedule": When(
+                Choice("classifier_schedule", list(_SCHEDULES)),
+                "classifier_optimizer",
+                _BY_GRADIENT,
+            ),
+            "classifier_weight_decay": When(
+                Float("classifier_weight_decay", 1e-4, 1e-1, sampling="log", default=4e-3),
+                "classifier_optimizer",
+                ("adamw",),
+            ),
             "batch_size": Int("batch_size", 64, 512, step=2, sampling="log", default=256),
             "epochs": Int("epochs", 10, 60, step=10, default=30),
         }
@@ -151,6 +170,7 @@ class AutoencoderClassifierHyperModel(Tunable):
             "features": ("input+latent", "latent"),
             "autoencoder_optimizer": _OPTIMIZERS,
             "classifier_optimizer": _OPTIMIZERS,
+            "classifier_schedule": _SCHEDULES,
         }
         super().__init__(defaults, space, known, name, tunable)
         self.num_features = check_integer("num_features", num_features)
@@ -174,11 +194,13 @@ class AutoencoderClassifierHyperModel(Tunable):
         pipeline.compile(
             autoencoder_optimizer=_optimizer(
                 values["autoencoder_optimizer"],
-                values["autoencoder_learning_rate"],
+                learning_rate=values["autoencoder_learning_rate"],
                 population_size=values["autoencoder_population_size"],
             ),
             classifier_optimizer=_optimizer(
-                values["classifier_optimizer"], values["classifier_learning_rate"]
+                values["classifier_optimizer"],
+                learning_rate=values["classifier_learning_rate"],
+                weight_decay=values["classifier_weight_decay"],
             ),
             classifier_loss=self.task.loss,
             metrics=make_all(self.metrics),
@@ -198,14 +220,20 @@ class AutoencoderClassifierHyperModel(Tunable):
     ) -> keras.callbacks.History:
         """Trains both stages; returns the history of the classifier, with the loss of the first."""
         values = self.values(hp)
+        epochs = kwargs.pop("epochs", values["epochs"])
+        # Hyperband counts the epochs that an earlier trial took.
+        first_epoch = kwargs.pop("initial_epoch", 0)
+        callbacks = of_pipeline(model, kwargs.pop("callbacks", ()))
+        takes_gradients = values["classifier_optimizer"] in _BY_GRADIENT
+        if takes_gradients and values["classifier_schedule"] == "cosine":
+            rate = values["classifier_learning_rate"]
+            callbacks.append(_CosineDecay(rate, first_epoch, epochs))
         stages = {
             "batch_size": kwargs.pop("batch_size", values["batch_size"]),
             "autoencoder_epochs": values["autoencoder_epochs"],
-            "classifier_epochs": kwargs.pop("epochs", values["epochs"]),
-            "classifier_callbacks": of_pipeline(model, kwargs.pop("callbacks", ())),
+            "classifier_epochs": epochs - first_epoch,
+            "classifier_callbacks": callbacks,
         }
-        # Hyperband counts the epochs that an earlier trial took.
-        stages["classifier_epochs"] -= kwargs.pop("initial_epoch", 0)
         histories = model.fit(*args, **stages, **kwargs)
         history = histories.classifier
         for key in ("loss", "val_loss"):
@@ -227,8 +255,20 @@ def _encoder(values):
     return EinsteinLatent(units, form=values["form"])
 
 
-def _optimizer(name, learning_rate, **monte_carlo):
-    if name == "monte_carlo":
-        settings = {key: value for key, value in monte_carlo.items() if value is not None}
-        return MonteCarloOptimizer(**settings)
-    return {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name](learning_rate)
+def _optimizer(name, **settings):
+    optimizer, names = _OPTIMIZERS[name]
+    given = {key: settings.get(key) for key in names}
+    return optimizer(**{key: value for key, value in given.items() if value is not None})
+
+
+class _CosineDecay(keras.callbacks.Callback):
+    """Lets the learning rate fall to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+
+    def __init__(self, initial_rate: float, first_epoch: int, epochs: int):
+        super().__init__()
+        self._initial_rate, self._first_epoch, self._epochs = initial_rate, first_epoch, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        progress = (self._first_epoch + epoch) / self._epochs
+        rate = 0.5 * self._initial_rate * (1.0 + math.cos(math.pi * progress))
+        self.model.optimizer.learning_rate = rate
