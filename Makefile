@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: example test lint format bench clean
+.PHONY: example test lint format docs bench clean
 
 example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
@@ -19,6 +19,9 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)
+	$(BIN)/python -m mkdocs build --quiet
 
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
