@@ -23,10 +23,10 @@ SCRIPTS = {"Examples": "examples", "Benchmarks": "benchmarks"}
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Adds the generated pages to the navigation."""
-    config.nav.append({"API": [{name: f"api/{name}.md"} for name in public_modules()]})
-    for title, folder in SCRIPTS.items():
+    config.nav.append({"API": [{title(name): f"api/{name}.md"} for name in public_modules()]})
+    for heading, folder in SCRIPTS.items():
         pages = [{path.stem: source_page(path)} for path in sorted((ROOT / folder).glob("*.py"))]
-        config.nav.append({title: [f"{folder}/index.md", *pages]})
+        config.nav.append({heading: [f"{folder}/index.md", *pages]})
     others = ("CONTRIBUTING", "CHANGELOG")
     config.nav.append({"Project": [{name.title(): f"source/{name}.md"} for name in others]})
     return config
@@ -35,8 +35,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
     pages = {f"api/{name}.md": reference(name) for name in public_modules()}
-    for title, folder in SCRIPTS.items():
-        pages[f"{folder}/index.md"] = gallery(title, ROOT / folder)
+    for heading, folder in SCRIPTS.items():
+        pages[f"{folder}/index.md"] = gallery(heading, ROOT / folder)
     for path in linked_files(files):
         code = path.read_text()
         pages[source_page(path)] = code if path.suffix == ".md" else script(path, code)
@@ -84,8 +84,12 @@ def reference(module_name: str) -> str:
         rows.append(f"| [`{name}`](#{anchor}) | {about} |")
         directive = f"::: {member.__module__}.{member.__qualname__}"
         entries.append(f"## {name} {{ #{anchor} }}\n\n{directive}\n")
-    table = "\n".join(["| | |", "|---|---|", *rows])
+    table = "\n".join(["| name | what it is |", "|---|---|", *rows])
     return "\n".join([f"# {module_name}\n", f"{module.__doc__}\n", f"{table}\n", *entries])
+
+
+def title(module_name: str) -> str:
+    return module_name.removeprefix("keras_extras.")
 
 
 def public_names(module: ModuleType) -> list[tuple[str, Any]]:
@@ -128,9 +132,9 @@ def figures(path: Path) -> list[Path]:
     return sorted((ROOT / "docs" / "images").glob(f"{path.stem}*.png"))
 
 
-def gallery(title: str, folder: Path) -> str:
+def gallery(heading: str, folder: Path) -> str:
     """A page of all scripts of a folder: what each is about, with its first figure."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {heading}", ""]
     for path in sorted(folder.glob("*.py")):
         about = inspect.cleandoc(ast.get_docstring(ast.parse(path.read_text())) or "")
         lines += [f"## [{path.stem}]({path.stem}.md)", "", about.split("\n\n")[0], ""]
