@@ -223,6 +223,16 @@ def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
     assert "validation loss after 30 updates" in capsys.readouterr().out
 
 
+def test_benchmark_of_scaling(capsys):
+    benchmark = load(ROOT / "benchmarks" / "scaling.py")
+    results = benchmark.main(parts="weights,checkpoints", repeats=1, count=2)
+    assert list(results) == ["weights", "checkpoints steps"]
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in results.values())
+    assert capsys.readouterr().out.count("exponent") == 2
+    line = benchmark.straight_line(np.array([1, 2, 4]), np.array([3.0, 5.0, 9.0]))
+    np.testing.assert_allclose(line, [3.0, 5.0, 9.0])
+
+
 def test_benchmark_of_large_models(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "large_models.py")
     small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))
