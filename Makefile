@@ -35,6 +35,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
 

@@ -1,6 +1,7 @@
 """Every example runs, in its fast mode, and leaves what it promises."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -221,6 +222,18 @@ def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
     assert all(adaptive < plain for pairs in by_rate.values() for plain, adaptive in pairs)
     assert set(by_optimizer) == set(benchmark.PAIRS)
     assert "validation loss after 30 updates" in capsys.readouterr().out
+
+
+def test_benchmark_of_accelerators():
+    pytest.importorskip("jax")
+    arguments = ["--parts", "target", "--epochs", "2"]
+    process = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "gpu.py", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert "times the error of PCA after" in process.stdout, process.stderr[-3000:]
 
 
 def test_benchmark_of_scaling(capsys):
