@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: example test lint format bench clean
+.PHONY: example test lint format docs bench clean
 
 example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
@@ -20,6 +20,9 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(INSTALLED)
+	$(BIN)/python -m mkdocs build --quiet
+
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
 	$(BIN)/python benchmarks/black_box.py --out outputs/black_box
@@ -32,6 +35,8 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
 
 $(INSTALLED): setup.cfg pyproject.toml

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -276,6 +277,28 @@ def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
     assert all(adaptive < plain for pairs in by_rate.values() for plain, adaptive in pairs)
     assert set(by_optimizer) == set(benchmark.PAIRS)
     assert "validation loss after 30 updates" in capsys.readouterr().out
+
+
+def test_benchmark_of_accelerators():
+    pytest.importorskip("jax")
+    arguments = ["--parts", "target", "--epochs", "2"]
+    process = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "gpu.py", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert "times the error of PCA after" in process.stdout, process.stderr[-3000:]
+
+
+def test_benchmark_of_scaling(capsys):
+    benchmark = load(ROOT / "benchmarks" / "scaling.py")
+    results = benchmark.main(parts="weights,checkpoints", repeats=1, count=2)
+    assert list(results) == ["weights", "checkpoints steps"]
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in results.values())
+    assert capsys.readouterr().out.count("exponent") == 2
+    line = benchmark.straight_line(np.array([1, 2, 4]), np.array([3.0, 5.0, 9.0]))
+    np.testing.assert_allclose(line, [3.0, 5.0, 9.0])
 
 
 def test_benchmark_of_large_models(capsys, monkeypatch):
