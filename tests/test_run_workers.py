@@ -28,7 +28,7 @@ def test_trials_are_shared_and_that_of_a_killed_worker_is_run_again(tmp_path):
 
 @pytest.mark.parametrize(("skips", "comes_next"), [(True, "1"), (False, "0")])
 def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path, skips, comes_next):
-    """Killed after the end of a trial; once keras-tuner repeats none itself, the call can go."""
+    """Killed after the end of a trial; once keras-tuner repeats none itself, the hook can go."""
     tuner = searching.make_tuner(tmp_path, 3)
     tuner.save()
     oracle = tuner.oracle
@@ -38,6 +38,7 @@ def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path, skips, co
     oracle.end_trial(trial)
 
     oracle = searching.make_tuner(tmp_path, 3).oracle
+    oracle.reload()  # as keras-tuner does it, whatever hook other tests have put in place
     if skips:
         skip_finished_trials(oracle)
     assert oracle.create_trial("tuner0").trial_id == comes_next

@@ -14,7 +14,7 @@ from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.pipelines import AutoencoderClassifier
 from keras_extras.tuners.pipeline_callbacks import of_pipeline
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable, When
+from keras_extras.tuners.tunable import Tunable, When, check_objective
 
 _EINSTEIN_FORMS = ("field_equation", "linear", "log", "inverse", "diagonal")
 _FORMS = ("dense", *_EINSTEIN_FORMS, "tensor")
@@ -223,7 +223,8 @@ class AutoencoderClassifierHyperModel(Tunable):
         epochs = kwargs.pop("epochs", values["epochs"])
         # Hyperband counts the epochs that an earlier trial took.
         first_epoch = kwargs.pop("initial_epoch", 0)
-        callbacks = of_pipeline(model, kwargs.pop("callbacks", ()))
+        given = kwargs.pop("callbacks", ())
+        callbacks = of_pipeline(model, given)
         takes_gradients = values["classifier_optimizer"] in _BY_GRADIENT
         if takes_gradients and values["classifier_schedule"] == "cosine":
             rate = values["classifier_learning_rate"]
@@ -244,6 +245,7 @@ class AutoencoderClassifierHyperModel(Tunable):
                 name = key.replace("loss", "reconstruction_loss")
                 mean = sum(ends) / len(ends)
                 history.history[name] = [mean] * len(history.epoch)
+        check_objective(history, given)
         return history
 
 

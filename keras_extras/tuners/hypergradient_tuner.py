@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_extras._core.checks import check_integer
 from keras_extras.autodiff import UnrolledTraining
+from keras_extras.tuners.reload_hook import install_reload_hook
+from keras_extras.tuners.tunable import Tunable
 
 
 class HypergradientTuner(keras_tuner.Tuner):
@@ -117,6 +119,7 @@ class HypergradientTuner(keras_tuner.Tuner):
         )
         self.memory = memory
         self.seed = seed
+        install_reload_hook(Tunable)
         super().__init__(oracle, hypermodel, **kwargs)
 
     def run_trial(

@@ -67,6 +67,8 @@ class MonteCarloHyperModel(Tunable):
     ```
     """
 
+    searches_more = True
+
     def __init__(
         self,
         model: Callable[[keras_tuner.HyperParameters], keras.Model] | keras_tuner.HyperModel,

@@ -1,6 +1,5 @@
 """run_workers: one search over several processes, which outlives those that die."""
 
-import functools
 import os
 import runpy
 import socket
@@ -11,10 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
-
 from keras_extras._core.checks import check_integer, check_number
-from keras_extras.tuners.skip_finished_trials import skip_finished_trials
+from keras_extras.tuners.reload_hook import install_reload_hook
+from keras_extras.tuners.tunable import Tunable
 
 _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
@@ -197,7 +195,7 @@ def _work(target, args, environment, log):
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    keras_tuner.Oracle.reload = _without_repetition(keras_tuner.Oracle.reload)
+    install_reload_hook(Tunable)
     if callable(target):
         target(*args)
         return
@@ -205,15 +203,6 @@ def _work(target, args, environment, log):
     sys.argv = [script, *map(str, args)]
     sys.path.insert(0, str(Path(script).resolve().parent))
     runpy.run_path(script, run_name="__main__")
-
-
-def _without_repetition(stock_reload):
-    @functools.wraps(stock_reload)
-    def reload(self):
-        stock_reload(self)
-        skip_finished_trials(self)
-
-    return reload
 
 
 def _free_port(port):

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, HyperParameter
+
+from keras_extras.tuners.reload_hook import install_reload_hook
 
 
 class When(NamedTuple):
@@ -39,9 +42,12 @@ class Tunable(keras_tuner.HyperModel):
 
     Raises:
         TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty, or if two
-            entries have one name.
+        ValueError: If an entry of `space` is unknown or empty or never counts, if two entries have
+            one name, or if nothing is left to search.
     """
+
+    # Whether `build` asks for hyperparameters that the space does not list.
+    searches_more = False
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Tunable(keras_tuner.HyperModel):
                 f"{type(self).__name__} has no {unknown!r} in its space. "
                 f"It has {', '.join(map(repr, defaults))}"
             )
+        install_reload_hook(Tunable)
         self.space: dict[str, Any] = {}
         self._parents: dict[str, tuple[str, Sequence[Any]]] = {}
         for key, default in defaults.items():
@@ -70,11 +77,29 @@ class Tunable(keras_tuner.HyperModel):
                 self._parents[key] = (default.parent, default.values)
                 default = default.entry
             self.space[key] = _as_entry(key, space.get(key, default), known.get(key))
+        for key in set(space) & set(self._parents):
+            self._check_counts(key)
         names = [entry.name for entry in self.space.values() if isinstance(entry, HyperParameter)]
+        if not names and not self.searches_more:
+            raise ValueError(
+                "`space` must leave something to search, if only a list of one choice. "
+                f"Received: space={space!r}"
+            )
         for repeated in {name for name in names if names.count(name) > 1}:
             raise ValueError(
                 "Each hyperparameter of `space` must have a name of its own. "
                 f"Received: {repeated!r} twice"
+            )
+
+    def _check_counts(self, key):
+        """Raises if an entry that was given can never count."""
+        parent, wanted = self._parents[key]
+        above = self.space[parent]
+        offered = above.values if isinstance(above, Choice) else [above]
+        if not isinstance(offered[0], HyperParameter) and not set(offered) & set(wanted):
+            raise ValueError(
+                f"{key!r} in `space` counts only where {parent!r} is "
+                f"{' or '.join(map(repr, wanted))}. Received: {parent!r} of {offered!r}"
             )
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
@@ -103,6 +128,29 @@ class Tunable(keras_tuner.HyperModel):
         """Puts the whole space, with what `fit` tunes, into `hp` before the first trial."""
         self.values(hp)
 
+    def differences(
+        self, stored: keras_tuner.HyperParameters, given: keras_tuner.HyperParameters
+    ) -> list[str]:
+        """Returns how the space of a search differs from this one, with the names that do.
+
+        Args:
+            stored: The space of the search.
+            given: What the tuner was given as `hyperparameters`, which goes before this space.
+        """
+        here = given.copy()
+        self.declare_hyperparameters(here)
+        there, here = _rules(stored), _rules(here)
+        found = {
+            "only there": [] if self.searches_more else set(there) - set(here),
+            "only here": set(here) - set(there),
+            "of other values": {
+                name for name in set(there) & set(here) if there[name] != here[name]
+            },
+        }
+        return [
+            f"{how} {', '.join(map(repr, sorted(names)))}" for how, names in found.items() if names
+        ]
+
     def build_from(self, values: dict[str, Any]) -> Any:
         """Returns a compiled model; to be overridden.
 
@@ -120,7 +168,40 @@ class Tunable(keras_tuner.HyperModel):
         """Trains the model of a trial; what `search` was given goes before what is tuned."""
         values = self.values(hp)
         tuned = {key: values[key] for key in ("batch_size", "epochs") if values[key] is not None}
-        return model.fit(*args, **{**tuned, **kwargs})
+        history = model.fit(*args, **{**tuned, **kwargs})
+        check_objective(history, kwargs.get("callbacks", ()))
+        return history
+
+
+def check_objective(
+    history: keras.callbacks.History, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Ends a search for what no trial reports at its first trial; keras-tuner would try three.
+
+    Args:
+        history: What a trial reports.
+        callbacks: Those of the trial, keras-tuner's own among them, which know the objective.
+    """
+    for callback in callbacks:
+        objective = getattr(callback, "objective", None)
+        if isinstance(objective, keras_tuner.Objective) and not objective.has_value(
+            history.history
+        ):
+            raise keras_tuner.errors.FatalValueError(
+                "The objective must be something that a trial reports: "
+                f"{', '.join(map(repr, history.history))}. Name a metric of the model, and give "
+                "`search` validation data for names that begin with 'val_'. "
+                f"Received: {objective.name!r}"
+            )
+
+
+def _rules(hp):
+    """What values each hyperparameter can have."""
+    configs = {parameter.name: parameter.get_config() for parameter in hp.space}
+    return {
+        name: {key: value for key, value in config.items() if key not in ("conditions", "default")}
+        for name, config in configs.items()
+    }
 
 
 def _as_entry(key, entry, known):

@@ -1,0 +1,178 @@
+"""Searches that are taken up again, and what users of keras-tuner meet in the meantime."""
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from keras_tuner.engine.hyperparameters import Float
+
+from keras_extras import tuners
+
+X = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
+Y = (X[:, :1] > 0.0).astype("float32")
+ORACLES = keras_tuner.oracles
+SMALL = {"hidden_layers": 1, "batch_size": 64, "epochs": 1}
+
+
+def tabular(**space):
+    return tuners.TabularHyperModel(6, space={**SMALL, "units": [2, 4], **space})
+
+
+def random_search(directory, hypermodel, objective="val_loss", max_trials=2, **arguments):
+    return keras_tuner.RandomSearch(
+        hypermodel, objective, max_trials, seed=0, directory=directory, **arguments
+    )
+
+
+def values_of(tuner):
+    return {key: trial.hyperparameters.values for key, trial in tuner.oracle.trials.items()}
+
+
+def run(tuner):
+    tuner.search(X, Y, validation_data=(X, Y), verbose=0)
+    return tuner
+
+
+def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path):
+    """Killed right after the end of the second trial."""
+
+    class Killed(Exception):
+        pass
+
+    class Mortal(keras_tuner.RandomSearch):
+        def on_trial_end(self, trial):
+            if trial.trial_id == "0":
+                super().on_trial_end(trial)
+            else:
+                self.oracle.end_trial(trial)
+                raise Killed
+
+    class Counting(keras.callbacks.Callback):
+        trained = 0
+
+        def on_train_begin(self, logs=None):
+            Counting.trained += 1
+
+    arguments = {"max_trials": 4, "seed": 0, "directory": tmp_path}
+    mortal = Mortal(tabular(), "val_loss", **arguments)
+    data = {"validation_data": (X, Y), "verbose": 0, "callbacks": [Counting()]}
+    with pytest.raises(Killed):
+        mortal.search(X, Y, **data)
+    again = keras_tuner.RandomSearch(tabular(), "val_loss", **arguments)
+    again.search(X, Y, **data)
+    assert Counting.trained == 4
+    whole = keras_tuner.RandomSearch(tabular(), "val_loss", project_name="whole", **arguments)
+    whole.search(X, Y, **data)
+    assert values_of(again) == values_of(whole)
+
+
+def test_a_project_of_another_space_is_refused_by_name(tmp_path):
+    run(random_search(tmp_path, tabular()))
+    random_search(tmp_path, tabular())
+    other = tabular(
+        units=[2, 8], dropout=0.1, learning_rate=Float("rate", 1e-3, 1e-2, sampling="log")
+    )
+    with pytest.raises(ValueError, match="must have the space of the hypermodel") as error:
+        random_search(tmp_path, other)
+    assert "only there 'dropout', 'learning_rate'" in str(error.value)
+    assert "only here 'rate'" in str(error.value)
+    assert "of other values 'units'" in str(error.value)
+    random_search(tmp_path, other, overwrite=True)
+
+
+def test_what_the_tuner_is_given_goes_before_the_space(tmp_path):
+    def make():
+        given = keras_tuner.HyperParameters()
+        given.Float("dropout", 0.2, 0.3)
+        return random_search(tmp_path, tabular(), hyperparameters=given)
+
+    for trial in run(make()).oracle.trials.values():
+        assert 0.2 <= trial.hyperparameters.get("dropout") <= 0.3
+    assert len(make().oracle.trials) == 2
+
+
+def test_models_may_search_more_than_the_space_lists(tmp_path):
+    def network(hp):
+        hidden = [keras.layers.Dense(hp.Int("width", 1, 3))] if hp.Boolean("deep") else []
+        return keras.Sequential([*hidden, keras.layers.Dense(1, "sigmoid")])
+
+    def make(**space):
+        space = {"population_size": 4, "batch_size": 64, "epochs": 1, **space}
+        hypermodel = tuners.MonteCarloHyperModel(network, "binary_crossentropy", space=space)
+        return random_search(tmp_path, hypermodel, max_trials=3)
+
+    run(make())
+    assert len(make().oracle.trials) == 3
+    with pytest.raises(ValueError, match="of other values 'sigma'"):
+        make(sigma=Float("sigma", 0.2, 0.3))
+
+
+def test_an_objective_that_no_trial_reports_ends_the_search_at_once(tmp_path):
+    pipeline = tuners.AutoencoderClassifierHyperModel(
+        6,
+        metrics=["accuracy"],
+        space={"autoencoder_epochs": 1, "form": "dense", "autoencoder_optimizer": "adam"},
+    )
+    for name, hypermodel in {"tabular": tabular(), "pipeline": pipeline}.items():
+        tuner = random_search(
+            tmp_path, hypermodel, keras_tuner.Objective("val_acc", "max"), project_name=name
+        )
+        with pytest.raises(ValueError, match=r"'loss'.*'val_loss'.*Received: 'val_acc'"):
+            tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
+        assert len(tuner.oracle.trials) == 1
+
+
+@pytest.mark.parametrize(
+    "make_oracle",
+    [
+        lambda objective: ORACLES.RandomSearchOracle(objective, max_trials=20, seed=0),
+        lambda objective: ORACLES.GridSearchOracle(objective, max_trials=20, seed=0),
+        lambda objective: ORACLES.HyperbandOracle(objective, max_epochs=9, seed=0),
+        lambda objective: ORACLES.BayesianOptimizationOracle(
+            objective, max_trials=6, num_initial_points=4, seed=0
+        ),
+    ],
+    ids=["random", "grid", "hyperband", "bayesian"],
+)
+@pytest.mark.filterwarnings("ignore:The optimal value found for dimension")
+def test_no_trial_has_values_of_conditions_that_do_not_hold(tmp_path, make_oracle):
+    every = tuners.AutoencoderClassifierHyperModel(6).space
+    searched = {
+        "form": ["diagonal", "tensor"],
+        "latent_units": [2, 3],
+        "tensor_order": [3, 4],
+        "autoencoder_optimizer": ["adam", "monte_carlo"],
+        "autoencoder_learning_rate": [1e-3, 1e-2],
+        "autoencoder_population_size": 64,
+    }
+    fixed = {key: getattr(entry, "default", entry) for key, entry in every.items()}
+    hypermodel = tuners.AutoencoderClassifierHyperModel(6, space=fixed | searched)
+
+    class Scored(keras_tuner.Tuner):
+        def run_trial(self, trial, **kwargs):
+            return float(len(trial.hyperparameters.values))
+
+    objective = keras_tuner.Objective("score", "min")
+    tuner = Scored(make_oracle(objective), hypermodel, directory=tmp_path)
+    tuner.search(verbose=0)
+    records = tuners.SearchReport.from_tuner(tuner).trials
+    assert len({record.values["form"] for record in records}) > 1
+    for record in records:
+        assert ("tensor_order" in record.values) is (record.values["form"] == "tensor")
+        assert ("latent_units" in record.values) is (record.values["form"] != "tensor")
+        by_gradient = record.values["autoencoder_optimizer"] != "monte_carlo"
+        assert ("autoencoder_learning_rate" in record.values) is by_gradient
+
+
+def test_spaces_that_contradict_themselves_or_leave_nothing():
+    with pytest.raises(
+        ValueError, match=r"'tensor_order' .* only where 'form' is 'tensor'. Received: 'form' of"
+    ):
+        tuners.AutoencoderClassifierHyperModel(
+            6, space={"form": ["dense", "log"], "tensor_order": [3, 4]}
+        )
+    with pytest.raises(ValueError, match="only where 'weights' is 'mc_dropout'"):
+        tuners.BayesianHyperModel(6, 60, space={"weights": "flipout", "dropout_rate": 0.1})
+    every = dict.fromkeys(tabular().space, 1)
+    with pytest.raises(ValueError, match="must leave something to search"):
+        tuners.TabularHyperModel(6, space=every)
