@@ -100,7 +100,7 @@ def search(x: Any, y: Any, space: dict, seed: int, **limits: Any) -> TimedSearch
         keras_tuner.Objective("val_auc", "max"),
         num_initial_points=10,
         alpha=0.01,  # the share of chance in the variance of the trials' AUC
-        seed=seed,
+        seed=seed + 1,  # keras-tuner takes 0 for none
         project_name="search",
         overwrite=True,
         **limits,

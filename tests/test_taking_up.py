@@ -20,7 +20,7 @@ def tabular(**space):
 
 def random_search(directory, hypermodel, objective="val_loss", max_trials=2, **arguments):
     return keras_tuner.RandomSearch(
-        hypermodel, objective, max_trials, seed=0, directory=directory, **arguments
+        hypermodel, objective, max_trials, seed=1, directory=directory, **arguments
     )
 
 
@@ -53,7 +53,7 @@ def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path):
         def on_train_begin(self, logs=None):
             Counting.trained += 1
 
-    arguments = {"max_trials": 4, "seed": 0, "directory": tmp_path}
+    arguments = {"max_trials": 4, "seed": 1, "directory": tmp_path}
     mortal = Mortal(tabular(), "val_loss", **arguments)
     data = {"validation_data": (X, Y), "verbose": 0, "callbacks": [Counting()]}
     with pytest.raises(Killed):
@@ -125,11 +125,11 @@ def test_an_objective_that_no_trial_reports_ends_the_search_at_once(tmp_path):
 @pytest.mark.parametrize(
     "make_oracle",
     [
-        lambda objective: ORACLES.RandomSearchOracle(objective, max_trials=20, seed=0),
-        lambda objective: ORACLES.GridSearchOracle(objective, max_trials=20, seed=0),
-        lambda objective: ORACLES.HyperbandOracle(objective, max_epochs=9, seed=0),
+        lambda objective: ORACLES.RandomSearchOracle(objective, max_trials=20, seed=1),
+        lambda objective: ORACLES.GridSearchOracle(objective, max_trials=20, seed=1),
+        lambda objective: ORACLES.HyperbandOracle(objective, max_epochs=9, seed=1),
         lambda objective: ORACLES.BayesianOptimizationOracle(
-            objective, max_trials=6, num_initial_points=4, seed=0
+            objective, max_trials=6, num_initial_points=4, seed=1
         ),
     ],
     ids=["random", "grid", "hyperband", "bayesian"],
