@@ -17,6 +17,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +146,14 @@ def search(folder: str, trials: int, epochs: int, num_events: int) -> keras_tune
     return tuner
 
 
-def workers(trials: int = 12, epochs: int = 20, num_events: int = 20_000) -> dict[int, float]:
+def workers(
+    numbers: Sequence[int] = (1, 2), trials: int = 12, epochs: int = 20, num_events: int = 20_000
+) -> dict[int, float]:
     """Seconds of the same search by the number of its workers, each with one thread."""
     results = {}
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     print(f"\n{'workers':>7} {'trials':>7} {'runs':>5} {'seconds':>8}")
-    for number in (1, 2):
+    for number in numbers:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             tuners.run_workers(
@@ -164,7 +167,7 @@ def workers(trials: int = 12, epochs: int = 20, num_events: int = 20_000) -> dic
             done = len(list(Path(folder).glob("*/trial_*/trial.json")))
             runs = len(list(Path(folder).glob("begun_*")))
         print(f"{number:7} {done:7} {runs:5} {results[number]:8.1f}", flush=True)
-    print(f"speed-up {results[1] / results[2]:.2f}")
+    print(f"speed-up {results[numbers[0]] / results[numbers[-1]]:.2f}")
     return results
 
 

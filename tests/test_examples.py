@@ -209,6 +209,49 @@ def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
         example.main(data=tmp_path / "events.csv", out=tmp_path)
 
 
+def test_tune_uncertainty(tmp_path, capsys):
+    example = load(ROOT / "examples" / "tune_uncertainty.py")
+    rows = np.random.default_rng(0).normal(size=(120, 3))
+    np.savez(tmp_path / "data.npz", x=rows, y=rows[:, 0])
+    out = tmp_path / "out"
+    results = example.main(data=tmp_path / "data.npz", out=out, fast=True)
+    assert list(results) == ["tuned", "untuned", "linear regression"]
+    assert all(np.isfinite(found["nll"]) for found in results.values())
+    assert results["linear regression"]["rmse"] < 1e-3  # the targets are a column of x
+    assert "in 90 %" in capsys.readouterr().out
+    model = keras.models.load_model(out / "model.keras")
+    assert model.predict(rows, verbose=0).shape == (120, 1)
+    assert {path.name for path in out.iterdir()} == {
+        "search",
+        "report.html",
+        "trials.png",
+        "calibration.png",
+        "model.keras",
+    }
+
+
+def test_tune_with_gradients(tmp_path, capsys):
+    example = load(ROOT / "examples" / "tune_with_gradients.py")
+    result = example.main(out=tmp_path, fast=True)
+    assert result["learnt"]["learning_rate"].shape == (20,)
+    assert result["learnt"]["learning_rate"].min() > 0.05  # where they started
+    assert 0.3 < result["accuracy"] <= 1.0
+    assert "learning rates: from" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"search", "schedule.png", "model.keras"}
+
+
+def test_benchmark_of_tuners(capsys, monkeypatch):
+    # By a name that processes of its own can import.
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module("tuners")
+    found = benchmark.gradients(trials=2, steps=12)
+    assert list(found) == ["RandomSearch", "HypergradientTuner"]
+    assert benchmark.memory(trials=8, early=4) < 1.2
+    assert list(benchmark.workers((2,), trials=3, epochs=1, num_events=400)) == [2]
+    printed = capsys.readouterr().out
+    assert re.search(r"^ +2 +3 +3 ", printed, re.M), "each trial is run once"
+
+
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)

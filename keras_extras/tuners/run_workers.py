@@ -1,6 +1,7 @@
 """run_workers: one search over several processes, which outlives those that die."""
 
 import os
+import pickle
 import runpy
 import socket
 import sys
@@ -68,6 +69,7 @@ def run_workers(
         FileNotFoundError: If there is no such script.
         RuntimeError: If the chief died, or a worker too often, with the end of its log.
         TimeoutError: If the time is over.
+        TypeError: If other processes cannot import the function.
         ValueError: If an argument is out of range, or the port is in use.
 
     Example:
@@ -96,7 +98,9 @@ def run_workers(
     max_restarts = check_integer("max_restarts", max_restarts, 0)
     if timeout is not None:
         timeout = check_number("timeout", timeout, above=0.0)
-    if not callable(target) and not Path(target).is_file():
+    if callable(target):
+        _check_importable(target)
+    elif not Path(target).is_file():
         raise FileNotFoundError(f"`target` must be a function or a script. Received: {target}")
     if environments is None:
         environments = [{}] * workers
@@ -126,6 +130,16 @@ def run_workers(
     return {each.name: each.restarts for each in crew}
 
 
+def _check_importable(target):
+    try:
+        pickle.dumps(target)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise TypeError(
+            "`target` must be a function that other processes can import by its name, one on the "
+            f"top level of a module. Received: target={target!r}"
+        ) from error
+
+
 class _Member:
     """A process of the search, started again when it dies."""
 
@@ -134,7 +148,7 @@ class _Member:
         self.log = log
         self.restarts = 0
         self._arguments = target, args, environment, log
-        log.unlink(missing_ok=True)
+        log.write_text("")
         self._start()
 
     def _start(self):
