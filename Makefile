@@ -37,6 +37,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/tuners.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
 
 $(INSTALLED): setup.cfg pyproject.toml

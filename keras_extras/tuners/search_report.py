@@ -266,7 +266,7 @@ class SearchReport:
             for title, figure in figures.items()
         ]
         name = html.escape(self.objective)
-        values = html.escape(", ".join(f"{k} = {v}" for k, v in self.best.values.items()))
+        values = html.escape(", ".join(f"{k} = {_shown(v)}" for k, v in self.best.values.items()))
         page = _PAGE.format(
             title=f"Search for {name}",
             trials=len(self.trials),
@@ -284,6 +284,10 @@ class SearchReport:
         return path
 
 
+def _shown(value):
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
 def _as_data(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
@@ -294,12 +298,16 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; }}
-img {{ max-width: 100%; }}
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem;
+       margin: 2rem auto; padding: 0 1rem; }}
+p {{ overflow-wrap: anywhere; }}
+img {{ max-width: 100%; border-radius: 4px; }}
 table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; }}
+th, td {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #8884; }}
 .table {{ overflow-x: auto; }}
 </style>
 </head>
