@@ -1,8 +1,5 @@
 """SearchReport: what a search found, as a table, figures and a page."""
 
-import base64
-import html
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.optional import import_optional
+from keras_extras.tuners.report_page import write_page
 from keras_extras.visualization.figures import COLORS, make_axes, make_figure
 
 # Fewer trials say nothing about what mattered.
@@ -261,64 +259,16 @@ class SearchReport:
         figures = {"Trials": self.plot_history(), "Values": self.plot_parallel_coordinates()}
         if len(self.trials) >= _TRIALS_FOR_IMPORTANCES:
             figures["What mattered"] = self.plot_importances()
-        parts = [
-            f"<h2>{title}</h2>\n<img alt='{title}' src='{_as_data(figure)}'>"
-            for title, figure in figures.items()
-        ]
-        name = html.escape(self.objective)
-        values = html.escape(", ".join(f"{k} = {_shown(v)}" for k, v in self.best.values.items()))
-        page = _PAGE.format(
-            title=f"Search for {name}",
-            trials=len(self.trials),
-            best=f"{name}: {self.best.score:.6g}, with {values}",
-            figures="\n".join(parts),
-            table=self.to_frame().to_html(float_format="{:.4g}".format, border=0, na_rep=""),
+        settings = ", ".join(f"{k} = {_shown(v)}" for k, v in self.best.values.items())
+        return write_page(
+            path,
+            title=f"Search for {self.objective}",
+            summary=f"{len(self.trials)} trials. Best {self.objective}: {self.best.score:.6g}, "
+            f"with {settings}.",
+            figures=figures,
+            table=self.to_frame(),
         )
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
 
 
 def _shown(value):
     return f"{value:.4g}" if isinstance(value, float) else value
-
-
-def _as_data(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem;
-       margin: 2rem auto; padding: 0 1rem; }}
-p {{ overflow-wrap: anywhere; }}
-img {{ max-width: 100%; border-radius: 4px; }}
-table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #8884; }}
-.table {{ overflow-x: auto; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{trials} trials. Best {best}.</p>
-{figures}
-<h2>All trials</h2>
-<div class="table">
-{table}
-</div>
-</body>
-</html>
-"""
