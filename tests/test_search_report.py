@@ -2,10 +2,10 @@
 
 import re
 
-import browser
 import keras_tuner
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE
 
 from keras_extras.tuners import SearchReport, TrialRecord
 
@@ -68,25 +68,19 @@ def test_the_page_holds_everything(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-@pytest.mark.skipif(browser.find_browser() is None, reason="needs Chromium or Chrome")
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_page_in_a_browser(tmp_path, dark):
-    path = REPORT.save_html(tmp_path / "report.html")
-    page = browser.Browser(browser.find_browser(), tmp_path / "profile")
-    try:
-        for width in (browser.PHONE, browser.DESKTOP):
-            page.open(path.as_uri(), width, dark=dark)
-            assert not page.errors
-            assert page.overflow() <= 0
-            widths = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
-            assert len(widths) == 3
-            assert min(widths) > 300
-        cells = page.evaluate(
-            "[...document.querySelectorAll('tbody tr')].map(r => r.cells[1].innerText)"
-        )
-        assert cells == [f"{score:.4g}" for score in sorted(t.score for t in TRIALS)]
-    finally:
-        page.close()
+def test_the_page_in_a_browser(browser, tmp_path, width, dark):
+    browser.open(REPORT.save_html(tmp_path / "report.html").as_uri(), width, dark=dark)
+    assert not browser.errors
+    assert browser.overflow() <= 0
+    widths = browser.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+    assert len(widths) == 3
+    assert min(widths) > 300
+    cells = browser.evaluate(
+        "[...document.querySelectorAll('tbody tr')].map(r => r.cells[1].innerText)"
+    )
+    assert cells == [f"{score:.4g}" for score in sorted(t.score for t in TRIALS)]
 
 
 class Parabola(keras_tuner.RandomSearch):
