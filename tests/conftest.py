@@ -6,6 +6,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest
+from browser import Browser, find_browser
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,3 +37,14 @@ def atlas_csv() -> Path:
     if not path.exists():
         pytest.skip(f"needs the real Higgs events at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium, where this machine has one."""
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("needs Chromium, e.g. apt-get install chromium")
+    browser = Browser(executable, tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
