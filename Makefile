@@ -1,10 +1,11 @@
 # Everything runs in .venv, which the first target that needs it creates.
 # PYTHON chooses the interpreter (3.10 or newer) that it is made with.
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: example test lint format docs bench clean
+.PHONY: example test test-versions lint format docs bench dist clean
 
 example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
@@ -12,9 +13,14 @@ example: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
 
+# Oldest and newest releases that setup.cfg allows, on each Python there is; TESTS=tests runs all.
+test-versions:
+	$(PYTHON) tests/versions.py --pythons $(PYTHONS) -- $(TESTS)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -39,6 +45,16 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tuners.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
+
+# Wheel and sdist, and an example with the wheel in an environment of its own, away from here.
+dist: $(INSTALLED)
+	rm -rf dist outputs/dist
+	$(BIN)/python -m build
+	$(PYTHON) -m venv outputs/dist/environment
+	outputs/dist/environment/bin/python -m pip install --quiet --disable-pip-version-check \
+		"keras-extras[data,inference,plots,sklearn] @ file://$$(ls $(CURDIR)/dist/*.whl)"
+	cd / && $(CURDIR)/outputs/dist/environment/bin/python \
+		$(CURDIR)/examples/higgs_autoencoder.py --fast --out $(CURDIR)/outputs/dist/figures
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -45,7 +45,7 @@ class Browser:
 
     def __init__(self, executable: str, profile: Path):
         self.errors: list[str] = []
-        self._events: list[str] = []
+        self._reached: set[tuple[str, str]] = set()  # by which page, which stage of its life
         self._number, self._session, self._received = 0, None, b""
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
@@ -64,22 +64,27 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.command(f"{domain}.enable")
+        self.command("Page.setLifecycleEventsEnabled", enabled=True)
 
     def open(self, url: str, width: int = DESKTOP, height: int = 800, dark: bool = False) -> None:
         """Loads a page; what it complains of on the console is then in `errors`."""
         self.errors.clear()
-        self._events.clear()
+        self._reached.clear()
         self._width = width
         size = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.command("Emulation.setDeviceMetricsOverride", mobile=width < 600, **size)
+        self.prefer(dark)
+        page = self.command("Page.navigate", url=url)
+        if "errorText" in page:
+            raise RuntimeError(f"{url} does not load: {page['errorText']}")
+        deadline = time.monotonic() + SECONDS
+        while (page["loaderId"], "load") not in self._reached:
+            self._receive(deadline)
+
+    def prefer(self, dark: bool) -> None:
+        """Makes the device prefer dark or light pages, this one and those that are opened next."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
-        failure = self.command("Page.navigate", url=url).get("errorText")
-        if failure:
-            raise RuntimeError(f"{url} does not load: {failure}")
-        deadline = time.monotonic() + SECONDS
-        while "Page.loadEventFired" not in self._events:
-            self._receive(deadline)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; of a promise, what it resolves to."""
@@ -139,10 +144,13 @@ class Browser:
         return message
 
     def _note(self, event: str, params: dict[str, Any]) -> None:
-        self._events.append(event)
-        if event == "Runtime.exceptionThrown":
-            self.errors.append(json.dumps(params["exceptionDetails"]))
+        if event == "Page.lifecycleEvent":
+            self._reached.add((params["loaderId"], params["name"]))
+        elif event == "Runtime.exceptionThrown":
+            thrown = params["exceptionDetails"]
+            self.errors.append(thrown.get("exception", {}).get("description") or thrown["text"])
         elif event == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
-            self.errors.append(json.dumps(params["args"]))
+            said = (str(part.get("value", part.get("description"))) for part in params["args"])
+            self.errors.append(" ".join(said))
         elif event == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"] + " " + params["entry"].get("url", ""))

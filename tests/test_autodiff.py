@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from keras_extras import autodiff, layers, losses
@@ -438,6 +439,21 @@ def test_batches_need_a_loss_that_is_a_mean_over_rows():
     for loss in (keras.losses.MeanSquaredError(reduction="sum"), losses.AUCLoss()):
         with pytest.raises(ValueError, match=r"`batch_size` needs a loss .*Received: batch_size=2"):
             autodiff.gradient(model, X, CLASSES[:, :1], loss=loss, batch_size=2)
+
+
+def test_batches_need_a_known_number_of_rows():
+    model, loss = linear(2), keras.losses.MeanSquaredError(dtype="float64")
+    unknown = tf.TensorSpec((None, 3), "float64"), tf.TensorSpec((None, 2), "float64")
+
+    def gradient(batch_size):
+        def of_rows(x, y):
+            return autodiff.gradient(model, x, y, loss=loss, batch_size=batch_size)
+
+        return tf.function(of_rows, input_signature=unknown)(X, Y)
+
+    np.testing.assert_allclose(gradient(None)[0], autodiff.gradient(model, X, Y, loss=loss)[0])
+    with pytest.raises(ValueError, match=r"number of rows is known.*Received: batch_size=2"):
+        gradient(2)
 
 
 def test_batch_statistics_leave_rows_no_jacobian():

@@ -21,6 +21,8 @@ def test_a_sound_page_has_no_faults(browser, tmp_path):
             assert browser.evaluate(DARK) is dark
             assert browser.overflow() <= 0
             assert browser.errors == []
+    browser.prefer(dark=False)
+    assert browser.evaluate(DARK) is False
     browser.screenshot(tmp_path / "page.png", whole=True)
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 

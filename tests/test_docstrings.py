@@ -68,6 +68,12 @@ def own_methods(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+def plain_function(value: Any) -> Any:
+    """The function behind a property, a class method or a static method."""
+    value = value.fget if isinstance(value, property) else value
+    return getattr(value, "__func__", value)
+
+
 def examples(docstring: str) -> list[str]:
     return [textwrap.dedent(match[2]) for match in EXAMPLE.finditer(docstring)]
 
@@ -132,6 +138,33 @@ def test_documented_arguments_and_defaults_are_those_of_the_signature():
         for name, value in PUBLIC.items()
         if inspect.isclass(value) or inspect.isfunction(value)
     }
+    assert {name: faults for name, faults in wrong.items() if faults} == {}
+
+
+def unannotated(function: Any) -> list[str]:
+    """What of a function's signature has no type."""
+    signature = inspect.signature(function)
+    untyped = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is parameter.empty and name not in ("self", "cls")
+    ]
+    is_typed = signature.return_annotation is not signature.empty or function.__name__ == "__init__"
+    return untyped if is_typed else [*untyped, "return"]
+
+
+def test_public_signatures_have_types():
+    """For those who check theirs: the package ships `py.typed`."""
+    functions = {
+        name: value.__init__ if inspect.isclass(value) else plain_function(value)
+        for name, value in PUBLIC.items()
+    }
+    wrong = {
+        name: unannotated(function)
+        for name, function in functions.items()
+        if inspect.isfunction(function) and function.__module__.startswith("keras_extras.")
+    }
+    assert len(wrong) > 300
     assert {name: faults for name, faults in wrong.items() if faults} == {}
 
 

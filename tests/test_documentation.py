@@ -40,5 +40,6 @@ def test_links_to_files_lead_somewhere(page):
 
 
 def test_the_commands_that_are_named_exist():
-    for target in ("example", "test", "lint", "format", "bench", "docs"):
+    targets = ("example", "test", "test-versions", "lint", "format", "bench", "docs", "dist")
+    for target in targets:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)

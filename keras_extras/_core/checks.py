@@ -34,7 +34,8 @@ def check_number(
     """Returns `value` as a `float` if it is a finite number within the limits."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    if not (math.isfinite(value) and value > above and at_least <= value <= at_most):
+    number = float(value)
+    if not (math.isfinite(number) and number > above and at_least <= number <= at_most):
         rules = [
             f"{words} {limit:g}"
             for words, limit in (
@@ -46,7 +47,7 @@ def check_number(
         ]
         rule = " and ".join(rules) or "finite"
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
-    return float(value)
+    return number
 
 
 def check_share(name: str, value: Any) -> float:

@@ -27,7 +27,7 @@ def install_training_set_size_seam() -> None:
     owner = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))
     stock = vars(owner)["fit"]
     if not hasattr(stock, "tells_training_set_size"):
-        wrapped = functools.wraps(stock)(_wrap(stock))
+        wrapped: Any = functools.wraps(stock)(_wrap(stock))
         wrapped.tells_training_set_size = True
         owner.fit = wrapped
 
@@ -104,8 +104,8 @@ def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | No
     so that a smaller last batch counts as a whole one.
     """
     if hasattr(x, "cardinality"):  # tf.data.Dataset
-        steps = int(x.cardinality())
-        steps = steps_per_epoch if steps < 0 else min(steps, steps_per_epoch or steps)
+        length = int(x.cardinality())
+        steps = steps_per_epoch if length < 0 else min(length, steps_per_epoch or length)
         return _of_batches(steps, lambda: _rows(next(iter(x.take(1)))))
     if isinstance(x, keras.utils.PyDataset):
         steps = steps_per_epoch or x.num_batches

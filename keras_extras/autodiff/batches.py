@@ -28,7 +28,8 @@ def sum_over_batches(
         vector: List of tensors aligned with the values; `None` for none.
     """
     num_weights = 0 if function.wrt == "inputs" else len(function.variables)
-    sums, joined = None, []
+    sums: list[Any] = []
+    joined: list[list[Any]] = []
     for share, rows, data in function.batches(batch_size):
         arguments = [function.values_of(data), data]
         if vector is not None:
@@ -36,7 +37,7 @@ def sum_over_batches(
             arguments.append([*vector[:num_weights], *inputs])
         parts = [share * part for part in compute(*arguments)]
         weights = parts[:num_weights]
-        sums = weights if sums is None else [a + b for a, b in zip(sums, weights)]
+        sums = [a + b for a, b in zip(sums, weights)] if sums else weights
         joined.append(parts[num_weights:])
     return [
         *sums,

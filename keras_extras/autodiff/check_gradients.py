@@ -119,7 +119,9 @@ def check_gradients(
     tolerance = check_number("tolerance", tolerance, above=0.0)
     step = check_number("step", epsilon ** (1 / 3) if step is None else step, above=0.0)
 
-    compared, kinks, without_gradient = [], [], []
+    compared: list[GradientEntry] = []
+    kinks: list[GradientEntry] = []
+    without_gradient = []
     for number, (name, gradient, dense) in enumerate(
         zip(names, gradients, filled(gradients, values))
     ):

@@ -1,9 +1,10 @@
 """GradientEntry: one derivative, computed in two ways."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class GradientEntry(NamedTuple):
+@dataclass(frozen=True)
+class GradientEntry:
     """A derivative by backpropagation beside the one by central differences.
 
     Attributes:

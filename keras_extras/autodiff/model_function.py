@@ -144,8 +144,8 @@ class ModelFunction:
         """Returns what belongs to the outputs, a flat list, in the structure of the outputs."""
         with self._scope(self.values):
             structure = self.model(self.data.rows(slice(0, 1)).x, training=False)
-        parts = iter(parts)
-        return keras.tree.map_structure(lambda _: next(parts), structure)
+        left = iter(parts)
+        return keras.tree.map_structure(lambda _: next(left), structure)
 
     def loss(self, values: Sequence[Any], data: Data) -> Any:
         """Returns the loss with all penalties, a scalar."""
@@ -185,6 +185,11 @@ class ModelFunction:
             yield 1.0, slice(None), self.data
             return
         batch_size = check_integer("batch_size", batch_size)
+        if self.num_rows is None:
+            raise ValueError(
+                "`batch_size` needs inputs whose number of rows is known when a function is "
+                f"compiled. Give batch_size=None. Received: batch_size={batch_size}"
+            )
         self._check_mean_over_rows(batch_size)
         for first in range(0, self.num_rows, batch_size):
             rows = slice(first, min(first + batch_size, self.num_rows))

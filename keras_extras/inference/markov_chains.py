@@ -5,7 +5,7 @@ transitions between which progress is shown, and windows of a warm-up in which s
 adapt, as Stan's reference manual lays down (section "HMC algorithm parameters").
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,14 +177,14 @@ def _hmc_stats(results):
 _STATS = {"nuts": _nuts_stats, "hmc": _hmc_stats}
 
 
-def _windows(num_chunks: int) -> Iterator[tuple[int, bool]]:
+def _windows(num_chunks: int) -> list[tuple[int, bool]]:
     """The lengths of the windows of a warm-up, and whether scales are learnt of them.
 
     The first finds the typical set, the last the final step size. Between them windows double,
     and the last of these takes what would be too short for another.
     """
     if num_chunks < 4:
-        return ((num_chunks, False),) if num_chunks else ()
+        return [(num_chunks, False)] if num_chunks else []
     first, last = max(1, round(0.15 * num_chunks)), max(1, round(0.1 * num_chunks))
     left, length = num_chunks - first - last, 1
     windows = [(first, False)]
@@ -193,7 +193,7 @@ def _windows(num_chunks: int) -> Iterator[tuple[int, bool]]:
         windows.append((length, True))
         left -= length
         length *= 2
-    return (*windows, (last, False))
+    return [*windows, (last, False)]
 
 
 def _scale(values, previous):

@@ -80,7 +80,7 @@ class Posterior:
         """
         optimizer = getattr(model, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if not hasattr(optimizer, "samples"):
+        if optimizer is None or not hasattr(optimizer, "samples"):
             raise TypeError(
                 "The model must be compiled with an optimizer that collects samples, such as "
                 f"`keras_extras.optimizers.SGLD()`. Received: optimizer={optimizer!r}"
@@ -161,7 +161,9 @@ class Posterior:
             path: Where to; an existing file is replaced once the new one is complete.
         """
         path = Path(path)
-        arrays = {f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)}
+        arrays: dict[str, Any] = {
+            f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)
+        }
         arrays |= {f"sample_stats/{name}": v for name, v in self.sample_stats.items()}
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
             try:

@@ -9,13 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.checks import check_share
 from keras_extras._core.marginals import entries_of, quantile
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
-
-tfd = tfp.distributions
 
 
 class PosteriorPredictive(tfd.MixtureSameFamily):

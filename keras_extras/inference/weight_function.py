@@ -45,7 +45,7 @@ class WeightFunction:
         if not isinstance(model, keras.layers.Layer):
             raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
         self._model = weakref.ref(model)  # Compiled functions are kept as long as the model is.
-        self._make_distribution = likelihood
+        self._make_distribution: Any = likelihood
         self._check_rows(x)
         row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
         output = model(row, training=False)

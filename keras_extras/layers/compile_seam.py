@@ -14,6 +14,7 @@ A test fails when Keras no longer calls the two methods in this way.
 
 import functools
 import inspect
+from typing import Any
 
 import keras
 
@@ -27,7 +28,7 @@ def install_compile_seam() -> None:
         owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
         stock = vars(owner)[name]
         if not hasattr(stock, "keeps_distributions"):
-            wrapped = functools.wraps(stock)(wrap(stock))
+            wrapped: Any = functools.wraps(stock)(wrap(stock))
             wrapped.keeps_distributions = True
             setattr(owner, name, wrapped)
 

@@ -15,11 +15,11 @@ from keras_extras._core.probability import tfd
 
 def method_name(function: Any) -> str | Callable[..., Any]:
     """The name of a method or property of distributions; other functions as they are."""
-    if isinstance(function, property):
+    if isinstance(function, property) and function.fget is not None:
         return function.fget.__name__
     name = getattr(function, "__name__", None)
     is_method = name is not None and getattr(tfd.Distribution, name, None) is function
-    return name if is_method else function
+    return str(name) if is_method else function
 
 
 def serialize_function(function: str | Callable[..., Any], owner: str) -> Any:

@@ -1,6 +1,6 @@
 """Fills in missing values with statistics of the training data."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ from keras import ops
 from keras_extras._core.checks import check_choice, check_number
 from keras_extras._core.registration import serializable
 
-_STATISTICS = {"median": np.nanmedian, "mean": np.nanmean}
+_STATISTICS: dict[str, Callable[..., np.ndarray]] = {"median": np.nanmedian, "mean": np.nanmean}
 
 
 @serializable
@@ -160,8 +160,10 @@ class MissingValueImputer(keras.layers.Layer):
         self._adapted = _holds_numbers(self.statistics)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        columns = input_shape[-1] * (2 if self.add_indicator else 1)
-        return (*input_shape[:-1], columns)
+        *rows, columns = input_shape
+        if columns is not None and self.add_indicator:
+            columns *= 2
+        return (*rows, columns)
 
     def get_config(self) -> dict[str, Any]:
         return {

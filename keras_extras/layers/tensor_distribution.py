@@ -10,11 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.marginals import entries_of
-
-tfd = tfp.distributions
 
 
 class TensorDistribution(tfd.Distribution):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_extras._core.checks import check_number, check_share
@@ -98,7 +99,7 @@ class HypergradientAdam(HypergradientOptimizer):
         self._momentums = self.add_state(variables, "momentum")
         self._velocities = self.add_state(variables, "velocity")
 
-    def direction(self, gradient, variable):
+    def direction(self, gradient: Any, variable: keras.Variable) -> Any:
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (1.0 - self.beta_1) * (gradient - momentum))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_extras._core.checks import check_number
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
@@ -95,7 +97,7 @@ class HypergradientSGD(HypergradientOptimizer):
         if self.momentum:
             self._momentums = self.add_state(variables, "momentum")
 
-    def direction(self, gradient, variable):
+    def direction(self, gradient: Any, variable: keras.Variable) -> Any:
         if not self.momentum:
             return gradient
         momentum = self._momentums[self._get_variable_index(variable)]

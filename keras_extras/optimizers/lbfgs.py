@@ -1,7 +1,9 @@
 """LBFGS: the quasi-Newton method of limited memory."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_extras._core.checks import check_integer
@@ -93,20 +95,22 @@ class LBFGS(LineSearchOptimizer):
         )
         self.history_size = check_integer("history_size", history_size)
 
-    def build_memory(self, size, dtype):
+    def build_memory(self, size: int, dtype: str) -> list[keras.Variable]:
         return [
             self.add_variable((self.history_size, size), dtype=dtype, name=name)
             for name in ("steps", "changes")
         ]
 
-    def direction(self, gradient_of, point, gradient, memory):
+    def direction(
+        self, gradient_of: Callable[[Any], Any], point: Any, gradient: Any, memory: Sequence[Any]
+    ) -> tuple[Any, Any, Sequence[Any]]:
         """The two-loop recursion (Nocedal and Wright, algorithm 7.4); the newest pair is last."""
         steps, changes = memory
         curvatures = ops.sum(steps * changes, axis=1)
         # A pair of zeros, where there is none yet, changes nothing.
         weights = ops.where(curvatures > 0.0, 1.0 / curvatures, 0.0)
         direction = -gradient
-        shares = []
+        shares: list[Any] = []
         for i in reversed(range(self.history_size)):
             share = weights[i] * ops.sum(steps[i] * direction)
             direction = direction - share * changes[i]
@@ -120,7 +124,7 @@ class LBFGS(LineSearchOptimizer):
         first_step = ops.where(is_empty, careful_step(gradient), 1.0)
         return direction, first_step, memory
 
-    def remember(self, step, change, memory):
+    def remember(self, step: Any, change: Any, memory: Sequence[Any]) -> Sequence[Any]:
         curvature = ops.sum(step * change)
         is_positive = curvature > self._epsilon * ops.norm(step) * ops.norm(change)
         return [
@@ -128,7 +132,7 @@ class LBFGS(LineSearchOptimizer):
             for kept, new in zip(memory, (step, change))
         ]
 
-    def forget(self, memory):
+    def forget(self, memory: Sequence[Any]) -> Sequence[Any]:
         return [ops.zeros_like(kept) for kept in memory]
 
     def get_config(self) -> dict[str, Any]:

@@ -34,5 +34,5 @@ def log_learning_rate_of(optimizer_class: type) -> None:
 
         self.train_function = logging_train_function
 
-    make_train_function.logs_learning_rate_of = optimizer_class
+    vars(make_train_function)["logs_learning_rate_of"] = optimizer_class
     trainer.make_train_function = make_train_function

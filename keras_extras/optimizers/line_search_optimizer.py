@@ -94,7 +94,7 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
         self._dtype = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
         self._memory = self.build_memory(sum(map(math.prod, self._shapes)), self._dtype)
 
-    def search(self, loss_of, variables) -> None:
+    def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         self._check(variables)
 
         def value_and_gradient(vector):

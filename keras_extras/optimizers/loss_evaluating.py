@@ -42,7 +42,7 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
         # Two counters that the compiled step writes and the host reads between batches.
         self._failed = self.add_variable((), dtype="bool", name="failed")
         self._nonfinite = self.add_variable((), dtype="int32", name="nonfinite_candidates")
-        self._model = None
+        self._model: weakref.ref[keras.Model] | None = None
 
     def search(
         self, loss_of: Callable[[Sequence[Any]], Any], variables: Sequence[keras.Variable]
@@ -198,7 +198,7 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Called by `fit` at its end; a last batch that failed is told here."""
         super().finalize_variable_values(var_list)
-        model = self._model and self._model()
+        model = None if self._model is None else self._model()
         if model is not None and not model.stop_training:
             self.raise_if_failed()
         self._failed.assign(False)

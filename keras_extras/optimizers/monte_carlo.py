@@ -392,7 +392,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
                 f"{self._curvatures_per_update} in each update. Train longer"
             )
         if training_set_size is not None:
-            rows = check_integer("training_set_size", training_set_size)
+            rows = float(check_integer("training_set_size", training_set_size))
         else:
             require_known_size(self._rows, "Confidence intervals")
             rows = float(self._rows.numpy())

@@ -1,7 +1,9 @@
 """NewtonCG: Newton's method on products with the Hessian, or on the Hessian."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice
@@ -97,14 +99,16 @@ class NewtonCG(LineSearchOptimizer):
         """How many products of the Hessian and a vector were computed so far."""
         return int(self._hessian_products.numpy())
 
-    def build_memory(self, size, dtype):
+    def build_memory(self, size: int, dtype: str) -> list[keras.Variable]:
         self._size = size
         self._is_full = self.hessian == "full" or (
             self.hessian == "auto" and size <= _MOST_FULL_WEIGHTS
         )
         return [self._hessian_products]
 
-    def direction(self, gradient_of, point, gradient, memory):
+    def direction(
+        self, gradient_of: Callable[[Any], Any], point: Any, gradient: Any, memory: Sequence[Any]
+    ) -> tuple[Any, Any, Sequence[Any]]:
         def product(vector):
             # By reverse mode twice: forward mode has no rule for loops, and so none for LSTM.
             _, (image,) = value_and_gradients(

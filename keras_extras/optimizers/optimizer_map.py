@@ -1,7 +1,7 @@
 """Which optimizer trains which variable: patterns of paths, or Keras' `OptimizerMap`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 
@@ -106,7 +106,7 @@ def deserialize_optimizer_map(config: dict[str, Any], custom_objects: Any = None
     return {pattern: deserialize(entry) for pattern, entry in config.items()}
 
 
-def _is_of_keras(optimizer_map):
+def _is_of_keras(optimizer_map: Any) -> TypeGuard[Any]:
     # Not `isinstance`: before Keras 3.15 there is no such class.
     return hasattr(optimizer_map, "default_optimizer")
 

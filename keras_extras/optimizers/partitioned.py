@@ -1,7 +1,7 @@
 """PartitionedOptimizer: some variables by sampling, the rest by gradients, in one `fit`."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)
 
-    def search(self, loss_of, variables) -> None:
+    def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         if searching_strategy() is not None:
             raise ValueError(
                 "A PartitionedOptimizer trains on one device. Received: a model built in the scope "

@@ -114,7 +114,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             coordinates = self.add_variable_from_reference(variable, "mean")
         return Parameter(variable, coordinates, kept, transform, prior)
 
-    def search(self, loss_of, variables) -> None:
+    def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         if [id(v) for v in variables] != [id(p.variable) for p in self.parameters]:
             raise ValueError(
                 f"{self.name} was built for other variables; make a new optimizer for these. "
@@ -156,7 +156,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     ) -> int:
         """Returns how many of `count` units to evaluate at once, each of `members` candidates."""
         most = self.chunk_size
-        if most == "auto":
+        if isinstance(most, str):  # "auto"
             if self._auto_chunk is None:
                 fitting = _AUTO_BYTES // candidate_bytes(loss_at, shapes)
                 self._auto_chunk = max(fitting, _AUTO_CANDIDATES)

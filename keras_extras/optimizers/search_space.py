@@ -118,7 +118,7 @@ def check_transform(transform: Callable[[Any], Any], variable: keras.Variable) -
         )
 
 
-def check_patterns(name: str, patterns: Any, kind: type, expected: str) -> dict[str, Any]:
+def check_patterns(name: str, patterns: Any, kind: Any, expected: str) -> dict[str, Any]:
     """Returns a dict from patterns to entries of a kind; None is an empty one.
 
     Raises:

@@ -92,7 +92,7 @@ class SGLD(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if training_set_size == "auto":
             install_training_set_size_seam()
-            self.training_set_size = training_set_size
+            self.training_set_size: int | str = training_set_size
         elif isinstance(training_set_size, str):
             raise ValueError(
                 "`training_set_size` must be an integer or 'auto'. "
@@ -195,8 +195,8 @@ class SGLD(keras.optimizers.Optimizer):
         return [ops.convert_to_numpy(samples)[order] for samples in self._samples]
 
     def get_config(self) -> dict[str, Any]:
-        names = ("training_set_size", "prior_stddev", "temperature", "num_samples")
-        names += ("burnin_steps", "thinning_steps", "seed")
+        names = ["training_set_size", "prior_stddev", "temperature", "num_samples"]
+        names += ["burnin_steps", "thinning_steps", "seed"]
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

@@ -3,6 +3,7 @@
 A search moves unconstrained coordinates u; the model only ever sees w = transform(u).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,8 +53,8 @@ class Bounds(Transform):
         if lower is None and upper is None:
             raise ValueError("`lower` or `upper` must be given. Received: lower=None, upper=None")
         self.lower = None if lower is None else check_number("lower", lower)
-        above = {} if lower is None else {"above": self.lower}
-        self.upper = None if upper is None else check_number("upper", upper, **above)
+        above = -math.inf if self.lower is None else self.lower
+        self.upper = None if upper is None else check_number("upper", upper, above=above)
 
     def __call__(self, coordinates: Any) -> Any:
         if self.upper is None:

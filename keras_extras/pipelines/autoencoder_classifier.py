@@ -19,7 +19,7 @@ _PARTS = ("encoder", "decoder", "classifier", "preprocessor")
 
 
 @serializable
-class AutoencoderClassifier(TwoStageTrainer, keras.Model):
+class AutoencoderClassifier(TwoStageTrainer):
     """Trains autoencoders on the inputs, then a classifier on what they encode.
 
     Stage one fits `decoder(encoder(x))` to `x`, in its own stock `fit` with its own optimizer and

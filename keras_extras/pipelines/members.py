@@ -63,7 +63,8 @@ class Members(keras.Model):
         seeds = [self._seeds(state) for state in self._function.seed_states]
         stacks = [tf.convert_to_tensor(stack) for stack in self.stacks]
         parameters, penalties = tf.vectorized_map(
-            lambda draw: self._function.parameters_and_penalty(*draw, inputs), (stacks, seeds)
+            lambda draw: self._function.parameters_and_penalty(draw[0], draw[1], inputs),
+            (stacks, seeds),
         )
         penalty = tf.reduce_mean(penalties)
         if self._prior_stddev is not None:

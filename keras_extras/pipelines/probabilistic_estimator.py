@@ -24,7 +24,7 @@ from keras_extras.pipelines.probabilistic_networks import (
     trainable_network,
 )
 
-sklearn_base = import_optional("sklearn.base", "sklearn", "A probabilistic estimator")
+sklearn_base: Any = import_optional("sklearn.base", "sklearn", "A probabilistic estimator")
 sklearn_utils = import_optional("sklearn.utils", "sklearn", "A probabilistic estimator")
 multiclass = import_optional("sklearn.utils.multiclass", "sklearn", "A probabilistic estimator")
 validation = import_optional("sklearn.utils.validation", "sklearn", "A probabilistic estimator")

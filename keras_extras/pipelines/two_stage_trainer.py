@@ -17,10 +17,10 @@ class StageHistories(NamedTuple):
     classifier: keras.callbacks.History
 
 
-class TwoStageTrainer:
+class TwoStageTrainer(keras.Model):
     """Stage one fits each of `self.autoencoders`, stage two `self.classifier`, with stock `fit`.
 
-    To be mixed into a `keras.Model`, in place of the trainer that comes with it.
+    A child has these two, and `preprocess` and `features_of`, what they are given.
     """
 
     def compile(

@@ -1,7 +1,7 @@
 """AutoencoderClassifierHyperModel: pipelines of two stages, each with its own optimizer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -165,11 +165,11 @@ class AutoencoderClassifierHyperModel(Tunable):
             "batch_size": Int("batch_size", 64, 512, step=2, sampling="log", default=256),
             "epochs": Int("epochs", 10, 60, step=10, default=30),
         }
-        known = {
+        known: dict[str, Sequence[str]] = {
             "form": _FORMS,
             "features": ("input+latent", "latent"),
-            "autoencoder_optimizer": _OPTIMIZERS,
-            "classifier_optimizer": _OPTIMIZERS,
+            "autoencoder_optimizer": tuple(_OPTIMIZERS),
+            "classifier_optimizer": tuple(_OPTIMIZERS),
             "classifier_schedule": _SCHEDULES,
         }
         super().__init__(defaults, space, known, name, tunable)

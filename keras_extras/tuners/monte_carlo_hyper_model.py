@@ -95,7 +95,7 @@ class MonteCarloHyperModel(Tunable):
                 f"keras_tuner.HyperModel. "
                 f"Received: model={model!r}"
             )
-        self.model = model
+        self.model: Any = model
         self.loss = loss
         self.metrics = metrics
         self.optimizer = dict(optimizer or {})

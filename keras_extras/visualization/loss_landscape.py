@@ -107,7 +107,7 @@ class LossLandscape:
                     "Received: limits=None"
                 )
             limits = _limits_around(np.concatenate(list(points.values())))
-        horizontal, vertical = (np.linspace(*pair, resolution) for pair in limits)
+        horizontal, vertical = (np.linspace(low, high, resolution) for low, high in limits)
         losses = function(*np.meshgrid(horizontal, vertical))
         return cls(horizontal, vertical, losses, points)
 

@@ -77,7 +77,7 @@ class PredictionBands:
                 not between 0 and 1.
         """
         check_choice("center", center, ("median", "mean"))
-        levels = _checked_levels(levels)
+        shares = _checked_levels(levels)
         x = column("x", x)
         distribution, rows = rows_of(distribution, "PredictionBands")
         if len(x) != rows:
@@ -91,9 +91,9 @@ class PredictionBands:
         return cls(
             x=x[order],
             line=line[order],
-            lower=np.stack([flat(quantile(distribution, (1 - c) / 2))[order] for c in levels]),
-            upper=np.stack([flat(quantile(distribution, (1 + c) / 2))[order] for c in levels]),
-            levels=levels,
+            lower=np.stack([flat(quantile(distribution, (1 - c) / 2))[order] for c in shares]),
+            upper=np.stack([flat(quantile(distribution, (1 + c) / 2))[order] for c in shares]),
+            levels=shares,
             center=center,
         )
 

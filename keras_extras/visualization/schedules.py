@@ -40,8 +40,8 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
     """
     runs = {run: {k: np.asarray(v) for k, v in found.items()} for run, found in schedules.items()}
     # Names with a slash act on weights or outputs, and `sample_weight` on rows.
-    names = {name: None for found in runs.values() for name in found}
-    names = [name for name in names if "/" not in name and name != "sample_weight"]
+    found_names = dict.fromkeys(name for found in runs.values() for name in found)
+    names = [name for name in found_names if "/" not in name and name != "sample_weight"]
     lengths = {
         values.size
         for found in runs.values()

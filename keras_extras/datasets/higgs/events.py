@@ -1,6 +1,6 @@
 """Events as arrays, the weights of their classes, and their split into train and test."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class HiggsEvents(NamedTuple):
 
 
 def rescale_weights(
-    labels,
-    weights,
+    labels: Any,
+    weights: Any,
     signal_sum: float = SIGNAL_WEIGHT_SUM,
     background_sum: float = BACKGROUND_WEIGHT_SUM,
 ) -> np.ndarray:

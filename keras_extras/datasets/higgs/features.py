@@ -1,5 +1,7 @@
 """The columns of the Higgs challenge, and its derived features computed from the primitive ones."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_extras.datasets.higgs.kinematics import (
@@ -48,7 +50,7 @@ DERIVED_NAMES = (
 FEATURE_NAMES = ("DER_mass_MMC", *DERIVED_NAMES, *PRIMITIVE_NAMES)
 
 
-def derived_features(primitives) -> np.ndarray:
+def derived_features(primitives: Any) -> np.ndarray:
     """Computes the challenge's derived features from the primitive ones.
 
     These are the `DER_` columns other than `DER_mass_MMC`, which is the result of a likelihood

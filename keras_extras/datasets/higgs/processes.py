@@ -81,8 +81,9 @@ def top_pair(rng: np.random.Generator, n: int) -> Collision:
     radiated = _radiated_jets(rng, n, mean_number=0.7, mean_pt=20.0)
     shared = -_recoil(rng, radiated) / 2
     apart = transverse_vector(rng.gamma(2.0, 45.0, n), _azimuth(rng, n))
-    first_top = four_vector(_TOP_MASS, *(shared + apart), rng.normal(0.0, 1.0, n))
-    second_top = four_vector(_TOP_MASS, *(shared - apart), rng.normal(0.0, 1.0, n))
+    (px1, py1), (px2, py2) = shared + apart, shared - apart
+    first_top = four_vector(_TOP_MASS, px1, py1, rng.normal(0.0, 1.0, n))
+    second_top = four_vector(_TOP_MASS, px2, py2, rng.normal(0.0, 1.0, n))
     first_w, first_bottom = two_body_decay(rng, first_top, _W["mass"])
     second_w, second_bottom = two_body_decay(rng, second_top, _W["mass"])
     lepton, _ = two_body_decay(rng, first_w)

@@ -68,7 +68,7 @@ class IndependentBernoulli(IndependentHead):
         return tfd.Bernoulli(logits=logits, dtype=dtype, validate_args=validate_args)
 
     @classmethod
-    def new(
+    def new(  # type: ignore[override]  # in the order of tfp.layers
         cls,
         params: Any,
         event_shape: int | Sequence[int] = (),

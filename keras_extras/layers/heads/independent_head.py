@@ -24,7 +24,7 @@ class IndependentHead(Head):
     """
 
     params_per_entry = 1
-    arguments = ("event_shape",)
+    arguments: tuple[str, ...] = ("event_shape",)
 
     def __init__(
         self,
@@ -35,11 +35,16 @@ class IndependentHead(Head):
     ):
         super().__init__(convert_to_tensor_fn, validate_args=validate_args, **kwargs)
         self.event_shape = event_dims(event_shape)
-        self.num_params = self.params_size(self.event_shape)
+        self.num_params: int = self.params_size(self.event_shape)
 
     @staticmethod
-    def entries(*parts: Any, validate_args: bool) -> Any:
-        """Returns the distribution of the entries, of event shape `()`."""
+    def entries(*args: Any, **kwargs: Any) -> Any:
+        """Returns the distribution of the entries, of event shape `()`.
+
+        Args:
+            *args: The parts.
+            **kwargs: `validate_args`, and what a child's `new` hands to `independent`.
+        """
         raise NotImplementedError
 
     @classmethod

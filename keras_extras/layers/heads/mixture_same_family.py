@@ -132,8 +132,9 @@ class MixtureSameFamily(Head):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        size = input_shape[-1] // self.num_components - 1
-        self.component_layer.build((*input_shape[:-1], self.num_components, size))
+        *rows, size = input_shape
+        each = None if size is None else size // self.num_components - 1
+        self.component_layer.build((*rows, self.num_components, each))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -120,7 +120,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
 
     def draw(self, distribution: Any, tensor_fn: str | Callable) -> Any:
         """Returns a draw, or what the user's function makes of the distribution."""
-        if tensor_fn != "sample":
+        if not isinstance(tensor_fn, str):
             return tf.convert_to_tensor(tensor_fn(distribution))
         entries = entries_of(distribution)
         if not isinstance(entries, tfd.Normal):
