@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_extras._core.stateless import while_loop
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.population import best_of, evaluate_population
@@ -78,7 +79,7 @@ def evaluate_pairs(
     )
     if chunk >= pairs:
         return evaluate(start, told)[1]
-    return ops.while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
+    return while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
 
 
 def loss_beside(

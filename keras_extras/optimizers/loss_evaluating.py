@@ -7,15 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.optimizers.fit_hook import (
-    UpdatesOutsideReplicas,
-    install_fit_hook,
-    without_autograph,
-)
+from keras_extras._core.stateless import is_stateless, substituted
+from keras_extras.optimizers.between_batches import BetweenBatches
+from keras_extras.optimizers.fit_hook import install_fit_hook
+from keras_extras.optimizers.fit_hook.tensorflow import UpdatesOutsideReplicas, without_autograph
 from keras_extras.optimizers.replicas import is_shared_out, search_over_replicas
 
 
-class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer):
+class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.optimizers.Optimizer):
     """Base class of optimizers that evaluate the loss instead of receiving gradients.
 
     Used in `model.compile(optimizer=...)`, such an optimizer takes the training steps of stock
@@ -114,13 +113,18 @@ class LossEvaluatingOptimizer(UpdatesOutsideReplicas, keras.optimizers.Optimizer
             self.build(variables)
         if is_shared_out():
             search_over_replicas(lambda fn: self._search(fn, variables), loss_fn, batch_size)
+        elif keras.backend.backend() == "jax" and not is_stateless():
+            changed = [*variables, *self.variables]
+            with substituted((v, v.value) for v in changed) as scope:
+                self._search(loss_fn, variables)
+            for variable in changed:
+                variable.assign(scope.get_current_value(variable))
         else:
             self._search(loss_fn, variables)
 
     def _search(self, loss_fn, variables):
         def loss_of(values):
-            substituted = keras.StatelessScope(list(zip(variables, values)), collect_losses=True)
-            with substituted:
+            with substituted(zip(variables, values)):
                 loss = ops.convert_to_tensor(loss_fn())
             if len(loss.shape):
                 raise ValueError(

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
 from keras_extras._core.training_set_size import install_training_set_size_seam, require_known_size
 from keras_extras.optimizers.antithetic import evaluate_pairs
@@ -311,7 +312,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         """Takes a step along what `gradients()` returns."""
         self._failed.assign(failed)
         coordinates = [p.coordinates for p in self.parameters]
-        ops.cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
+        cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale."""

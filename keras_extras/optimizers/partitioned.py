@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.optimizer_map import (
     check_optimizer_map,
@@ -167,7 +168,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             # One search may have moved before another failed.
             for v in (v for part in searches for v in part.variables):
                 v.assign(ops.where(failed, before[id(v)], ops.copy(v)))
-            ops.cond(failed, lambda: None, move)
+            cond(failed, lambda: None, move)
         else:
             move()
         self.iterations.assign_add(1)
