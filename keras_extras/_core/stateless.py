@@ -34,6 +34,26 @@ def is_stateless() -> bool:
     return _current_scope() is not None
 
 
+def assign_eagerly(function: Callable[[], None], variables: Iterable[keras.Variable]) -> None:
+    """Calls a function that assigns variables, in branches and loops too.
+
+    Args:
+        function: Function without arguments.
+        variables: What it may assign; what else it assigns is forgotten on JAX.
+    """
+    if keras.backend.backend() != "jax" or is_stateless():
+        function()
+        return
+    import jax
+
+    variables = list(variables)
+    # Compiled, each branch and loop would be compiled anew in each call.
+    with jax.disable_jit(), substituted((v, v.value) for v in variables) as scope:
+        function()
+    for variable in variables:
+        variable.assign(scope.get_current_value(variable))
+
+
 def cond(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
     """`keras.ops.cond`, whose branches may assign variables."""
     scope = _current_scope()

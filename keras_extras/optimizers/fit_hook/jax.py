@@ -4,6 +4,7 @@ Keras' trainer passes on the values of all variables, as a state of four lists. 
 are those of a `keras.StatelessScope`, which also takes up what is assigned.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ def install(
         optimizer_of: Function from a model to the optimizer that takes its steps, or `None`.
         take_step: Function of model, optimizer and data that takes a step and returns its logs.
     """
+    import jax
+
     stock_train_step = trainer.train_step
 
     @functools.wraps(stock_train_step)
@@ -35,7 +38,8 @@ def install(
             self.metrics_variables,
         ]
         pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
-        with substituted(pairs) as scope:
+        eager = jax.disable_jit() if self.run_eagerly else contextlib.nullcontext()
+        with eager, substituted(pairs) as scope:
             logs = take_step(self, optimizer, data)
         return logs, tuple([scope.get_current_value(v) for v in part] for part in variables)
 
