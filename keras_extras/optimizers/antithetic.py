@@ -37,6 +37,7 @@ def evaluate_pairs(
     chunk: int,
     width: Any,
     count: Callable[[Any, Any], None],
+    place: Callable[[Any], Any] | None = None,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
@@ -48,12 +49,15 @@ def evaluate_pairs(
         chunk: Integer, how many of them to evaluate at once.
         width: The distance, in units of each parameter's scale.
         count: Function that is told losses, and which of them are of candidates.
+        place: Function that brings candidates to the devices that are to evaluate them, or
+            `None`.
     """
     centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
     def evaluate(start, told):
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
+        steps = steps if place is None else place(steps)
         losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
         is_candidate = ops.tile(start + ops.arange(chunk) < pairs, [2])
         count(losses, is_candidate)

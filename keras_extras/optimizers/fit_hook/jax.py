@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_extras._core.stateless import substituted
+from keras_extras.optimizers.devices import on_all_devices
 
 
 def install(
@@ -40,6 +41,8 @@ def install(
         pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
         eager = jax.disable_jit() if self.run_eagerly else contextlib.nullcontext()
         with eager, substituted(pairs) as scope:
+            if getattr(optimizer, "shard", "batch") == "population":
+                data = on_all_devices(data)
             logs = take_step(self, optimizer, data)
         return logs, tuple([scope.get_current_value(v) for v in part] for part in variables)
 
