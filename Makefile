@@ -5,13 +5,16 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: example test test-versions lint format docs bench dist clean
+.PHONY: example test test-jax test-versions lint format docs bench dist clean
 
 example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+test-jax: $(INSTALLED)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2
 
 # Oldest and newest releases that setup.cfg allows, on each Python there is; TESTS=tests runs all.
 test-versions:

@@ -1,4 +1,7 @@
-"""What works on one Keras backend only."""
+"""What works on some Keras backends only."""
+
+import importlib
+from types import ModuleType
 
 import keras
 
@@ -18,3 +21,34 @@ def require_tensorflow(owner: str) -> None:
             f"{owner} needs Keras' TensorFlow backend. Received: backend={backend!r}. "
             "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
         )
+
+
+def require_tensorflow_or_jax(owner: str) -> None:
+    """Raises if Keras stands on a backend other than these two.
+
+    Args:
+        owner: What needs one of them, the start of the error's sentence.
+
+    Raises:
+        ImportError: On another Keras backend.
+    """
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise ImportError(
+            f"{owner} needs Keras' TensorFlow or JAX backend. Received: backend={backend!r}. Set "
+            "the environment variable KERAS_BACKEND to tensorflow or jax before importing keras."
+        )
+
+
+def backend_module(package: str, owner: str) -> ModuleType:
+    """Returns the module of a package that bears the name of Keras' backend.
+
+    Args:
+        package: The package's full name; it has the modules `tensorflow` and `jax`.
+        owner: What needs it, the start of the error's sentence.
+
+    Raises:
+        ImportError: On a Keras backend other than TensorFlow and JAX.
+    """
+    require_tensorflow_or_jax(owner)
+    return importlib.import_module(f"{package}.{keras.backend.backend()}")

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.moments import twice_differentiable_moments
+from keras_extras._core.differentiation.moments import twice_differentiable_moments
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.backend import require_tensorflow_or_jax
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -18,7 +18,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
-        require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
+        require_tensorflow_or_jax(f"keras_extras.losses.{type(self).__name__}")
         # Without autocast: inputs reach the network as they are, and it casts them itself.
         super().__init__(layer, **{"autocast": False, **kwargs})
         self.supports_masking = True
@@ -31,7 +31,26 @@ class DerivativeWrapper(keras.layers.Wrapper):
             inputs: The inputs of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        output, derivatives = products(self._call_layer, inputs, *arguments)
+        updated: list[keras.Variable] = []
+
+        def call_layer(inputs):
+            """The output, and what the call leaves behind in variables and losses."""
+            given = [(variable, variable.value) for variable in self.layer.variables]
+            with keras.StatelessScope(given, collect_losses=True) as scope:
+                before = [scope.get_current_value(variable) for variable, _ in given]
+                output = self._call_layer(inputs)
+            updated[:] = [
+                variable
+                for (variable, _), old in zip(given, before)
+                if scope.get_current_value(variable) is not old
+            ]
+            return output, ([scope.get_current_value(v) for v in updated], scope.losses)
+
+        (output, (values, losses)), derivatives = products(call_layer, inputs, *arguments)
+        for variable, value in zip(updated, values):
+            variable.assign(value)
+        for loss in losses:
+            self.add_loss(loss)
         if any(derivative is None for derivative in derivatives):
             raise ValueError(
                 f"{type(self).__name__} needs a network whose output has a derivative with "
@@ -56,10 +75,9 @@ class DerivativeWrapper(keras.layers.Wrapper):
             )
 
     def _call_layer(self, inputs):
-        import tensorflow as tf
-
         output = self.layer(inputs)
-        if not isinstance(output, tf.Tensor):  # distributions count as tensors for Keras
+        # Distributions count as tensors for Keras.
+        if not ops.is_tensor(output) or hasattr(output, "made_from"):
             raise TypeError(
                 f"{type(self).__name__} needs a network of one output tensor; below a layer of "
                 "distributions, wrap the layers that give its parameters. Received: "

@@ -1,0 +1,59 @@
+"""Derivatives on TensorFlow, by tapes and accumulators."""
+
+import tensorflow as tf
+
+from keras_extras._core.differentiation.moments import twice_differentiable_moments
+
+
+def value_and_gradients(function, values, has_aux):
+    with (
+        twice_differentiable_moments(),
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+    ):
+        tape.watch(values)
+        result = function(values)
+        value = result[0] if has_aux else result
+    return result, tape.gradient(value, values) if values else []
+
+
+def jacobian_vector_product(function, values, vector):
+    with (
+        twice_differentiable_moments(),
+        tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
+    ):
+        value = function(values)
+    zero = tf.UnconnectedGradients.ZERO
+    return value, accumulator.jvp(value, unconnected_gradients=zero)
+
+
+def vector_jacobian_products(function, value, vectors_of):
+    with (
+        twice_differentiable_moments(),
+        tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+    ):
+        tape.watch(value)
+        output, aux = function(value)
+    products = [tape.gradient(output, value, output_gradients=v) for v in vectors_of(output)]
+    return (output, aux), products
+
+
+def jacobian_vector_products(function, value, vectors):
+    """Without accumulators, which cannot follow loops.
+
+    Products with the transposed Jacobian are linear in what is multiplied, so that their derivative
+    with respect to it is J v.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
+        with (
+            twice_differentiable_moments(),
+            tf.GradientTape(watch_accessed_variables=False) as inner,
+        ):
+            inner.watch(value)
+            output, aux = function(value)
+        cotangent = tf.ones_like(output)  # of any value, because the products are linear in it
+        outer.watch(cotangent)
+        product = inner.gradient(output, value, output_gradients=cotangent)
+    if product is None:
+        return (output, aux), [None] * len(vectors)
+    products = [outer.gradient(product, cotangent, output_gradients=v) for v in vectors]
+    return (output, aux), products
