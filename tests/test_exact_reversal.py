@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from precision import WIDE
+from precision import WIDE, needs_tensorflow, tolerance
 
 from keras_extras import autodiff
 from keras_extras.autodiff import backend, exact_reversal
@@ -48,6 +48,7 @@ def test_a_product_with_the_momentum_is_undone():
         assert not np.array_equal(lost, values), "without the buffer the bits are gone"
 
 
+@needs_tensorflow  # On JAX the way there and the way back are one loop.
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_thousand_steps_are_undone_bit_for_bit(jit_compile):
     """Run by hand: the path's `undo` from the final state returns every integer."""
@@ -86,25 +87,35 @@ def training_state(training, path):
     return compiled._step.initial_state(values, training._weights, []), values
 
 
+HYPERPARAMETERS = {
+    "learning_rate": autodiff.PerStep(0.05),
+    "momentum": autodiff.PerStep(0.75),
+    "l2/*/kernel": 0.01,
+    "initial_scale/*": 0.9,
+    "sample_weight": np.ones(40),
+}
+
+
+def test_a_thousand_steps_lead_back_to_the_start():
+    """Else it raises, as the last test shows."""
+    training = make_training(1000, hyperparameters=HYPERPARAMETERS, jit_compile=True)
+    loss, _ = training.hypergradient(**DATA)
+    assert loss == pytest.approx(training.run(**DATA).validation_loss, rel=1e-2)
+
+
 def test_hypergradients_are_those_of_training_with_all_states():
-    hyperparameters = {
-        "learning_rate": autodiff.PerStep(0.05),
-        "momentum": autodiff.PerStep(0.75),
-        "l2/*/kernel": 0.01,
-        "initial_scale/*": 0.9,
-        "sample_weight": np.ones(40),
-    }
     found, expected = (
-        make_training(60, dtype=WIDE, memory=memory, hyperparameters=hyperparameters).hypergradient(
+        make_training(60, dtype=WIDE, memory=memory, hyperparameters=HYPERPARAMETERS).hypergradient(
             **DATA
         )
         for memory in ("reversal", "all")
     )
-    assert found[0] == pytest.approx(expected[0], rel=1e-9)
+    assert found[0] == pytest.approx(expected[0], rel=tolerance(1e-9, 1e-6))
     for name, gradient in expected[1].items():
         scale = np.abs(gradient).max()
         assert scale > 1e-6
-        np.testing.assert_allclose(found[1][name], gradient, rtol=1e-7, atol=1e-8 * scale)
+        rtol = tolerance(1e-7, 1e-5)
+        np.testing.assert_allclose(found[1][name], gradient, rtol=rtol, atol=rtol / 10 * scale)
 
 
 @pytest.mark.parametrize(("momentum", "bits"), [(0.9, 0.152), (0.5, 1.0)])

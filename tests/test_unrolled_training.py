@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from precision import WIDE
+from precision import WIDE, tolerance
 
 from keras_extras import autodiff
 
