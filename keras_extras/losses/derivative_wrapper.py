@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
+from keras_extras._core.masks import mask_of, with_mask
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -32,23 +33,23 @@ class DerivativeWrapper(keras.layers.Wrapper):
             *arguments: What `products` takes behind function and value.
         """
         updated: list[keras.Variable] = []
+        mask = mask_of(inputs)
 
         def call_layer(inputs):
-            """The output, and what the call leaves behind in variables and losses."""
+            """The output, and what the call leaves behind: states, losses and a mask."""
             given = [(variable, variable.value) for variable in self.layer.variables]
             with keras.StatelessScope(given, collect_losses=True) as scope:
                 before = [scope.get_current_value(variable) for variable, _ in given]
-                output = self._call_layer(inputs)
-            updated[:] = [
-                variable
-                for (variable, _), old in zip(given, before)
-                if scope.get_current_value(variable) is not old
-            ]
-            return output, ([scope.get_current_value(v) for v in updated], scope.losses)
+                output = self._call_layer(with_mask(inputs, mask))
+            after = [scope.get_current_value(variable) for variable, _ in given]
+            changed = [number for number, old in enumerate(before) if after[number] is not old]
+            updated[:] = [given[number][0] for number in changed]
+            return output, ([after[number] for number in changed], scope.losses, mask_of(output))
 
-        (output, (values, losses)), derivatives = products(call_layer, inputs, *arguments)
-        for variable, value in zip(updated, values):
-            variable.assign(value)
+        (output, left_behind), derivatives = products(call_layer, inputs, *arguments)
+        states, losses, mask = left_behind
+        for variable, state in zip(updated, states):
+            variable.assign(state)
         for loss in losses:
             self.add_loss(loss)
         if any(derivative is None for derivative in derivatives):
@@ -58,7 +59,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
                 "not depend on them through differentiable operations; look for rounding, argmax "
                 "or an Embedding of integers."
             )
-        return output, derivatives
+        return with_mask(output, mask), derivatives
 
     def check_inputs(self, inputs: Any) -> None:
         """Raises an error unless the inputs are one tensor of floats."""
