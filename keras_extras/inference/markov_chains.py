@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_extras._core.probability import tf, tfp
+from keras_extras.inference.chain_backup import ChainBackup
 
 _CHUNK = 25  # transitions in one call of the compiled function
 
@@ -81,6 +82,7 @@ class MarkovChains:
         step_size: float | None = None,
         data: tuple = (),
         on_progress: Callable[[int], None] = lambda steps: None,
+        backup: ChainBackup | None = None,
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -92,6 +94,7 @@ class MarkovChains:
             step_size: Float, that of the first transitions; `None` for a guess.
             data: Tensors that `log_prob_fn` is given.
             on_progress: Function called with the number of transitions done, of each chain.
+            backup: Where finished chunks are kept and found; None for nowhere.
         """
         scale = np.ones(initial.shape[1], "float32")
         position = np.asarray(initial, "float32")
@@ -103,7 +106,9 @@ class MarkovChains:
             results = self._start(position / scale, np.float32(step_size), length, scale, data)
             window = []
             for _ in range(chunks):
-                chunk, results = self._chunk(position / scale, results, scale, generator, data)
+                chunk, results = self._chunk(
+                    position / scale, results, scale, generator, data, backup
+                )
                 window.append(chunk.values * scale)
                 position = window[-1][:, -1]
                 done += _CHUNK
@@ -116,18 +121,25 @@ class MarkovChains:
             results = self._start(position, np.float32(step_size), np.int32(0), scale, data)
         kept = []
         for done in range(0, num_results, _CHUNK):
-            chunk, results = self._chunk(position / scale, results, scale, generator, data)
+            chunk, results = self._chunk(position / scale, results, scale, generator, data, backup)
             kept.append(chunk._replace(values=chunk.values * scale))
             position = kept[-1].values[:, -1]
             on_progress(num_burnin_steps + min(done + _CHUNK, num_results))
         return _joined(kept, num_results)
 
-    def _chunk(self, z, results, scale, generator, data):
+    def _chunk(self, z, results, scale, generator, data, backup):
         seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
-        output = self._advance(z, results, scale, seed, data)
-        stats = {name: values.numpy().T for name, values in output.trace.items()}
-        values = np.moveaxis(output.all_states.numpy(), 0, 1)
-        return Draws(values, stats), output.final_kernel_results
+
+        def compute():
+            output = self._advance(z, results, scale, seed, data)
+            stats = {name: values.numpy().T for name, values in output.trace.items()}
+            values = np.moveaxis(output.all_states.numpy(), 0, 1)
+            return values, stats, output.final_kernel_results
+
+        values, stats, results_after = (
+            compute() if backup is None else backup.chunk(results, compute)
+        )
+        return Draws(values, stats), results_after
 
 
 def _side_by_side(function):
