@@ -4,12 +4,19 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.probability import tf
+
+
+class Draws(NamedTuple):
+    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw."""
+
+    values: np.ndarray
+    stats: dict[str, np.ndarray]
 
 
 class ChainBackup:
@@ -82,28 +89,27 @@ class ChainBackup:
         generator.bit_generator.state = json.loads(str(arrays["generator"]))
         return arrays["positions"]
 
-    def chunk(self, structure: Any, compute: Callable[[], tuple]) -> tuple:
-        """Returns the next chunk, which is computed unless it is there.
+    def chunk(self, structure: Any, compute: Callable[[], tuple[Draws, Any]]) -> tuple[Draws, Any]:
+        """Returns the next chunk of draws and the results of the kernel after it.
 
         Args:
-            structure: The results of the kernel before this chunk, of which those after it have the
-                structure.
-            compute: Function that returns `(values, stats, results)`.
+            structure: The results before this chunk, of which those after it have the structure.
+            compute: Function that is called for them where the chunk is not in the folder.
         """
         path = self._folder / f"chunk_{self._chunks:06d}.npz"
         self._chunks += 1
         if path.exists():
             return _read_chunk(path, structure)
-        values, stats, results = compute()
-        arrays = {f"stats/{name}": array for name, array in stats.items()}
+        draws, results = compute()
+        arrays = {f"stats/{name}": array for name, array in draws.stats.items()}
         arrays |= {f"results/{n}": t.numpy() for n, t in enumerate(tf.nest.flatten(results))}
         with whole_file(path) as temporary:
-            np.savez(temporary, values=values, **arrays)
-        return values, stats, results
+            np.savez(temporary, values=draws.values, **arrays)
+        return draws, results
 
 
 def _read_chunk(path, structure):
     arrays = read_arrays(path, "a part of a backup of draws")
     stats = {n.removeprefix("stats/"): v for n, v in arrays.items() if n.startswith("stats/")}
     results = [tf.convert_to_tensor(v) for n, v in arrays.items() if n.startswith("results/")]
-    return arrays["values"], stats, tf.nest.pack_sequence_as(structure, results)
+    return Draws(arrays["values"], stats), tf.nest.pack_sequence_as(structure, results)
