@@ -1,7 +1,8 @@
 """What accompanies `fit`."""
 
+from keras_extras.callbacks.backup_and_resume import BackupAndResume
 from keras_extras.callbacks.kl_warm_up import KLWarmUp
 from keras_extras.callbacks.search_monitor import SearchMonitor
 from keras_extras.callbacks.stop_when_converged import StopWhenConverged
 
-__all__ = ["KLWarmUp", "SearchMonitor", "StopWhenConverged"]
+__all__ = ["BackupAndResume", "KLWarmUp", "SearchMonitor", "StopWhenConverged"]

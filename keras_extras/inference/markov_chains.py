@@ -6,20 +6,14 @@ adapt, as Stan's reference manual lays down (section "HMC algorithm parameters")
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from keras_extras._core.probability import tf, tfp
+from keras_extras.inference.chain_backup import ChainBackup, Draws
 
 _CHUNK = 25  # transitions in one call of the compiled function
-
-
-class Draws(NamedTuple):
-    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw."""
-
-    values: np.ndarray
-    stats: dict[str, np.ndarray]
 
 
 class MarkovChains:
@@ -81,6 +75,7 @@ class MarkovChains:
         step_size: float | None = None,
         data: tuple = (),
         on_progress: Callable[[int], None] = lambda steps: None,
+        backup: ChainBackup | None = None,
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -92,7 +87,16 @@ class MarkovChains:
             step_size: Float, that of the first transitions; `None` for a guess.
             data: Tensors that `log_prob_fn` is given.
             on_progress: Function called with the number of transitions done, of each chain.
+            backup: Where finished chunks are kept and found; None for nowhere.
         """
+
+        def advance(z, results, scale):
+            seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
+            arguments = (z, results, scale, seed, data)
+            if backup is None:
+                return self._chunk(*arguments)
+            return backup.chunk(results, lambda: self._chunk(*arguments))
+
         scale = np.ones(initial.shape[1], "float32")
         position = np.asarray(initial, "float32")
         step_size = step_size or 0.1 * initial.shape[1] ** -0.25
@@ -103,7 +107,7 @@ class MarkovChains:
             results = self._start(position / scale, np.float32(step_size), length, scale, data)
             window = []
             for _ in range(chunks):
-                chunk, results = self._chunk(position / scale, results, scale, generator, data)
+                chunk, results = advance(position / scale, results, scale)
                 window.append(chunk.values * scale)
                 position = window[-1][:, -1]
                 done += _CHUNK
@@ -116,14 +120,13 @@ class MarkovChains:
             results = self._start(position, np.float32(step_size), np.int32(0), scale, data)
         kept = []
         for done in range(0, num_results, _CHUNK):
-            chunk, results = self._chunk(position / scale, results, scale, generator, data)
+            chunk, results = advance(position / scale, results, scale)
             kept.append(chunk._replace(values=chunk.values * scale))
             position = kept[-1].values[:, -1]
             on_progress(num_burnin_steps + min(done + _CHUNK, num_results))
         return _joined(kept, num_results)
 
-    def _chunk(self, z, results, scale, generator, data):
-        seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
+    def _chunk(self, z, results, scale, seed, data):
         output = self._advance(z, results, scale, seed, data)
         stats = {name: values.numpy().T for name, values in output.trace.items()}
         values = np.moveaxis(output.all_states.numpy(), 0, 1)

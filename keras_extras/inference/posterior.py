@@ -1,16 +1,14 @@
 """Posterior: draws of a model's weights, and what can be done with them."""
 
 import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.optional import import_optional
 from keras_extras.inference.predict_distribution import draw_parameters, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
@@ -160,19 +158,12 @@ class Posterior:
         Args:
             path: Where to; an existing file is replaced once the new one is complete.
         """
-        path = Path(path)
         arrays: dict[str, Any] = {
             f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)
         }
         arrays |= {f"sample_stats/{name}": v for name, v in self.sample_stats.items()}
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            try:
-                np.savez(file, **arrays)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(
@@ -188,15 +179,7 @@ class Posterior:
         Raises:
             ValueError: If the file is no such file or does not fit the model.
         """
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise ValueError(
-                f"{path} is no file of a `Posterior`, or not whole: {error}"
-            ) from error
+        arrays = read_arrays(path, "a file that `Posterior.save` wrote")
         groups: dict[str, dict] = {"samples": {}, "sample_stats": {}}
         for name, values in arrays.items():
             group, _, key = name.partition("/")

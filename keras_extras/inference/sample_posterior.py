@@ -1,5 +1,6 @@
 """sample_posterior: draws of a model's weights by Hamiltonian Monte Carlo."""
 
+import os
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_choice, check_integer, check_number, check_share
 from keras_extras._core.probability import tf
+from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import numpy_generator
@@ -36,6 +38,7 @@ def sample_posterior(
     jit_compile: bool = True,
     seed: int | None = None,
     verbose: int = 1,
+    backup_dir: str | os.PathLike | None = None,
 ) -> Posterior:
     """Draws the trainable weights of a built model from their posterior, given data.
 
@@ -87,13 +90,18 @@ def sample_posterior(
             allow. Defaults to `True`.
         seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
         verbose: Integer, 1 for a progress bar, 0 for none. Defaults to `1`.
+        backup_dir: Path of a folder in which draws are kept as they come. After a crash, the same
+            call with the same folder goes on where it was, and ends with the draws that it would
+            have had; with more `num_results`, it draws more. The folder stays: delete it once the
+            draws are saved. Defaults to `None`.
 
     Returns:
         A `keras_extras.inference.Posterior`.
 
     Raises:
-        ValueError: If the model has no likelihood, its output is random, targets do not fit, or
-            the density is not finite where a chain starts.
+        ValueError: If the model has no likelihood, its output is random, targets do not fit, the
+            density is not finite where a chain starts, or `backup_dir` holds draws of something
+            else.
 
     Warns:
         UserWarning: If transitions diverged, with their number and what to try.
@@ -142,8 +150,18 @@ def sample_posterior(
         keras.tree.map_structure(tf.convert_to_tensor, x),
         tf.convert_to_tensor(y),
     )
-    start = target.start(initial, num_chains, generator)
-    log_probs = np.array([target.log_prob(vector, *data) for vector in start])
+    start = target.start(initial, num_chains, generator).numpy()
+
+    def log_probs_fn(vectors):
+        return np.array([target.log_prob(tf.convert_to_tensor(v), *data) for v in vectors])
+
+    backup = None
+    if backup_dir is not None:
+        lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
+        shape = {"num_chains": num_chains, "sizes": target.sizes}
+        backup = ChainBackup(backup_dir, {**settings, **lengths, **shape})
+        start = backup.start(start, log_probs_fn, generator)
+    log_probs = log_probs_fn(start)
     if not np.isfinite(log_probs).all():
         raise ValueError(
             "The density of the posterior must be finite where chains start; check `x`, `y` and "
@@ -152,13 +170,14 @@ def sample_posterior(
         )
     bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
     draws = target.chains.run(
-        start.numpy(),
+        start,
         num_results,
         num_burnin_steps,
         generator,
         step_size,
         data,
         on_progress=bar.update,
+        backup=backup,
     )
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
     samples = [part.numpy() for part in target.split(draws.values)]

@@ -1,12 +1,15 @@
 """TwoStageTrainer: how AutoencoderClassifier is compiled and fitted."""
 
+import os
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_extras._core.files import remove_folder
 from keras_extras.pipelines.arrays import as_inputs, as_labels, check_finite, check_same_rows
+from keras_extras.pipelines.backups import fit_with_backup
 from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
 
 
@@ -101,6 +104,7 @@ class TwoStageTrainer(keras.Model):
         classifier_callbacks: Sequence[keras.callbacks.Callback] | None = None,
         class_weight: dict | None = None,
         verbose: str | int = "auto",
+        backup_dir: str | os.PathLike | None = None,
     ) -> StageHistories:
         """Trains the autoencoders, then the classifier. Called again, it continues both.
 
@@ -120,6 +124,10 @@ class TwoStageTrainer(keras.Model):
                 Defaults to `None`.
             class_weight: Dict from class to weight, of stage two. Defaults to `None`.
             verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
+            backup_dir: Path of a folder in which each training is backed up at the end of each
+                epoch, as by `keras_extras.callbacks.BackupAndResume`, until all of them are
+                through. After a crash, the same call with the same folder goes on where it was;
+                histories then hold the epochs since. Defaults to `None`.
 
         Returns:
             A named tuple: `.autoencoder`, a list with the `History` of each realization, and
@@ -140,6 +148,7 @@ class TwoStageTrainer(keras.Model):
             "batch_size": batch_size,
             "validation_split": validation_split,
             "verbose": verbose,
+            "backup_dir": backup_dir,
         }
         autoencoder = self.fit_autoencoder(
             x,
@@ -158,16 +167,23 @@ class TwoStageTrainer(keras.Model):
             class_weight=class_weight,
             **shared,
         )
+        if backup_dir is not None:
+            remove_folder(backup_dir)
         return StageHistories(autoencoder, classifier)
 
     def fit_autoencoder(
-        self, x: Any, validation_data: Any = None, **fit_options: Any
+        self,
+        x: Any,
+        validation_data: Any = None,
+        backup_dir: str | os.PathLike | None = None,
+        **fit_options: Any,
     ) -> list[keras.callbacks.History]:
         """Stage one alone: fits each autoencoder to `x`.
 
         Args:
             x: Inputs. They need no labels, so there may be more of them than for stage two.
             validation_data: Inputs to validate on. Defaults to `None`.
+            backup_dir: As in `fit`; the folder stays. Defaults to `None`.
             **fit_options: Of `keras.Model.fit`, as `epochs`, `batch_size`, `callbacks`.
 
         Returns:
@@ -178,13 +194,19 @@ class TwoStageTrainer(keras.Model):
         if validation_data is not None:
             validation_data = self.preprocess(as_inputs(validation_data))
             validation_data = (validation_data, validation_data)
+        fit_options["validation_data"] = validation_data
         return [
-            autoencoder.fit(x, x, validation_data=validation_data, **fit_options)
+            fit_with_backup(autoencoder, x, x, backup_dir, **fit_options)
             for autoencoder in self.autoencoders
         ]
 
     def fit_classifier(
-        self, x: Any, y: Any, validation_data: tuple | None = None, **fit_options: Any
+        self,
+        x: Any,
+        y: Any,
+        validation_data: tuple | None = None,
+        backup_dir: str | os.PathLike | None = None,
+        **fit_options: Any,
     ) -> keras.callbacks.History:
         """Stage two alone: fits the classifier to `y`, the autoencoders stay as they are.
 
@@ -192,6 +214,7 @@ class TwoStageTrainer(keras.Model):
             x: Inputs.
             y: Labels.
             validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`. Defaults to `None`.
+            backup_dir: As in `fit`; the folder stays. Defaults to `None`.
             **fit_options: Of `keras.Model.fit`, as `sample_weight`, `epochs`, `callbacks`.
 
         Returns:
@@ -204,7 +227,8 @@ class TwoStageTrainer(keras.Model):
             validation_data = (self.features_of(validation_x), *rest)
         features = self.features_of(x)
         check_finite("the features of `x`", features)
-        return self.classifier.fit(features, y, validation_data=validation_data, **fit_options)
+        fit_options["validation_data"] = validation_data
+        return fit_with_backup(self.classifier, features, y, backup_dir, **fit_options)
 
     def _check_inputs(self, x):
         if not self.compiled:

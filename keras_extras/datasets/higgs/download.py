@@ -1,16 +1,23 @@
 """Downloads the challenge's events from the CERN open data portal, once."""
 
 import hashlib
+import http.client
 import os
+import time
+import urllib.request
 from pathlib import Path
 
 import keras
+
+from keras_extras._core.files import whole_file
 
 # Record 328, 65,630,848 bytes. The checksum is the one that the portal published with the file:
 # github.com/cernopendata/opendata.cern.ch, records/atlas-higgs-challenge-2014.json (2017).
 ATLAS_URL = "https://opendata.cern.ch/record/328/files/atlas-higgs-challenge-2014-v2.csv.gz"
 ATLAS_SHA1 = "639b1dbd97a709a739122a9a5dcd99b49d55d86c"
 
+_TIMEOUT = 60  # seconds without a byte
+_BLOCK = 1 << 16
 _INSTEAD = (
     "Try again later, or get the file in another way and pass its path as `source`, "
     'or use the events of source="simulated", which need no file.'
@@ -33,28 +40,67 @@ def download_atlas_file(
 
     Raises:
         ConnectionError: If the download fails.
+        OSError: If the folder cannot be written to, as when the disk is full.
         ValueError: If the downloaded file has another checksum.
     """
     cache_dir = Path(cache_dir or os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    name = url.rpartition("/")[2]
-    cached = cache_dir / "datasets" / name
-    if cached.exists() and _sha1(cached) == sha1:
-        return cached
-
-    temporary_name = f"{name}.{os.getpid()}.part"
+    path = cache_dir / "datasets" / url.rpartition("/")[2]
+    if path.exists() and _sha1(path) == sha1:
+        return path
     try:
-        path = keras.utils.get_file(temporary_name, url, cache_dir=cache_dir, force_download=True)
-    except Exception as error:  # the class that `get_file` raises
-        raise ConnectionError(f"Could not download {url}: {error}. {_INSTEAD}") from error
-    path = Path(path)
-    received = _sha1(path)
-    if received != sha1:
-        path.unlink()
-        raise ValueError(
-            f"The file downloaded from {url} is damaged or not the one expected, and was deleted: "
-            f"its SHA-1 checksum is {received}, expected {sha1}. {_INSTEAD}"
-        )
-    return path.replace(path.with_name(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_what_kills_left(path)
+        with whole_file(path) as temporary:
+            _download(url, temporary)
+            received = _sha1(temporary)
+            if received != sha1:
+                raise ValueError(
+                    f"The file downloaded from {url} is damaged or not the one expected, and was "
+                    f"deleted: its SHA-1 checksum is {received}, expected {sha1}. {_INSTEAD}"
+                )
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"Could not write to the folder {path.parent}: {error.strerror}. Make room, or set the "
+            "environment variable KERAS_HOME to a folder that can be written to",
+        ) from error
+    return path
+
+
+def _download(url, path):
+    try:
+        # Without a time limit, a server that falls silent would be waited for forever.
+        response = urllib.request.urlopen(url, timeout=_TIMEOUT)
+    except (OSError, http.client.HTTPException) as error:
+        raise _connection_error(url, error) from error
+    with response, open(path, "wb") as file:
+        length = response.length
+        bar = keras.utils.Progbar(length)
+        for block in iter(lambda: _read_block(url, response), b""):
+            file.write(block)
+            bar.update(file.tell())
+        if length is not None and file.tell() != length:
+            raise _connection_error(url, f"{file.tell()} of {length} bytes came")
+
+
+def _read_block(url, response):
+    try:
+        return response.read(_BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _connection_error(url, error) from error
+
+
+def _connection_error(url, reason):
+    return ConnectionError(f"Could not download {url}: {reason}. {_INSTEAD}")
+
+
+def _remove_what_kills_left(path):
+    """Parts of the file that nobody has written to for an hour."""
+    for part in path.parent.glob(f".{path.name}.*.part*"):
+        if time.time() - part.stat().st_mtime > 3600:
+            part.unlink(missing_ok=True)
 
 
 def _sha1(path):

@@ -1,0 +1,76 @@
+"""Files and folders that are there whole or not at all, whenever the process is killed."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, which takes its place at the end of the block.
+
+    If the block raises, what was written is deleted, and the file that was there stays.
+    """
+    temporary = _beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """The same for a folder, which must not exist yet."""
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_arrays(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of a `.npz` file, of which nothing is unpickled.
+
+    Args:
+        path: The file.
+        what: What it should be, in the error, such as `"the file of a Posterior"`.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is damaged or something else.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise
+    # A damaged archive can make zipfile and NumPy raise nearly anything.
+    except Exception as error:
+        raise ValueError(
+            f"`path` must be {what}. Received: {str(path)!r}, which is none or not whole: {error}"
+        ) from error
+
+
+def remove_folder(path: str | os.PathLike) -> None:
+    """Removes a folder if there is one, and lets nobody see it in part."""
+    path = Path(path)
+    if path.exists():
+        temporary = _beside(path)
+        os.rename(path, temporary)
+        shutil.rmtree(temporary)
+
+
+def _beside(path):
+    """A hidden name that no other process has, with the suffixes by which libraries know files."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{''.join(path.suffixes)}")

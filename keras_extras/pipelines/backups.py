@@ -1,0 +1,46 @@
+"""One training of several, which goes on after a kill and is not repeated once it is through."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_extras._core.files import whole_folder
+from keras_extras.callbacks.backup_and_resume import BackupAndResume
+from keras_extras.callbacks.training_state import load_training_state, save_training_state
+
+
+def fit_with_backup(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    backup_dir: str | os.PathLike | None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    **fit_options: Any,
+) -> keras.callbacks.History:
+    """`model.fit`, whose backups are in a folder with the model's name.
+
+    Args:
+        model: A compiled and built model.
+        x: Inputs.
+        y: Targets.
+        backup_dir: Folder of the backups of all trainings; None for none.
+        callbacks: As of `fit`.
+        **fit_options: Further ones of `fit`.
+    """
+    callbacks = list(callbacks or [])
+    if backup_dir is None:
+        return model.fit(x, y, callbacks=callbacks, **fit_options)
+    done = Path(backup_dir) / f"{model.name}_done"
+    if done.exists():
+        load_training_state(model, done)
+        return keras.callbacks.History()
+    callbacks.append(BackupAndResume(Path(backup_dir) / model.name, delete_backup=False))
+    history = model.fit(x, y, callbacks=callbacks, **fit_options)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(done) as folder:
+        # Callbacks may have changed the weights at the end of training.
+        save_training_state(model, folder, epoch=0)
+    return history

@@ -1,0 +1,212 @@
+"""Kills what runs long, again and again, and compares what comes out with what was left alone.
+
+    python tests/chaos.py --kills 10
+
+starts each of five runs, kills it (`kill -9`) at random moments, half of them within milliseconds
+of a change on the disk, and starts it again in the same folder until it is through. Its result must
+then be the same to the last bit, and at no moment may a file be incomplete under its own name.
+"""
+
+import argparse
+import contextlib
+import http.server
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+from chaos_runs import FILE, RUNS, work
+
+# A process that imports everything once, and of which those to be killed are forks.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["chaos_runs"])
+_PATHS = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
+
+
+class _SlowServer(http.server.BaseHTTPRequestHandler):
+    """Sends the file in pieces, over about a second."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(FILE)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(FILE), 4096):
+                self.wfile.write(FILE[start : start + 4096])
+                time.sleep(0.01)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """The server of `download`, whose address is in the folder."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _SlowServer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        (folder / "url.txt").write_text(f"http://127.0.0.1:{server.server_port}/events.csv.gz")
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Chaos:
+    """Kills one run after the other, and counts.
+
+    Attributes:
+        kills: How many runs were killed.
+        differences: What came out otherwise than without kills, or was done twice.
+        half_files: Files that were not whole.
+    """
+
+    def __init__(self, name, folder, rng):
+        self.name = name
+        self.kills, self.differences, self.half_files = 0, [], []
+        self._folder, self._rng = Path(folder), rng
+        began = time.monotonic()
+        self._expected = self._finish(self._new_folder())
+        self._duration = time.monotonic() - began
+
+    def kill(self, times):
+        """Kills that many runs, and lets the last go on to its end."""
+        folder = self._new_folder()
+        while times:
+            if self._killed(folder):
+                times -= 1
+                self.kills += 1
+                self.half_files += list(half_files(folder))
+            else:
+                self._compare(folder)
+                folder = self._new_folder()
+        self._finish(folder)
+        self._compare(folder)
+
+    def _new_folder(self):
+        return Path(tempfile.mkdtemp(dir=self._folder, prefix=self.name))
+
+    def _start(self, folder):
+        process = _processes.Process(target=work, args=(self.name, folder))
+        process.start()
+        return process
+
+    def _finish(self, folder):
+        process = self._start(folder)
+        process.join(300)
+        if process.exitcode != 0:
+            process.kill()
+            raise RuntimeError(f"{self.name} ended with code {process.exitcode} in {folder}")
+        return read(folder)
+
+    def _killed(self, folder):
+        """Whether the run was killed before it was through."""
+        finished, begun = finished_trials(folder), len(begun_trials(folder))
+        process = self._start(folder)
+        if self._rng.random() < 0.5:
+            process.join(self._rng.uniform(0.0, self._duration))
+        else:
+            # Some changes from now, and within the time that one takes.
+            for _ in range(self._rng.randint(1, 12)):
+                before = seen = listing(folder)
+                while seen == before and process.is_alive():
+                    time.sleep(0.0005)
+                    seen = listing(folder)
+            time.sleep(self._rng.choice([0.0, self._rng.uniform(0.0, 0.005)]))
+        process.kill()
+        process.join()
+        repeated = finished & set(begun_trials(folder)[begun:])
+        self.differences += [f"trial {trial} was run again" for trial in repeated]
+        if process.exitcode > 0:
+            raise RuntimeError(f"{self.name} ended with code {process.exitcode} in {folder}")
+        return process.exitcode != 0
+
+    def _compare(self, folder):
+        for number, (one, other) in enumerate(zip(self._expected, read(folder), strict=True)):
+            if not np.array_equal(one, other):
+                self.differences.append(f"array {number} of {self.name} in {folder}")
+
+
+def read(folder):
+    with np.load(folder / "result.npz") as arrays:
+        return list(arrays.values())
+
+
+def listing(folder):
+    """What there is, and of what size; changes while it is looked at, too."""
+    found = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found.add((path, path.stat().st_size))
+    return found
+
+
+def half_files(folder):
+    """The files that cannot be read, those aside that bear the name of a part."""
+    for path in folder.rglob("*"):
+        is_part = any(".part" in name for name in path.relative_to(folder).parts)
+        if is_part or path.is_dir():
+            continue
+        try:
+            if path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    list(arrays.values())
+            elif path.suffix == ".h5":
+                with h5py.File(path) as file:
+                    file.visititems(lambda _, item: item[()] if hasattr(item, "dtype") else None)
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".gz" and path.read_bytes() != FILE:
+                yield path
+        except Exception as error:
+            yield f"{path}: {error}"
+
+
+def begun_trials(folder):
+    path = folder / "begun.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def finished_trials(folder):
+    paths = (folder / "search").glob("trial_*/trial.json")
+    trials = [json.loads(path.read_text()) for path in paths]
+    return {trial["trial_id"] for trial in trials if trial["status"] == "COMPLETED"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=10, help="of each run (default: 10)")
+    parser.add_argument("--only", choices=RUNS, help="one of the runs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    faults = 0
+    print("| run | kills | differences | half files | seconds |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)):
+        for name in [options.only] if options.only else RUNS:
+            began = time.monotonic()
+            chaos = Chaos(name, folder, rng)
+            chaos.kill(options.kills)
+            found = chaos.differences + chaos.half_files
+            faults += len(found)
+            print(
+                f"| {name} | {chaos.kills} | {len(chaos.differences)} | {len(chaos.half_files)} "
+                f"| {time.monotonic() - began:.0f} |",
+                *found,
+                sep="\n",
+                flush=True,
+            )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What `chaos.py` kills: each run works in a folder, and goes on there when it is called again."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_extras import inference, layers
+from keras_extras._core.files import whole_file
+from keras_extras.callbacks import BackupAndResume
+from keras_extras.datasets.higgs.download import download_atlas_file
+from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.pipelines import AutoencoderClassifier
+from keras_extras.tuners import skip_finished_trials
+
+_GENERATOR = np.random.default_rng(0)
+_X = _GENERATOR.normal(size=(96, 6)).astype("float32")
+_Y = (np.tanh(_X @ _GENERATOR.normal(size=(6, 1))) > 0.0).astype("float32")
+
+FILE = gzip.compress(_GENERATOR.bytes(400_000), mtime=0)
+
+
+def fit(folder):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(MonteCarloOptimizer(0.02, 16), "mse")
+    model.fit(
+        _X, _Y, batch_size=16, epochs=40, verbose=0, callbacks=[BackupAndResume(folder / "backup")]
+    )
+    return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def pipeline(folder):
+    keras.utils.set_random_seed(1)
+    model = AutoencoderClassifier(
+        keras.layers.Dense(3, "tanh"),
+        keras.layers.Dense(6),
+        keras.Sequential([keras.layers.Dropout(0.2), keras.layers.Dense(1, "sigmoid")]),
+        realizations=2,
+        seed=3,
+    )
+    model.compile(MonteCarloOptimizer(0.02, 16), "mse", keras.optimizers.Adam(0.01))
+    epochs = {"autoencoder_epochs": 15, "classifier_epochs": 15}
+    model.fit(_X, _Y, batch_size=16, verbose=0, backup_dir=folder / "backup", **epochs)
+    optimizers = [part.optimizer for part in (*model.autoencoders, model.classifier)]
+    return [np.array(v) for thing in (model, *optimizers) for v in thing.variables]
+
+
+def chains(folder):
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(2), layers.IndependentNormal(1)]
+    )
+    with warnings.catch_warnings(action="ignore"):
+        posterior = inference.sample_posterior(
+            model,
+            _X,
+            _Y,
+            num_chains=2,
+            num_burnin_steps=200,
+            num_results=400,
+            initial="prior",
+            max_tree_depth=5,
+            seed=2,
+            verbose=0,
+            backup_dir=folder / "backup",
+        )
+    return [*posterior.samples, *posterior.sample_stats.values()]
+
+
+class _Search(keras_tuner.RandomSearch):
+    """Writes down which trials it begins."""
+
+    def run_trial(self, trial, *arguments, **keywords):
+        with open(Path(self.project_dir).parent / "begun.txt", "a") as file:
+            print(trial.trial_id, file=file, flush=True)
+        return super().run_trial(trial, *arguments, **keywords)
+
+
+def _build(hp):
+    keras.utils.set_random_seed(1)
+    units = hp.Int("units", 2, 16)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units, "tanh")])
+    model.add(keras.layers.Dense(1))
+    model.compile(keras.optimizers.Adam(hp.Float("rate", 1e-3, 1e-1, sampling="log")), "mse")
+    return model
+
+
+def search(folder):
+    tuner = _Search(
+        _build, "val_loss", max_trials=4, seed=0, directory=folder, project_name="search"
+    )
+    skip_finished_trials(tuner.oracle)
+    tuner.search(_X, _Y, validation_data=(_X, _Y), epochs=3, batch_size=16, verbose=0)
+    trials = [tuner.oracle.trials[key] for key in sorted(tuner.oracle.trials)]
+    best = tuner.get_best_models(1)[0]
+    scores = [[trial.score, *trial.hyperparameters.values.values()] for trial in trials]
+    return [np.array(scores), *best.get_weights()]
+
+
+def download(folder):
+    with contextlib.redirect_stdout(io.StringIO()):
+        url = (folder.parent / "url.txt").read_text()
+        path = download_atlas_file(url, hashlib.sha1(FILE).hexdigest(), folder)
+    return [np.frombuffer(path.read_bytes(), "uint8")]
+
+
+RUNS = {run.__name__: run for run in (fit, pipeline, chains, search, download)}
+
+
+def work(name, folder):
+    arrays = RUNS[name](folder)
+    with whole_file(folder / "result.npz") as path:
+        np.savez(path, *arrays)
