@@ -1,7 +1,6 @@
 """HypergradientTuner: an oracle for what is discrete, gradients for what is continuous."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.files import whole_file
 from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
 from keras_extras.tuners.tunable import Tunable
@@ -174,11 +174,10 @@ class HypergradientTuner(keras_tuner.Tuner):
     def _save(self, trial, model, training, history):
         folder = Path(self.get_trial_dir(trial.trial_id))
         model.save_weights(folder / "learnt.weights.h5")
-        temporary = folder / f".learnt.{os.getpid()}.json"
         learnt = {name: value.tolist() for name, value in training.hyperparameters.items()}
         content = {"hyperparameters": learnt, "history": history.history}
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, folder / "learnt.json")
+        with whole_file(folder / "learnt.json") as temporary:
+            temporary.write_text(json.dumps(content))
 
     def learnt(self, trial: Any) -> dict[str, np.ndarray]:
         """Returns the continuous hyperparameters of a finished trial.

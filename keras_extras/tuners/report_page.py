@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_extras._core.files import whole_file
+
 
 def write_page(
     path: str | os.PathLike, title: str, summary: str, figures: Mapping[str, Any], table: Any
@@ -36,12 +38,8 @@ def write_page(
         table=table.to_html(float_format="{:.4g}".format, border=0, na_rep=""),
     )
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

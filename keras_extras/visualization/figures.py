@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from keras_extras._core.files import whole_file
 from keras_extras._core.optional import import_optional
 
 # Okabe and Ito (2008): colours that stay apart for colour-blind readers.
@@ -54,10 +55,6 @@ def save_figure(figure: Any, path: str | os.PathLike, dpi: int = 150) -> Path:
     ```
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
