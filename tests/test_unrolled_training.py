@@ -304,7 +304,10 @@ def test_layers_without_a_gradient_are_named():
 def test_data_and_runs_that_go_wrong_are_named():
     with pytest.raises(ValueError, match=r"is NaN or infinite at step 2 of 6"):
         make_training(
-            "sgd", hyperparameters={"learning_rate": np.array([0.1, 1e30, 0.1, 0.1, 0.1, 0.1])}
+            "sgd",
+            hyperparameters={
+                "learning_rate": np.array([0.1, tolerance(1e200, 1e30), 0.1, 0.1, 0.1, 0.1])
+            },
         ).run(**DATA)
     training = make_training("sgd", hyperparameters={"sample_weight": np.ones(7)})
     with pytest.raises(ValueError, match="7 values for 20 rows"):
