@@ -84,7 +84,8 @@ class UnrolledTraining:
             `"reversal"`, for SGD with momentum, undoes the steps exactly, in integers, and keeps
             the bits that rounding drops. Defaults to `"all"`.
         seed: Integer, of the order of the rows and of random layers. Defaults to `0`.
-        jit_compile: Boolean, whether to compile with XLA. Defaults to `True`.
+        jit_compile: Boolean, whether to compile with XLA, as JAX does in any case. Defaults to
+            `True`.
 
     Raises:
         TypeError, ValueError: If a name matches nothing, a schedule has the wrong length, or the
@@ -385,7 +386,9 @@ class UnrolledTraining:
         values = {h.name: ops.convert_to_tensor(h.start, step.dtype) for h in self._hyperparameters}
         first = TrainingData(*rows, data.order[:1] * 0)
         at = step.values_at(values, 0, first.order[0])
-        _, gradients, _ = step.gradients(0, self._weights, self._statistics, at, first)
+        _, gradients, _ = backend.tried(
+            lambda: step.gradients(0, self._weights, self._statistics, at, first)
+        )
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
         if self.memory == "reversal":
             if backend.BLOCKS_ROUND_ALIKE:

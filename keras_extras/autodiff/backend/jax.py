@@ -31,6 +31,10 @@ def compiled(function, jit_compile=False, static=()):
     return jax.jit(function, static_argnames=static)
 
 
+def tried(function):
+    return jax.eval_shape(function)
+
+
 def block(function, jit_compile):
     """The function itself, for JAX compiles all as a whole."""
     return function

@@ -34,6 +34,11 @@ def compiled(function: Callable, jit_compile: bool = False, static: Sequence[str
     return tf.function(function, autograph=False, jit_compile=jit_compile)
 
 
+def tried(function: Callable) -> Any:
+    """Returns what a function without arguments returns, of which only the form is looked at."""
+    return function()
+
+
 def block(function: Callable, jit_compile: bool) -> Callable:
     """Returns a part of a compiled function.
 
