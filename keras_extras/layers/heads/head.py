@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integers
 from keras_extras.layers.distribution_layer import DistributionLayer
 
 
@@ -41,10 +42,14 @@ class Head(DistributionLayer):
 
 def event_dims(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Returns an event shape as a tuple of integers."""
-    dims = event_shape if hasattr(event_shape, "__iter__") else [event_shape]
-    return tuple(check_integer("event_shape", dim, minimum=0) for dim in dims)
+    return check_integers("event_shape", event_shape, minimum=0)
 
 
 def dtype_name(dtype: Any) -> str | None:
     """Returns the name of a dtype that is given as a name, a NumPy or a TensorFlow dtype."""
-    return dtype if dtype is None or isinstance(dtype, str) else getattr(dtype, "name", str(dtype))
+    try:
+        return None if dtype is None else keras.backend.standardize_dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`sample_dtype` must be a dtype. Received: sample_dtype={dtype!r}"
+        ) from error
