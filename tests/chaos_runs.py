@@ -106,7 +106,7 @@ def _build(hp):
 
 def search(folder):
     tuner = _Search(
-        _build, "val_loss", max_trials=4, seed=0, directory=folder, project_name="search"
+        _build, "val_loss", max_trials=4, seed=1, directory=folder, project_name="search"
     )
     skip_finished_trials(tuner.oracle)
     tuner.search(_X, _Y, validation_data=(_X, _Y), epochs=3, batch_size=16, verbose=0)
