@@ -60,8 +60,8 @@ def _others() -> Iterator[tuple[type, dict[str, Any]]]:
     yield schedules.PowerDecay, rates
     yield transforms.Bounds, {"lower": 0.0, "upper": 1.0}
     yield transforms.Choice, {"values": [1.0, 2.0]}
-    yield tuners.TabularHyperModel, {"features": 3}
-    yield tuners.BayesianHyperModel, {"features": 3}
+    yield tuners.TabularHyperModel, {"num_features": 3}
+    yield tuners.BayesianHyperModel, {"num_features": 3}
 
 
 def constructors() -> list[Constructor]:

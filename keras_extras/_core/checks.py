@@ -91,3 +91,13 @@ def check_learning_rate(learning_rate: Any) -> Any:
     if isinstance(learning_rate, float):
         check_number("learning_rate", learning_rate, at_least=0.0)
     return learning_rate  # Keras itself checks schedules and functions.
+
+
+def check_same_rows(y_true: Any, y_pred: Any) -> None:
+    """Raises if there are not as many targets as predictions, or none, as far as shapes tell."""
+    lengths = (y_true.shape[0], y_pred.shape[0])
+    if None not in lengths and (lengths[0] != lengths[1] or 0 in lengths):
+        raise ValueError(
+            "`y_true` and `y_pred` must have as many rows, at least one. "
+            f"Received: {lengths[0]} rows of y_true, {lengths[1]} of y_pred"
+        )

@@ -11,6 +11,7 @@ from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
 from keras_extras.layers.variational.weight_divergence import weight_divergence
@@ -141,6 +142,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         return choice(self._kernel_size, bias_size, self.variable_dtype)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self._distribution("posterior", inputs)
         prior = self._distribution("prior", inputs)
         if hasattr(posterior, "tensor_distribution"):
