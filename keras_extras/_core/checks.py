@@ -101,3 +101,13 @@ def check_same_rows(y_true: Any, y_pred: Any) -> None:
             "`y_true` and `y_pred` must have as many rows, at least one. "
             f"Received: {lengths[0]} rows of y_true, {lengths[1]} of y_pred"
         )
+
+
+def check_inputs(layer_name: str, inputs: Any) -> None:
+    """Raises unless the inputs of a layer are numbers with at least one axis."""
+    if "string" in str(inputs.dtype):
+        raise TypeError(
+            f"Layer {layer_name!r} needs inputs of numbers. Received: inputs of dtype string"
+        )
+    if len(inputs.shape) == 0:
+        raise ValueError(f"Layer {layer_name!r} needs inputs of shape (n, ...). Received: shape ()")

@@ -99,6 +99,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not input_shape:
+            raise ValueError(f"Layer {self.name!r} needs inputs of shape (n, ...). Received: ()")
         entries = input_shape[-1]
         expected = self.event_shape
         if expected is not None and list(np.ravel(expected)) != [entries]:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_flag, check_number
+from keras_extras._core.checks import check_choice, check_flag, check_inputs, check_number
 from keras_extras._core.registration import serializable
 
 _STATISTICS = {"median": np.nanmedian, "mean": np.nanmean}
@@ -125,6 +125,7 @@ class MissingValueImputer(keras.layers.Layer):
         self._adapted = True
 
     def call(self, inputs: Any) -> Any:
+        check_inputs(self.name, inputs)
         self._check_adapted()
         if not keras.backend.is_float_dtype(inputs.dtype):
             inputs = ops.cast(inputs, "float32")

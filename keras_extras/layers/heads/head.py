@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integers
+from keras_extras._core.checks import check_inputs, check_integers
 from keras_extras.layers.distribution_layer import DistributionLayer
 
 
@@ -22,6 +22,7 @@ class Head(DistributionLayer):
     num_params: int | None = None
 
     def call(self, inputs: Any) -> Any:
+        check_inputs(self.name, inputs)
         if self.num_params is not None and inputs.shape[-1] != self.num_params:
             raise ValueError(
                 f"Layer {self.name!r} needs inputs whose last axis has "

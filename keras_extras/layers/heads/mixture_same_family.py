@@ -132,6 +132,8 @@ class MixtureSameFamily(Head):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not input_shape:
+            raise ValueError(f"Layer {self.name!r} needs inputs of shape (n, ...). Received: ()")
         size = input_shape[-1] // self.num_components - 1
         self.component_layer.build((*input_shape[:-1], self.num_components, size))
 
