@@ -65,6 +65,7 @@ class Chaos:
     """Kills one run after the other, and counts.
 
     Attributes:
+        expected: What comes out without kills.
         kills: How many runs were killed.
         differences: What came out otherwise than without kills, or was done twice.
         half_files: Files that were not whole.
@@ -75,12 +76,12 @@ class Chaos:
         self.kills, self.differences, self.half_files = 0, [], []
         self._folder, self._rng = Path(folder), rng
         began = time.monotonic()
-        self._expected = self._finish(self._new_folder())
+        self.expected = self._finish(self.new_folder())
         self._duration = time.monotonic() - began
 
     def kill(self, times):
         """Kills that many runs, and lets the last go on to its end."""
-        folder = self._new_folder()
+        folder = self.new_folder()
         while times:
             if self._killed(folder):
                 times -= 1
@@ -88,20 +89,20 @@ class Chaos:
                 self.half_files += list(half_files(folder))
             else:
                 self._compare(folder)
-                folder = self._new_folder()
+                folder = self.new_folder()
         self._finish(folder)
         self._compare(folder)
 
-    def _new_folder(self):
+    def new_folder(self):
         return Path(tempfile.mkdtemp(dir=self._folder, prefix=self.name))
 
-    def _start(self, folder):
+    def start(self, folder):
         process = _processes.Process(target=work, args=(self.name, folder))
         process.start()
         return process
 
     def _finish(self, folder):
-        process = self._start(folder)
+        process = self.start(folder)
         process.join(300)
         if process.exitcode != 0:
             process.kill()
@@ -111,7 +112,7 @@ class Chaos:
     def _killed(self, folder):
         """Whether the run was killed before it was through."""
         finished, begun = finished_trials(folder), len(begun_trials(folder))
-        process = self._start(folder)
+        process = self.start(folder)
         if self._rng.random() < 0.5:
             process.join(self._rng.uniform(0.0, self._duration))
         else:
@@ -131,7 +132,7 @@ class Chaos:
         return process.exitcode != 0
 
     def _compare(self, folder):
-        for number, (one, other) in enumerate(zip(self._expected, read(folder), strict=True)):
+        for number, (one, other) in enumerate(zip(self.expected, read(folder), strict=True)):
             if not np.array_equal(one, other):
                 self.differences.append(f"array {number} of {self.name} in {folder}")
 
@@ -151,10 +152,17 @@ def listing(folder):
 
 
 def half_files(folder):
-    """The files that cannot be read, those aside that bear the name of a part."""
+    """The files that cannot be read.
+
+    Those aside that bear the name of a part, and the weights of a trial of keras-tuner that is not
+    finished: nobody reads them, and the trial is run from its start.
+    """
+    finished = finished_trials(folder)
     for path in folder.rglob("*"):
         is_part = any(".part" in name for name in path.relative_to(folder).parts)
-        if is_part or path.is_dir():
+        of_trial = path.parent.name.startswith("trial_") and path.suffix == ".h5"
+        is_unread = of_trial and path.parent.name.removeprefix("trial_") not in finished
+        if is_part or is_unread or path.is_dir():
             continue
         try:
             if path.suffix == ".npz":
@@ -177,9 +185,13 @@ def begun_trials(folder):
 
 
 def finished_trials(folder):
-    paths = (folder / "search").glob("trial_*/trial.json")
-    trials = [json.loads(path.read_text()) for path in paths]
-    return {trial["trial_id"] for trial in trials if trial["status"] == "COMPLETED"}
+    finished = set()
+    for path in (folder / "search").glob("trial_*/trial.json"):
+        with contextlib.suppress(ValueError):  # `half_files` tells of it
+            trial = json.loads(path.read_text())
+            if trial["status"] == "COMPLETED":
+                finished.add(trial["trial_id"])
+    return finished
 
 
 def main():

@@ -4,6 +4,7 @@ from pathlib import Path
 # Test processes whose linear algebra each spins on all cores hold each other up.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import keras
 import pytest
 from browser import Browser, find_browser
@@ -11,6 +12,18 @@ from precision import WIDE
 
 ON_JAX = keras.backend.backend() == "jax"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# The same calls each time and in little time; `--hypothesis-profile=full` makes many more.
+_ci = hypothesis.settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.register_profile("ci", _ci)
+hypothesis.settings.register_profile("full", _ci, max_examples=400, derandomize=False)
+hypothesis.settings.load_profile("ci")
 
 
 def pytest_ignore_collect(collection_path):

@@ -55,10 +55,10 @@ def assert_equal(actual: Any, expected: Any, message: str) -> None:
     )
 
 
-def assert_all_equal(actual: list, expected: list, message: str) -> None:
-    """Variables are equal, one by one."""
+def assert_all_equal(actual: list, expected: list, message: str, rtol: float = 1e-6) -> None:
+    """Variables are equal, one by one; with `rtol=0.0` to the last bit."""
     # Paths are not compared: Keras itself changes them when it loads a model.
     for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(
-            np.asarray(one), np.asarray(other), rtol=1e-6, err_msg=f"{message}: {one.path}"
+            np.asarray(one), np.asarray(other), rtol=rtol, err_msg=f"{message}: {one.path}"
         )

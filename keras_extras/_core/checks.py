@@ -2,13 +2,16 @@
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from typing import Any
+
+import numpy as np
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """Returns `value` if it is one of `choices`."""
-    if value not in choices:
+    # What has no hash, such as an array, has no plain answer to `==` either.
+    if not isinstance(value, Hashable) or value not in tuple(choices):
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {listed}. Received: {name}={value!r}")
     return value
@@ -20,6 +23,8 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
     if value < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}")
+    if value >= 2**63:
+        raise ValueError(f"`{name}` must be less than 2**63. Received: {name}={value!r}")
     return int(value)
 
 
@@ -56,3 +61,54 @@ def check_share(name: str, value: Any) -> float:
     if not 0 < value < 1:
         raise ValueError(f"`{name}` must lie in (0, 1). Received: {name}={value!r}")
     return value
+
+
+def check_integers(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
+    """Returns `value`, an integer or a list of integers of at least `minimum`, as a tuple."""
+    if isinstance(value, bool | numbers.Integral):
+        value = (value,)
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
+    if not is_list or getattr(value, "ndim", 1) == 0:
+        raise TypeError(
+            f"`{name}` must be an integer or a list of integers. Received: {name}={value!r}"
+        )
+    return tuple(check_integer(name, one, minimum) for one in value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value` if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)
+
+
+def check_seed(seed: Any) -> int | None:
+    """Returns `seed` if it is an integer or None."""
+    return None if seed is None else check_integer("seed", seed, minimum=-(2**63))
+
+
+def check_learning_rate(learning_rate: Any) -> Any:
+    """Returns `learning_rate` unless it is a number that no step can be made with."""
+    if isinstance(learning_rate, float):
+        check_number("learning_rate", learning_rate, at_least=0.0)
+    return learning_rate  # Keras itself checks schedules and functions.
+
+
+def check_same_rows(y_true: Any, y_pred: Any) -> None:
+    """Raises if there are not as many targets as predictions, or none, as far as shapes tell."""
+    lengths = (y_true.shape[0], y_pred.shape[0])
+    if None not in lengths and (lengths[0] != lengths[1] or 0 in lengths):
+        raise ValueError(
+            "`y_true` and `y_pred` must have as many rows, at least one. "
+            f"Received: {lengths[0]} rows of y_true, {lengths[1]} of y_pred"
+        )
+
+
+def check_inputs(layer_name: str, inputs: Any) -> None:
+    """Raises unless the inputs of a layer are numbers with at least one axis."""
+    if "string" in str(inputs.dtype):
+        raise TypeError(
+            f"Layer {layer_name!r} needs inputs of numbers. Received: inputs of dtype string"
+        )
+    if len(inputs.shape) == 0:
+        raise ValueError(f"Layer {layer_name!r} needs inputs of shape (n, ...). Received: shape ()")

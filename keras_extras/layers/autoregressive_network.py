@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer, check_integers
 from keras_extras._core.registration import serializable
 
 
@@ -80,17 +80,17 @@ class AutoregressiveNetwork(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.params = check_integer("params", params)
+        if event_shape is not None:
+            check_integers("event_shape", event_shape)
         self.event_shape = event_shape
-        if not hasattr(hidden_units, "__iter__"):
-            raise TypeError(
-                f"`hidden_units` must be a list of integers. Received: hidden_units={hidden_units}"
-            )
-        self.hidden_units = [check_integer("hidden_units", units) for units in hidden_units]
+        self.hidden_units = list(check_integers("hidden_units", hidden_units))
         if isinstance(input_order, str):
             check_choice("input_order", input_order, ("left-to-right", "right-to-left"))
+        else:
+            check_integers("input_order", input_order)
         self.input_order = input_order
         self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -99,6 +99,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not input_shape:
+            raise ValueError(f"Layer {self.name!r} needs inputs of shape (n, ...). Received: ()")
         entries = input_shape[-1]
         expected = self.event_shape
         if expected is not None and list(np.ravel(expected)) != [entries]:

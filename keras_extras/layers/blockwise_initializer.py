@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_flag, check_integers
 from keras_extras._core.registration import serializable
 
 
@@ -41,14 +41,14 @@ class BlockwiseInitializer(keras.initializers.Initializer):
     def __init__(
         self, initializers: Sequence[Any], sizes: Sequence[int], validate_args: bool = False
     ):
-        if isinstance(initializers, str):
+        if not isinstance(initializers, list | tuple):
             raise TypeError(
                 "`initializers` must be a list, one for each block. "
                 f"Received: initializers={initializers!r}"
             )
         self.initializers = [keras.initializers.get(initializer) for initializer in initializers]
-        self.sizes = [check_integer("sizes", size, minimum=0) for size in sizes]
-        self.validate_args = validate_args
+        self.sizes = list(check_integers("sizes", sizes, minimum=0))
+        self.validate_args = check_flag("validate_args", validate_args)
         if len(self.initializers) != len(self.sizes):
             raise ValueError(
                 "`sizes` must have one entry for each of `initializers`. "

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.checks import check_flag
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
 
@@ -75,7 +76,7 @@ class _OfArguments:
     """A function with the arguments of `default_loc_scale_fn`, which files can hold."""
 
     def __init__(self, is_singular: bool = False, **choices: Any):
-        self.is_singular = is_singular
+        self.is_singular = check_flag("is_singular", is_singular)
         self.choices = {name: _KINDS[name.rpartition("_")[2]].get(v) for name, v in choices.items()}
 
     def get_config(self) -> dict[str, Any]:

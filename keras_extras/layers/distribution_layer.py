@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.compile_seam import install_compile_seam
@@ -49,9 +50,9 @@ class DistributionLayer(keras.layers.Layer):
                 f"distributions. Received: convert_to_tensor_fn={convert_to_tensor_fn!r}"
             )
         self.convert_to_tensor_fn = convert_to_tensor_fn
-        self.validate_args = validate_args
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.validate_args = check_flag("validate_args", validate_args)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         prior = getattr(self.activity_regularizer, "distribution_b", None)
         if isinstance(prior, keras.layers.Layer):
             self.prior = prior  # Keras looks for weights in layers, not in regularizers.

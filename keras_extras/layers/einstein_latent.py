@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.checks import check_choice, check_flag, check_integer, check_number
 from keras_extras._core.registration import serializable
 from keras_extras.layers.einstein_forms import (
     METRIC_FORMS,
@@ -143,7 +143,7 @@ class EinsteinLatent(keras.layers.Layer):
             tensor_size(self.units)
         self.alpha_constraint = keras.constraints.get(alpha_constraint)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
         self.alpha_initializer = keras.initializers.get(alpha_initializer)
         self.beta_initializer = keras.initializers.get(beta_initializer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.checks import check_flag, check_number
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.functions import deserialize_function, serialize_function
@@ -72,10 +73,10 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
         weight: float | None = None,
     ):
         self.distribution_b = check_prior(deserialize_prior(distribution_b))
-        self.use_exact_kl = use_exact_kl
+        self.use_exact_kl = check_flag("use_exact_kl", use_exact_kl)
         self.test_points_reduce_axis = test_points_reduce_axis
         self.test_points_fn = deserialize_function(test_points_fn)
-        self.weight = weight
+        self.weight = None if weight is None else check_number("weight", weight, at_least=0.0)
 
     def __call__(self, distribution_a: Any) -> Any:
         """Returns the divergence, summed over the batch.

@@ -1,9 +1,11 @@
 """MCDropout: dropout that goes on after training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_extras._core.checks import check_integers, check_number, check_seed
 from keras_extras._core.registration import serializable
 
 
@@ -46,6 +48,21 @@ class MCDropout(keras.layers.Dropout):
     prediction.epistemic_variance()  # of each of the 4 rows
     ```
     """
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        if check_number("rate", rate) < 0.0 or rate >= 1.0:
+            raise ValueError(f"`rate` must lie in [0, 1). Received: rate={rate!r}")
+        if noise_shape is not None:
+            is_list = isinstance(noise_shape, list | tuple)
+            known = [n for n in noise_shape if n is not None] if is_list else noise_shape
+            check_integers("noise_shape", known)
+        super().__init__(rate, noise_shape, check_seed(seed), **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return super().call(inputs, training=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_number
+from keras_extras._core.checks import check_choice, check_flag, check_inputs, check_number
 from keras_extras._core.registration import serializable
 
 _STATISTICS: dict[str, Callable[..., np.ndarray]] = {"median": np.nanmedian, "mean": np.nanmean}
@@ -65,7 +65,7 @@ class MissingValueImputer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.sentinel = None if sentinel is None else check_number("sentinel", sentinel)
         self.strategy = check_choice("strategy", strategy, tuple(_STATISTICS))
-        self.add_indicator = add_indicator
+        self.add_indicator = check_flag("add_indicator", add_indicator)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
         self.supports_masking = True
         self._adapted = False
@@ -125,6 +125,7 @@ class MissingValueImputer(keras.layers.Layer):
         self._adapted = True
 
     def call(self, inputs: Any) -> Any:
+        check_inputs(self.name, inputs)
         self._check_adapted()
         if not keras.backend.is_float_dtype(inputs.dtype):
             inputs = ops.cast(inputs, "float32")

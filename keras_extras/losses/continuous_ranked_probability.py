@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.crps import crps, has_closed_form
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
@@ -73,8 +73,8 @@ class ContinuousRankedProbability(DistributionLoss):
     ):
         super().__init__(name, reduction, dtype)
         self.num_samples = check_integer("num_samples", num_samples, minimum=2)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
         """Returns the score of each member of the batch.

@@ -90,6 +90,14 @@ class DerivativeWrapper(keras.layers.Wrapper):
         # Of the call itself, so that what has no derivative is told while models are put together.
         return keras.Operation.compute_output_spec(self, *arguments, **keywords)
 
+    def build(self, input_shape: Any = None) -> None:
+        if isinstance(input_shape, tuple) and len(input_shape) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs inputs of shape (n, ...). "
+                f"Received: input_shape={input_shape}"
+            )
+        super().build(input_shape)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         spec = self.compute_output_spec(keras.KerasTensor(input_shape))
         return keras.tree.map_structure(lambda tensor: tensor.shape, spec)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.checks import check_integer, check_number, check_seed
 from keras_extras._core.differentiation import vector_jacobian_products
 from keras_extras._core.registration import serializable
 from keras_extras.losses.derivative_wrapper import (
@@ -112,8 +112,8 @@ class GradientPenalty(DerivativeWrapper):
                     f"num_projections={num_projections}, target_norm={target_norm}"
                 )
         self.num_projections = num_projections
-        self.seed = seed
-        self._seed_generator = num_projections and keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self._seed_generator = num_projections and keras.random.SeedGenerator(self.seed)
 
     def call(self, inputs: Any) -> Any:
         self.check_inputs(inputs)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_number
+from keras_extras._core.checks import check_number, check_same_rows
 from keras_extras._core.registration import serializable
 from keras_extras._core.significance import approximate_median_significance
 
@@ -105,8 +105,12 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
             sample_weight: Weights of shape `(n,)` or `(n, 1)`, or one for all. Defaults to 1.
         """
         weight = _flat("sample_weight", 1.0 if sample_weight is None else sample_weight, self.dtype)
-        selected = _flat("y_pred", y_pred, self.dtype) > self.threshold
-        is_signal = _flat("y_true", y_true, self.dtype) > 0.5
+        y_true, y_pred = (
+            _flat(name, values, self.dtype)
+            for name, values in (("y_true", y_true), ("y_pred", y_pred))
+        )
+        check_same_rows(y_true, y_pred)
+        selected, is_signal = y_pred > self.threshold, y_true > 0.5
         # `where`, not a product: the weight of an event that is not selected may be NaN.
         signal = ops.where(ops.logical_and(selected, is_signal), weight, 0.0)
         background = ops.where(ops.logical_and(selected, ~is_signal), weight, 0.0)

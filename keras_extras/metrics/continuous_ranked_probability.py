@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.crps import crps
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
@@ -56,8 +56,8 @@ class ContinuousRankedProbability(DistributionMean):
     ):
         super().__init__(name, dtype, direction="down")
         self.num_samples = check_integer("num_samples", num_samples, minimum=2)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
         """Returns the score of each member of the batch.

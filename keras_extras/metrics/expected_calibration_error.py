@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integer, check_same_rows
 from keras_extras._core.class_probabilities import class_probabilities
 from keras_extras._core.registration import serializable
 
@@ -72,6 +72,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """
         probabilities = ops.cast(class_probabilities(y_pred), self.dtype)
         labels = _labels(y_true, probabilities.shape[-1])
+        check_same_rows(labels, probabilities)
         confidence = ops.max(probabilities, axis=-1)
         predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
         correct = ops.cast(ops.equal(predicted, labels), self.dtype)

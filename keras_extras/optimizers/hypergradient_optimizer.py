@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_number
+from keras_extras._core.checks import check_choice, check_learning_rate, check_number
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
 
@@ -29,7 +29,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
             )
         _check_is_no_schedule(self, learning_rate)
         install_between_batches()
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        super().__init__(learning_rate=check_learning_rate(learning_rate), **kwargs)
         self.hypergradient_learning_rate = check_number(
             "hypergradient_learning_rate", hypergradient_learning_rate, at_least=0.0
         )

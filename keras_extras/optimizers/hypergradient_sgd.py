@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_number
+from keras_extras._core.checks import check_flag, check_number
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
 
@@ -83,7 +83,7 @@ class HypergradientSGD(HypergradientOptimizer):
             **kwargs,
         )
         self.momentum = check_number("momentum", momentum, at_least=0.0, at_most=1.0)
-        self.nesterov = nesterov
+        self.nesterov = check_flag("nesterov", nesterov)
         if nesterov and not self.momentum:
             raise ValueError(
                 "`nesterov=True` needs a `momentum` greater than 0, such as 0.9. "

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.checks import check_learning_rate
 from keras_extras._core.stateless import assign_eagerly, substituted
 from keras_extras.optimizers.between_batches import BetweenBatches
 from keras_extras.optimizers.fit_hook import install_fit_hook
@@ -37,7 +38,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                     f"and computes no gradients; leave it out. Received: {name}={kwargs[name]!r}"
                 )
         install_fit_hook(LossEvaluatingOptimizer)
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(check_learning_rate(learning_rate), **kwargs)
         # Two counters that the compiled step writes and the host reads between batches.
         self._failed = self.add_variable((), dtype="bool", name="failed")
         self._nonfinite = self.add_variable((), dtype="int32", name="nonfinite_candidates")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.stateless import cond
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
@@ -61,15 +61,15 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 "`use_ema` is another choice of which weights are kept, and needs keep='mean'. "
                 f"Received: use_ema=True, keep={keep!r}"
             )
-        is_number = chunk_size not in (None, "auto")
-        if isinstance(chunk_size, str) and is_number:
+        is_number = chunk_size is not None and not isinstance(chunk_size, str)
+        if isinstance(chunk_size, str) and chunk_size != "auto":
             raise ValueError(
                 "`chunk_size` must be an integer, 'auto', or None for all candidates at once. "
                 f"Received: chunk_size={chunk_size!r}"
             )
         self.chunk_size = check_integer("chunk_size", chunk_size) if is_number else chunk_size
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
         self._auto_chunk: int | None = None
         self._record = SearchRecord(self)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow
-from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.checks import check_integer, check_learning_rate, check_number, check_seed
 from keras_extras._core.registration import serializable
 from keras_extras._core.training_set_size import (
     NAME,
@@ -89,8 +89,8 @@ class SGLD(keras.optimizers.Optimizer):
         **kwargs: Any,
     ):
         require_tensorflow(type(self).__name__)
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        if training_set_size == "auto":
+        super().__init__(learning_rate=check_learning_rate(learning_rate), name=name, **kwargs)
+        if isinstance(training_set_size, str) and training_set_size == "auto":
             install_training_set_size_seam()
             self.training_set_size: int | str = training_set_size
         elif isinstance(training_set_size, str):
@@ -107,8 +107,8 @@ class SGLD(keras.optimizers.Optimizer):
         self.num_samples = check_integer("num_samples", num_samples)
         self.burnin_steps = check_integer("burnin_steps", burnin_steps, minimum=0)
         self.thinning_steps = check_integer("thinning_steps", thinning_steps)
-        self.seed = seed
-        self._seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self._seed_generator = keras.random.SeedGenerator(self.seed)
         self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
 
     def build(self, variables: list[keras.Variable]) -> None:

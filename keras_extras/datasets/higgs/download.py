@@ -76,7 +76,7 @@ def _download(url, path):
     except (OSError, http.client.HTTPException) as error:
         raise _connection_error(url, error) from error
     with response, open(path, "wb") as file:
-        length = response.length
+        length = response.headers["Content-Length"] and int(response.headers["Content-Length"])
         bar = keras.utils.Progbar(length)
         for block in iter(lambda: _read_block(url, response), b""):
             file.write(block)

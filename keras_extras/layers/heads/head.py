@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_inputs, check_integers
 from keras_extras.layers.distribution_layer import DistributionLayer
 
 
@@ -21,6 +22,7 @@ class Head(DistributionLayer):
     num_params: int | None = None
 
     def call(self, inputs: Any) -> Any:
+        check_inputs(self.name, inputs)
         if self.num_params is not None and inputs.shape[-1] != self.num_params:
             raise ValueError(
                 f"Layer {self.name!r} needs inputs whose last axis has "
@@ -41,10 +43,14 @@ class Head(DistributionLayer):
 
 def event_dims(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Returns an event shape as a tuple of integers."""
-    dims = event_shape if hasattr(event_shape, "__iter__") else [event_shape]
-    return tuple(check_integer("event_shape", dim, minimum=0) for dim in dims)
+    return check_integers("event_shape", event_shape, minimum=0)
 
 
 def dtype_name(dtype: Any) -> str | None:
     """Returns the name of a dtype that is given as a name, a NumPy or a TensorFlow dtype."""
-    return dtype if dtype is None or isinstance(dtype, str) else getattr(dtype, "name", str(dtype))
+    try:
+        return None if dtype is None else keras.backend.standardize_dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`sample_dtype` must be a dtype. Received: sample_dtype={dtype!r}"
+        ) from error

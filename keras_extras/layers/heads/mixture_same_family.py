@@ -132,6 +132,8 @@ class MixtureSameFamily(Head):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not input_shape:
+            raise ValueError(f"Layer {self.name!r} needs inputs of shape (n, ...). Received: ()")
         *rows, size = input_shape
         each = None if size is None else size // self.num_components - 1
         self.component_layer.build((*rows, self.num_components, each))

@@ -7,6 +7,7 @@ from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
 )
+from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
@@ -17,6 +18,7 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
     needs_normal_kernel = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self.computed(self.kernel_posterior)
         entries = normal_entries(posterior)
         centered = tfd.Independent(

@@ -6,12 +6,14 @@ from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
 )
+from keras_extras.layers.variational.float_inputs import as_floats
 
 
 class ConvolutionReparameterization(ConvolutionVariationalLayer):
     """A convolution with one draw of the kernel for the whole batch."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self.computed(self.kernel_posterior)
         kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
         return self.finish(self.convolve(inputs, kernel), posterior, kernel, training)

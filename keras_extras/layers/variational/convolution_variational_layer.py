@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_integer, check_integers
 from keras_extras._core.probability import tf
 from keras_extras.layers.variational.variational_layer import VariationalLayer
 
@@ -72,12 +72,14 @@ class ConvolutionVariationalLayer(VariationalLayer):
         self.input_spec = keras.layers.InputSpec(ndim=self.rank + 2)
 
     def _each_axis(self, name, value):
-        values = tuple(value) if isinstance(value, Sequence) else (value,) * self.rank
+        values = check_integers(name, value)
+        if len(values) == 1:
+            values *= self.rank
         if len(values) != self.rank:
             raise ValueError(
                 f"`{name}` must be an integer or {self.rank} of them. Received: {name}={value!r}"
             )
-        return tuple(check_integer(name, one) for one in values)
+        return values
 
     def _paddings(self):
         return ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")

@@ -5,6 +5,7 @@ from typing import Any
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 _TINY = 1e-12
@@ -74,6 +75,7 @@ class DenseLocalReparameterization(DenseVariationalLayer):
     needs_normal_kernel = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self.computed(self.kernel_posterior)
         entries = normal_entries(posterior)
         loc = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))

@@ -5,6 +5,7 @@ from typing import Any
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.float_inputs import as_floats
 
 
 @serializable
@@ -95,6 +96,7 @@ class DenseReparameterization(DenseVariationalLayer):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self.computed(self.kernel_posterior)
         kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
         outputs = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))

@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer, check_seed
 from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
 from keras_extras.layers.variational.weight_divergence import weight_divergence
@@ -100,11 +101,11 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         self.make_posterior_fn = _one_of("make_posterior_fn", make_posterior_fn, posterior)
         self.make_prior_fn = _one_of("make_prior_fn", make_prior_fn, prior)
         self.kl_weight = check_kl_weight(kl_weight)
-        self.kl_use_exact = kl_use_exact
+        self.kl_use_exact = check_flag("kl_use_exact", kl_use_exact)
         self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
@@ -141,6 +142,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         return choice(self._kernel_size, bias_size, self.variable_dtype)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = as_floats(self, inputs)
         posterior = self._distribution("posterior", inputs)
         prior = self._distribution("prior", inputs)
         if hasattr(posterior, "tensor_distribution"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_choice
+from keras_extras._core.checks import check_choice, check_seed
 from keras_extras._core.marginals import entries_of
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.functions import deserialize_function, serialize_function
@@ -63,13 +63,16 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.activation = keras.activations.get(activation)
         choices = {
-            "kernel_posterior_fn": kernel_posterior_fn if posterior is None else posterior,
-            "kernel_prior_fn": kernel_prior_fn if prior is None else prior,
-            "bias_posterior_fn": bias_posterior_fn if posterior is None else posterior,
-            "bias_prior_fn": bias_prior_fn if prior is None else prior,
+            "kernel_posterior_fn": kernel_posterior_fn,
+            "kernel_prior_fn": kernel_prior_fn,
+            "bias_posterior_fn": bias_posterior_fn,
+            "bias_prior_fn": bias_prior_fn,
         }
+        of_both = {"posterior": posterior, "prior": prior}
         for name, choice in choices.items():
-            setattr(self, name, _check_distribution(name, choice))
+            kind = name.split("_")[1]
+            given = (name, choice) if of_both[kind] is None else (kind, of_both[kind])
+            setattr(self, name, _check_distribution(*given, _DISTRIBUTIONS[name]))
         functions = {
             "kernel_posterior_tensor_fn": kernel_posterior_tensor_fn,
             "kernel_divergence_fn": kernel_divergence_fn,
@@ -79,8 +82,8 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         for name, function in functions.items():
             setattr(self, name, _check_function(name, function))
         self.kl_weight = check_kl_weight(kl_weight)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
     def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
@@ -185,17 +188,15 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         }
 
 
-def _check_distribution(name, choice):
+def _check_distribution(name, choice, ready_made):
     """The name, function or distribution that an argument gives."""
     choice = deserialize_prior(choice)
     if isinstance(choice, str):
-        return check_choice(name, choice, _DISTRIBUTIONS[name])
+        return check_choice(name, choice, ready_made)
     is_fixed = isinstance(choice, tfd.Distribution)
-    if (is_fixed and name.endswith("posterior_fn")) or not (
-        choice is None or callable(choice) or is_fixed
-    ):
+    if (is_fixed and "posterior" in name) or not (choice is None or callable(choice) or is_fixed):
         raise TypeError(
-            f"`{name}` must be one of {', '.join(map(repr, _DISTRIBUTIONS[name]))}, or a function "
+            f"`{name}` must be one of {', '.join(map(repr, ready_made))}, or a function "
             f"like `default_mean_field_normal_fn()`. Received: {name}={choice!r}"
         )
     return choice
