@@ -126,6 +126,22 @@ def test_every_public_name_has_a_docstring():
     assert [name for name, value in PUBLIC.items() if not inspect.getdoc(value)] == []
 
 
+# It starts processes, which import the module of its example; the guide to tuning has one.
+WITHOUT_EXAMPLE = {"keras_extras.tuners.run_workers"}
+
+
+def test_every_public_class_and_function_has_an_example():
+    without = {
+        f"{module}.{name}"
+        for module, value in PUBLIC.items()
+        if inspect.ismodule(value)
+        for name, member in public_names(value)
+        if inspect.isclass(member) or inspect.isfunction(member)
+        if not examples(inspect.getdoc(member) or "")
+    }
+    assert without == WITHOUT_EXAMPLE
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

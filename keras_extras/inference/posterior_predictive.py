@@ -32,6 +32,23 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 
     `predict_distribution` makes it of a model, and its arguments are those of
     `tfd.MixtureSameFamily`.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    import keras_extras
+    from keras_extras import layers
+
+    model = keras.Sequential(
+        [keras.Input((1,)), layers.DenseFlipout(2), layers.IndependentNormal(1)]
+    )
+    prediction = keras_extras.predict_distribution(model, np.ones((3, 1)), samples=20)
+    prediction.num_draws  # 20
+    prediction.stddev()
+    prediction.epistemic_variance()
+    ```
     """
 
     @property

@@ -28,6 +28,32 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     clipping, weight decay, moving averages and the count of iterations.
 
     The first such optimizer to be constructed connects the class with Keras' trainer.
+
+    Example:
+
+    ```python
+    import keras
+    from keras import ops
+    from keras_extras import optimizers
+
+    class RandomSlope(optimizers.LossEvaluatingOptimizer):
+        def __init__(self, learning_rate=0.1, **kwargs):
+            super().__init__(learning_rate, **kwargs)
+            self.seeds = keras.random.SeedGenerator(1)
+
+        def search(self, loss_of, variables):
+            here = [ops.copy(variable) for variable in variables]
+            ways = [keras.random.normal(w.shape, seed=self.seeds) for w in here]
+            ahead = loss_of([w + 0.01 * way for w, way in zip(here, ways)])
+            slope = (ahead - loss_of(here)) / 0.01
+            self.descend([slope * way for way in ways], variables)
+
+        def update_step(self, gradient, variable, learning_rate):
+            self.assign_sub(variable, learning_rate * gradient)
+
+    w = keras.Variable([3.0, -2.0])
+    RandomSlope(0.1).minimize(lambda: ops.sum(w**2), [w])
+    ```
     """
 
     def __init__(self, learning_rate: Any, **kwargs: Any):

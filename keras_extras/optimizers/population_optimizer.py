@@ -31,6 +31,43 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     It brings what does not depend on how candidates are drawn: coordinates by transform, starts
     from priors, evaluation in chunks, and which weights are kept. A subclass overrides
     `build_search` for its state and `generation` for one round of candidates.
+
+    Example:
+
+    ```python
+    import keras
+    from keras import ops
+    from keras_extras import optimizers
+
+    class BestOfTen(optimizers.PopulationOptimizer):
+        def build_search(self, coordinates):
+            pass  # Nothing is kept but the coordinates.
+
+        def generation(self, loss_at):
+            candidates = []
+            for p in self.parameters:
+                shape = (10, *p.coordinates.shape)
+                noise = keras.random.normal(shape, seed=self.seed_generator)
+                candidates.append(p.coordinates + self.learning_rate * noise)
+            losses = self.evaluate(loss_at, candidates)
+            best = ops.argmin(ops.where(ops.isnan(losses), float("inf"), losses))
+            for p, drawn in zip(self.parameters, candidates):
+                p.coordinates.assign(drawn[best])
+            return [drawn[best] for drawn in candidates], losses[best]
+
+    optimizer = BestOfTen(
+        0.1,
+        priors=None,
+        transforms=None,
+        generations_per_batch=1,
+        prior_samples=0,
+        keep="best",
+        chunk_size=None,
+        seed=1,
+    )
+    w = keras.Variable([3.0, -2.0])
+    optimizer.minimize(lambda: ops.sum(w**2), [w])
+    ```
     """
 
     def __init__(

@@ -15,6 +15,25 @@ class Prior:
     """Base class: a distribution from which the values of a variable can be drawn.
 
     A subclass implements `sample` and `stddev`, and `get_config` for its arguments.
+
+    Example:
+
+    ```python
+    import keras
+    from keras_extras.optimizers import MonteCarloOptimizer, priors
+
+    @keras.saving.register_keras_serializable()
+    class Exponential(priors.Prior):
+        stddev = 1.0
+
+        def sample(self, shape, seed=None):
+            return -keras.ops.log(keras.random.uniform(shape, 1e-7, 1.0, seed=seed))
+
+        def get_config(self):
+            return {}
+
+    optimizer = MonteCarloOptimizer(priors={"*/scale": Exponential()}, prior_samples=100)
+    ```
     """
 
     @property
@@ -41,6 +60,16 @@ class Normal(Prior):
     Args:
         loc: Float, the mean. Defaults to `0.0`.
         scale: Positive float, the standard deviation. Defaults to `1.0`.
+
+    Example:
+
+    ```python
+    from keras_extras.optimizers import MonteCarloOptimizer, priors
+
+    prior = priors.Normal(0.0, 2.0)
+    prior.sample((3,), seed=1)
+    optimizer = MonteCarloOptimizer(priors={"*/kernel": prior}, prior_samples=100)
+    ```
     """
 
     def __init__(self, loc: float = 0.0, scale: float = 1.0):
@@ -65,6 +94,16 @@ class HalfNormal(Prior):
     Args:
         scale: Positive float, the standard deviation of that normal variable.
             Defaults to `1.0`.
+
+    Example:
+
+    ```python
+    from keras_extras.optimizers import MonteCarloOptimizer, priors
+
+    prior = priors.HalfNormal(2.0)
+    prior.sample((3,), seed=1)
+    optimizer = MonteCarloOptimizer(priors={"*/scale": prior}, prior_samples=100)
+    ```
     """
 
     def __init__(self, scale: float = 1.0):
@@ -88,6 +127,16 @@ class Uniform(Prior):
     Args:
         low: Float, the lower limit. Defaults to `-1.0`.
         high: Float above `low`, the upper limit. Defaults to `1.0`.
+
+    Example:
+
+    ```python
+    from keras_extras.optimizers import MonteCarloOptimizer, priors
+
+    prior = priors.Uniform(-0.5, 0.5)
+    prior.sample((3,), seed=1)
+    optimizer = MonteCarloOptimizer(priors={"*/bias": prior}, prior_samples=100)
+    ```
     """
 
     def __init__(self, low: float = -1.0, high: float = 1.0):

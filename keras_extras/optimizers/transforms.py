@@ -19,6 +19,23 @@ class Transform:
 
     A subclass implements `__call__`, `inverse` unless allowed values are their own coordinates,
     and `get_config` for its arguments.
+
+    Example:
+
+    ```python
+    import keras
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    @keras.saving.register_keras_serializable()
+    class Even(transforms.Transform):
+        def __call__(self, coordinates):
+            return 2.0 * keras.ops.round(coordinates)
+
+        def inverse(self, values):
+            return values / 2.0
+
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": Even()})
+    ```
     """
 
     def __call__(self, coordinates: Any) -> Any:
@@ -47,6 +64,17 @@ class Bounds(Transform):
     Args:
         lower: Float or `None` for no lower bound. Defaults to `None`.
         upper: Float above `lower` or `None` for no upper bound. Defaults to `None`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Bounds(0.0, 1.0)
+    transform(np.array([0.25, 1.25], "float32"))  # [0.25, 0.75]: reflected
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
     """
 
     def __init__(self, lower: float | None = None, upper: float | None = None):
@@ -71,7 +99,19 @@ class Bounds(Transform):
 
 @serializable
 class Positive(Transform):
-    """Keeps values above zero: w = log(1 + exp(u))."""
+    """Keeps values above zero: w = log(1 + exp(u)).
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Positive()
+    transform(np.array([-1.0, 1.0], "float32"))  # [0.31, 1.31]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
+    """
 
     def __call__(self, coordinates: Any) -> Any:
         return ops.softplus(coordinates)
@@ -83,7 +123,19 @@ class Positive(Transform):
 
 @serializable
 class Integer(Transform):
-    """Rounds values to whole numbers, while the coordinates move continuously."""
+    """Rounds values to whole numbers, while the coordinates move continuously.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Integer()
+    transform(np.array([0.4, 1.6], "float32"))  # [0., 2.]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
+    """
 
     def __call__(self, coordinates: Any) -> Any:
         return ops.round(coordinates)
@@ -94,6 +146,17 @@ class Simplex(Transform):
     """Keeps the entries along the last axis positive with sum 1, as shares: w = softmax(u).
 
     Steps near the border are small in w, so that a share of exactly 0 is approached, not reached.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Simplex()
+    transform(np.array([0.0, 0.0], "float32"))  # [0.5, 0.5]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
     """
 
     def __call__(self, coordinates: Any) -> Any:
@@ -109,6 +172,17 @@ class Ordered(Transform):
 
     The first is free, and each other is the one before it plus log(1 + exp(u)). Equal entries are
     approached, not reached.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Ordered()
+    transform(np.array([1.0, -1.0, 0.0], "float32"))  # [1., 1.31, 2.01]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
     """
 
     def __call__(self, coordinates: Any) -> Any:
@@ -126,6 +200,17 @@ class OneHot(Transform):
 
     The coordinates are scores of the categories. The loss does not change unless a candidate
     crosses to another category, so `sigma` should be about the distance between scores.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.OneHot()
+    transform(np.array([0.1, 0.7, 0.2], "float32"))  # [0., 1., 0.]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
     """
 
     def __call__(self, coordinates: Any) -> Any:
@@ -143,6 +228,17 @@ class Choice(Transform):
 
     Args:
         values: Sequence of at least two different numbers.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_extras.optimizers import MonteCarloOptimizer, transforms
+
+    transform = transforms.Choice([16, 32, 64])
+    transform(np.array([-0.2, 1.9], "float32"))  # [16., 64.]
+    optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
+    ```
     """
 
     def __init__(self, values: Sequence[float]):

@@ -14,7 +14,26 @@ from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
 
 
 class StageHistories(NamedTuple):
-    """What `AutoencoderClassifier.fit` returns: the `History` of every training."""
+    """What `AutoencoderClassifier.fit` returns: the `History` of every training.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    import keras_extras
+
+    pipeline = keras_extras.pipelines.AutoencoderClassifier(
+        encoder=keras.layers.Dense(2),
+        decoder=keras.layers.Dense(4),
+        classifier=keras.layers.Dense(1, activation="sigmoid"),
+    )
+    pipeline.compile()
+    histories = pipeline.fit(np.ones((8, 4)), np.zeros(8), verbose=0)
+    histories.autoencoder[0].history["loss"]
+    histories.classifier.history["loss"]
+    ```
+    """
 
     autoencoder: list[keras.callbacks.History]
     classifier: keras.callbacks.History

@@ -29,6 +29,15 @@ class TrialRecord(NamedTuple):
         score: Float, the value of the objective.
         values: Dict from hyperparameters to their values, without those that did not count.
         metrics: Dict from metrics to their best values.
+
+    Example:
+
+    ```python
+    from keras_extras import tuners
+
+    trial = tuners.TrialRecord("00", 0.91, {"units": 64}, {"val_auc": 0.91})
+    report = tuners.SearchReport([trial], objective="val_auc", direction="max")
+    ```
     """
 
     trial_id: str

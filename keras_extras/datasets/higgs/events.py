@@ -19,6 +19,16 @@ class HiggsEvents(NamedTuple):
         weights: Float32 array of shape `(n,)`: the number of real events that a row stands for.
         event_ids: Int64 array of shape `(n,)`.
         feature_names: The names of the 30 features.
+
+    Example:
+
+    ```python
+    from keras_extras.datasets import higgs
+
+    events = higgs.load_events(num_events=100)
+    features, labels, weights, event_ids, feature_names = events
+    features[labels == 1, feature_names.index("DER_mass_MMC")]
+    ```
     """
 
     features: np.ndarray
