@@ -2,9 +2,7 @@
 
 import json
 import sys
-import warnings
 
-import jax
 import keras
 import numpy as np
 
@@ -29,7 +27,9 @@ def trained(kind, devices=None):
     """Loss and weights after two epochs, and the operations of a step on each device."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
-    distribution = devices and keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+    distribution = devices and keras.distribution.DataParallel(
+        devices=devices, auto_shard_dataset=False
+    )
     keras.distribution.set_distribution(distribution)
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(256, "tanh"), keras.layers.Dense(1)]

@@ -21,11 +21,12 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
     """Returns `value` as an `int` if it is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
-    if value < minimum:
+    number = int(value)
+    if number < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}")
-    if value >= 2**63:
+    if number >= 2**63:
         raise ValueError(f"`{name}` must be less than 2**63. Received: {name}={value!r}")
-    return int(value)
+    return number
 
 
 def check_number(

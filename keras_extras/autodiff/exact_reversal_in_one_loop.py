@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -39,7 +39,6 @@ class ReversiblePathInOneLoop(ReversiblePath):
         room: int,
         turn: Callable[[State], tuple[Any, State]],
     ) -> tuple[Any, Any, State, dict[str, Any], Any]:
-        steps = self._steps
         steps = self._steps
         initial = exact_reversal.to_fixed(start.weights)
         zeros = [ops.zeros_like(w) for w in initial]
@@ -106,7 +105,7 @@ class ReversiblePathInOneLoop(ReversiblePath):
         return loss, losses.stack(), adjoint, gradients, returned
 
 
-def words_set_aside(numerators: Sequence[float]) -> int:
+def words_set_aside(numerators: Iterable[float]) -> int:
     """Returns how often a `Buffer` is full in steps with these numerators."""
     count, bound = 0, 1.0
     for numerator in numerators:

@@ -10,6 +10,9 @@ from keras_extras.autodiff.training_step import State, TrainingData
 class TrainingPath:
     """Base of what has `forward` and `backward`, and by default goes one after the other."""
 
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the hyperparameters that are trained with."""
         return dict(values)

@@ -101,7 +101,7 @@ class ChainBackup:
         if path.exists():
             return _read_chunk(path, structure)
         draws, results = compute()
-        arrays = {f"stats/{name}": array for name, array in draws.stats.items()}
+        arrays: dict[str, Any] = {f"stats/{name}": array for name, array in draws.stats.items()}
         arrays |= {f"results/{n}": t.numpy() for n, t in enumerate(tf.nest.flatten(results))}
         with whole_file(path) as temporary:
             np.savez(temporary, values=draws.values, **arrays)

@@ -50,8 +50,9 @@ def install_between_batches() -> None:
         wrap = _stateless if keras.backend.backend() == "jax" else _stateful
         self.train_function = wrap(self, optimizer, self.train_function)
 
-    make_train_function.calls_between_batches = True
-    trainer.make_train_function = make_train_function
+    marked: Any = make_train_function
+    marked.calls_between_batches = True
+    trainer.make_train_function = marked
 
 
 def _stateful(model, optimizer, stock_train_function):

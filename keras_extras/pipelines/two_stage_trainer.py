@@ -163,7 +163,7 @@ class TwoStageTrainer(keras.Model):
         if validation_data is not None:
             check_same_rows(**dict(zip(("x_val", "y_val", "sample_weight_val"), validation_data)))
         self.compute_loss(y=y[:8], y_pred=self(x[:8]))  # raises now, not after stage one
-        shared = {
+        shared: dict[str, Any] = {
             "batch_size": batch_size,
             "validation_split": validation_split,
             "verbose": verbose,

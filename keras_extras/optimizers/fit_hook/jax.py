@@ -14,7 +14,7 @@ from keras_extras.optimizers.devices import on_all_devices
 
 
 def install(
-    trainer: type, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
+    trainer: Any, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
 ) -> None:
     """Wraps the methods of Keras' trainer.
 

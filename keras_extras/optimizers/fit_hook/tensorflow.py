@@ -20,7 +20,7 @@ from keras_extras.optimizers.replicas import searching_strategy
 
 
 def install(
-    trainer: type, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
+    trainer: Any, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
 ) -> None:
     """Wraps the methods of Keras' trainer.
 
