@@ -36,7 +36,10 @@ def fit_with_backup(
     done = Path(backup_dir) / f"{model.name}_done"
     if done.exists():
         load_training_state(model, done)
-        return keras.callbacks.History()
+        history = keras.callbacks.History()
+        history.set_model(model)
+        history.on_train_begin()  # makes the empty list of epochs
+        return history
     callbacks.append(BackupAndResume(Path(backup_dir) / model.name, delete_backup=False))
     history = model.fit(x, y, callbacks=callbacks, **fit_options)
     done.parent.mkdir(parents=True, exist_ok=True)
