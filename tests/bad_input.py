@@ -61,7 +61,7 @@ def _others() -> Iterator[tuple[type, dict[str, Any]]]:
     yield transforms.Bounds, {"lower": 0.0, "upper": 1.0}
     yield transforms.Choice, {"values": [1.0, 2.0]}
     yield tuners.TabularHyperModel, {"num_features": 3}
-    yield tuners.BayesianHyperModel, {"num_features": 3}
+    yield tuners.BayesianHyperModel, {"num_features": 3, "training_set_size": 10}
 
 
 def constructors() -> list[Constructor]:
@@ -138,9 +138,13 @@ def tell_of(path: Any, call: Any) -> Any:
         return None
 
 
-INPUTS = st.builds(
-    lambda shape, dtype, value: np.full(shape, value).astype(dtype),
-    st.lists(st.integers(1, 6), max_size=4),
-    st.sampled_from(["float32", "float64", "float16", "int32", "int64", "uint8", "bool", "str"]),
-    st.sampled_from([0.0, 1.0, 2.5, 300.0]),
-)
+def arrays(*more_dtypes: str) -> st.SearchStrategy:
+    """Arrays of one number, of any shape and dtype."""
+    return st.builds(
+        lambda shape, dtype, value: np.full(shape, value).astype(dtype),
+        st.lists(st.integers(1, 6), max_size=4),
+        st.sampled_from(
+            ["float32", "float64", "float16", "int32", "int64", "uint8", "bool", *more_dtypes]
+        ),
+        st.sampled_from([0.0, 1.0, 2.5, 30.0]),
+    )

@@ -102,6 +102,7 @@ def test_pipeline(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*transitions diverged")
 def test_chains(tmp_path):
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(2), layers.IndependentNormal(1)]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_extras._core.marginals import entries_of, is_mixture, unwrap
@@ -25,6 +26,8 @@ def class_probabilities(predictions: Any) -> Any:
     if hasattr(predictions, "log_prob"):
         predictions = probabilities_of(predictions)
     predictions = ops.convert_to_tensor(predictions)
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(predictions.dtype)):
+        predictions = ops.cast(predictions, keras.config.floatx())  # hard decisions
     rank = len(predictions.shape)
     if rank == 1 or (rank == 2 and predictions.shape[1] == 1):
         positive = ops.reshape(predictions, (-1,))

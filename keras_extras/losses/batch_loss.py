@@ -57,7 +57,7 @@ class BatchLoss(keras.losses.Loss):
     def _check_shapes(self, y_true, y_pred):
         owner = type(self).__name__
         received = f"Received: y_true.shape={tuple(y_true)}, y_pred.shape={tuple(y_pred)}"
-        if not y_true or not y_pred or 0 in (*y_true, *y_pred):
+        if 0 in (len(y_true), len(y_pred), *y_true, *y_pred):
             raise ValueError(f"{owner} needs `y_true` and `y_pred` with rows. {received}")
         columns = 1 if len(y_pred) == 1 else y_pred[-1]
         if self._single_column and (len(y_pred) not in (1, 2) or columns != 1):

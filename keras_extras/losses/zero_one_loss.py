@@ -65,7 +65,7 @@ class ZeroOneLoss(keras.losses.Loss):
         self.threshold = check_number("threshold", threshold)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        if not y_pred.shape:
+        if len(y_pred.shape) == 0:
             raise ValueError("`y_pred` must have rows. Received: y_pred.shape=()")
         if len(y_pred.shape) == 1:
             y_pred = y_pred[:, None]

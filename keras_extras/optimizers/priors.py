@@ -141,7 +141,11 @@ class Uniform(Prior):
 
     def __init__(self, low: float = -1.0, high: float = 1.0):
         self.low = check_number("low", low)
-        self.high = check_number("high", high, above=self.low)
+        self.high = check_number("high", high)
+        if self.high <= self.low:
+            raise ValueError(
+                f"`high` must be greater than `low`. Received: low={low!r}, high={high!r}"
+            )
 
     @property
     def stddev(self) -> float:

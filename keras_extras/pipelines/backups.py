@@ -17,27 +17,32 @@ def fit_with_backup(
     x: Any,
     y: Any,
     backup_dir: str | os.PathLike | None,
+    name: str,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
     **fit_options: Any,
 ) -> keras.callbacks.History:
-    """`model.fit`, whose backups are in a folder with the model's name.
+    """`model.fit`, with backups.
 
     Args:
         model: A compiled and built model.
         x: Inputs.
         y: Targets.
         backup_dir: Folder of the backups of all trainings; None for none.
+        name: That of this training, which is the same when it is started again.
         callbacks: As of `fit`.
         **fit_options: Further ones of `fit`.
     """
     callbacks = list(callbacks or [])
     if backup_dir is None:
         return model.fit(x, y, callbacks=callbacks, **fit_options)
-    done = Path(backup_dir) / f"{model.name}_done"
+    done = Path(backup_dir) / f"{name}_done"
     if done.exists():
         load_training_state(model, done)
-        return keras.callbacks.History()
-    callbacks.append(BackupAndResume(Path(backup_dir) / model.name, delete_backup=False))
+        history = keras.callbacks.History()
+        history.set_model(model)
+        history.on_train_begin()  # makes the empty list of epochs
+        return history
+    callbacks.append(BackupAndResume(Path(backup_dir) / name, delete_backup=False))
     history = model.fit(x, y, callbacks=callbacks, **fit_options)
     done.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(done) as folder:

@@ -215,8 +215,8 @@ class TwoStageTrainer(keras.Model):
             validation_data = (validation_data, validation_data)
         fit_options["validation_data"] = validation_data
         return [
-            fit_with_backup(autoencoder, x, x, backup_dir, **fit_options)
-            for autoencoder in self.autoencoders
+            fit_with_backup(autoencoder, x, x, backup_dir, f"autoencoder_{number}", **fit_options)
+            for number, autoencoder in enumerate(self.autoencoders)
         ]
 
     def fit_classifier(
@@ -247,7 +247,9 @@ class TwoStageTrainer(keras.Model):
         features = self.features_of(x)
         check_finite("the features of `x`", features)
         fit_options["validation_data"] = validation_data
-        return fit_with_backup(self.classifier, features, y, backup_dir, **fit_options)
+        return fit_with_backup(
+            self.classifier, features, y, backup_dir, "classifier", **fit_options
+        )
 
     def _check_inputs(self, x):
         if not self.compiled:
