@@ -45,6 +45,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tuners.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci

@@ -284,6 +284,13 @@ def test_benchmark_of_black_boxes(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
 
 
+def test_import_time(capsys):
+    benchmark = load(ROOT / "benchmarks" / "import_time.py")
+    added = benchmark.main(rounds=1)
+    assert list(added) == list(benchmark.EACH)
+    assert "median of 1 imports" in capsys.readouterr().out
+
+
 def test_benchmark_of_a_ridge_regression(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "ridge.py")
     adam = "Adam, with the gradient"
