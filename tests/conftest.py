@@ -8,7 +8,21 @@ import keras
 import pytest
 from precision import WIDE
 
+ON_JAX = keras.backend.backend() == "jax"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_ignore_collect(collection_path):
+    """On JAX a file without a test for both backends is not even imported."""
+    is_module = ON_JAX and collection_path.suffix == ".py"
+    return True if is_module and "both_backends" not in collection_path.read_text() else None
+
+
+def pytest_collection_modifyitems(config, items):
+    if ON_JAX:
+        others = [item for item in items if item.get_closest_marker("both_backends") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("both_backends")]
 
 
 @pytest.fixture(autouse=True)

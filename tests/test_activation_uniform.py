@@ -7,6 +7,8 @@ from contract_support import check_config, saved_and_loaded
 
 from keras_extras.initializers import ActivationUniform
 
+pytestmark = pytest.mark.both_backends
+
 FACTORS = {"sigmoid": 4.0, "tanh": 1.0, "relu": np.sqrt(2.0), "silu": np.sqrt(2.0)}
 
 

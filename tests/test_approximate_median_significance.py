@@ -6,6 +6,8 @@ import pytest
 
 from keras_extras.metrics import ApproximateMedianSignificance
 
+pytestmark = pytest.mark.both_backends
+
 
 def ams(s, b, b_r=10.0):
     """The published formula, in double precision."""

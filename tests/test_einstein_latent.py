@@ -9,6 +9,8 @@ from keras import ops
 
 import keras_extras
 
+pytestmark = pytest.mark.both_backends
+
 SCALAR_FORMS = ("field_equation", "linear", "log", "inverse")
 FORMS = (*SCALAR_FORMS, "diagonal", "tensor")
 EPSILON = 1e-3

@@ -8,6 +8,8 @@ from keras import layers, ops
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 
+pytestmark = pytest.mark.both_backends
+
 IMAGES = np.random.default_rng(0).normal(size=(3, 8, 6, 4)).astype("float32")
 RNG = np.random.default_rng(1)
 

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 import keras_extras
 
+pytestmark = pytest.mark.both_backends
+
 NAN = np.nan
 # Medians of what is there: 2, 6, 0.5. Means: 4, 6, 0.5.
 DATA = np.array(

@@ -7,6 +7,8 @@ from contract_support import saved_and_loaded
 
 from keras_extras.optimizers.schedules import PowerDecay
 
+pytestmark = pytest.mark.both_backends
+
 
 def test_values_are_those_of_the_formula_and_of_keras_exponential_decay():
     schedule = PowerDecay(0.1, epsilon=0.3, steps_per_epoch=4)

@@ -4,6 +4,8 @@ import pytest
 
 import keras_extras
 
+pytestmark = pytest.mark.both_backends
+
 
 def test_scales_the_shifted_input():
     layer = keras_extras.layers.ScaleShift(

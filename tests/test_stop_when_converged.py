@@ -7,6 +7,8 @@ import pytest
 from keras_extras.callbacks import StopWhenConverged
 from keras_extras.optimizers import MonteCarloOptimizer
 
+pytestmark = pytest.mark.both_backends
+
 
 def stopped_epoch(losses, **arguments):
     callback = StopWhenConverged(**arguments)

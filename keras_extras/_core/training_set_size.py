@@ -6,6 +6,7 @@ before training it gives the number to every variable named `training_set_size` 
 of its optimizer. A test fails when Keras no longer calls `fit` in this way.
 """
 
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -47,9 +48,7 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
     Raises:
         ValueError: If its value is 0.
     """
-    import tensorflow as tf
-
-    with tf.init_scope():  # out of the graph that may be being traced
+    with _outside_of_graphs():
         value = keras.ops.convert_to_numpy(variable.value)
     # A variable that this very graph makes is still empty; it starts with the current size.
     if not (current_training_set_size() or value.any()):
@@ -60,6 +59,15 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
             "place of 'auto'; in a training loop of your own assign it to the variable "
             f"`{NAME}`."
         )
+
+
+def _outside_of_graphs():
+    """Out of the graph that may be being traced, which TensorFlow alone has."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.init_scope()
 
 
 def _wrap(stock):

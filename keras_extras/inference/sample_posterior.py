@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_choice, check_integer, check_number, check_share
 from keras_extras._core.probability import tf
 from keras_extras.inference.markov_chains import MarkovChains
@@ -117,6 +118,7 @@ def sample_posterior(
     posterior.predict_distribution(x).stddev()  # of each row
     ```
     """
+    require_tensorflow("sample_posterior")
     check_choice("kernel", kernel, ("nuts", "hmc"))
     if isinstance(initial, str):
         check_choice("initial", initial, ("weights", "prior"))

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.probability import tf, tfp
 from keras_extras._core.registration import serializable
@@ -52,6 +53,7 @@ class ExponentiatedQuadraticKernel(keras.layers.Layer):
         length_scale_initializer: Any = "zeros",
         **kwargs: Any,
     ):
+        require_tensorflow(type(self).__name__)
         super().__init__(**kwargs)
         self.feature_ndims = check_integer("feature_ndims", feature_ndims)
         self.amplitude_initializer = keras.initializers.get(amplitude_initializer)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.targets import match_targets, require_distribution
 
 
@@ -20,6 +21,7 @@ class DistributionLoss(keras.losses.Loss):
     """
 
     def __init__(self, name: str, reduction: str | None, dtype: Any):
+        require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:

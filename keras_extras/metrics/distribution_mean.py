@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets, require_distribution
 
@@ -20,6 +21,7 @@ class DistributionMean(keras.metrics.MeanMetricWrapper):
     """
 
     def __init__(self, name: str, dtype: Any, direction: str | None = None):
+        require_tensorflow(f"keras_extras.metrics.{type(self).__name__}")
         super().__init__(self._scores, name=name, dtype=dtype)
         # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
         self._direction = direction

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_extras._core.stateless import while_loop
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.population import best_of, evaluate_population
@@ -36,6 +37,7 @@ def evaluate_pairs(
     chunk: int,
     width: Any,
     count: Callable[[Any, Any], None],
+    place: Callable[[Any], Any] | None = None,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
@@ -47,12 +49,15 @@ def evaluate_pairs(
         chunk: Integer, how many of them to evaluate at once.
         width: The distance, in units of each parameter's scale.
         count: Function that is told losses, and which of them are of candidates.
+        place: Function that brings candidates to the devices that are to evaluate them, or
+            `None`.
     """
     centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
     def evaluate(start, told):
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
+        steps = steps if place is None else place(steps)
         losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
         is_candidate = ops.tile(start + ops.arange(chunk) < pairs, [2])
         count(losses, is_candidate)
@@ -78,7 +83,7 @@ def evaluate_pairs(
     )
     if chunk >= pairs:
         return evaluate(start, told)[1]
-    return ops.while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
+    return while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
 
 
 def loss_beside(

@@ -9,7 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.precision import widest_float
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond, while_loop
 from keras_extras.optimizers.cma_constants import StrategyConstants
 from keras_extras.optimizers.population import best_of
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
@@ -38,7 +40,8 @@ class CMAES(PopulationOptimizer):
 
     With C it learns how weights depend on each other, which takes memory of the square of their
     number and about ten times as many evaluations as there are weights before it pays. For more
-    than a few thousand weights, or where batches differ much, take `MonteCarloOptimizer`.
+    than a few thousand weights, or where batches differ much, take `MonteCarloOptimizer`. It
+    computes in float64; on JAX in float32, if not `jax_enable_x64` is set.
 
     Candidates whose loss is not finite rank last, and are counted as `nonfinite_candidates` in
     the logs. When no candidate has a finite loss, training stops with a `ValueError` and the
@@ -156,10 +159,12 @@ class CMAES(PopulationOptimizer):
         self._runs = runs
         self._gap = max(1, int(1 / (10 * size * (runs[0].rank_one + runs[0].rank_mu))))
 
-        def add(name, shape, initializer="zeros", dtype="float64"):
+        # The condition of the covariance is that of the problem, squared.
+        self._dtype = widest_float()
+
+        def add(name, shape, initializer="zeros", dtype=self._dtype):
             return self.add_variable(shape, initializer=initializer, dtype=dtype, name=name)
 
-        # In float64: the condition of the covariance is that of the problem, squared.
         self._step_size = add("step_size", (), keras.initializers.Constant(self.sigma))
         self._covariance = add("covariance", (size, size), keras.initializers.Identity())
         self._basis = add("basis", (size, size), keras.initializers.Identity())
@@ -181,7 +186,7 @@ class CMAES(PopulationOptimizer):
 
     def _flat(self, parts):
         """From tensors of shape `(n, ...)` to one of shape `(n, size)`."""
-        rows = [ops.reshape(ops.cast(part, "float64"), (part.shape[0], -1)) for part in parts]
+        rows = [ops.reshape(ops.cast(part, self._dtype), (part.shape[0], -1)) for part in parts]
         return ops.concatenate(rows, axis=1)
 
     def _shaped(self, rows):
@@ -194,12 +199,12 @@ class CMAES(PopulationOptimizer):
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
         most = self._weights.shape[1]
-        noise = keras.random.normal((most, self._size), dtype="float64", seed=self.seed_generator)
+        noise = keras.random.normal((most, self._size), dtype=self._dtype, seed=self.seed_generator)
         steps = ops.matmul(noise * self._axes, ops.transpose(self._basis))
         mean = self._flat([ops.copy(p.coordinates)[None] for p in self.parameters])
         if self.restarts:
             is_first = ops.equal(self.iterations, 0)
-            self._first.assign(ops.where(is_first, mean[0], self._first))
+            self._first.assign(ops.where(is_first, mean[0], ops.copy(self._first)))
         candidates = self._shaped(mean + self._step_size * self._units * steps)
         losses = self._evaluate_active(loss_at, candidates)
         finite = ops.isfinite(losses)
@@ -211,7 +216,7 @@ class CMAES(PopulationOptimizer):
                 self._restart_if_converged(ops.min(ops.where(finite, losses, float("inf"))))
 
         self._failed.assign(~ops.any(finite))
-        ops.cond(ops.any(finite), update, lambda: None)
+        cond(ops.any(finite), update, lambda: None)
         return best_of(candidates, losses)
 
     def _evaluate_active(self, loss_at, candidates):
@@ -228,7 +233,7 @@ class CMAES(PopulationOptimizer):
 
         active = count * ops.left_shift(1, self._run)
         start = (ops.convert_to_tensor(0), ops.full((len(self._weights[0]),), float("inf")))
-        return ops.while_loop(lambda done, losses: done < active, evaluate_next, start)[1]
+        return while_loop(lambda done, losses: done < active, evaluate_next, start)[1]
 
     def _adapt(self, steps, noise):
         """Moves the distribution, given the candidates' steps from best to worst."""
@@ -244,9 +249,9 @@ class CMAES(PopulationOptimizer):
         path = (1 - c.step) * self._step_path
         path += ops.sqrt(c.step * (2 - c.step) * c.mass) * white_step
         length = ops.norm(path)
-        age = ops.cast(self._age + 1, "float64")
+        age = ops.cast(self._age + 1, self._dtype)
         normalised = length / ops.sqrt(1 - ops.power(1 - c.step, 2 * age))
-        is_short = ops.cast(normalised < (1.4 + 2 / (size + 1)) * expected, "float64")
+        is_short = ops.cast(normalised < (1.4 + 2 / (size + 1)) * expected, self._dtype)
         covariance_path = (1 - c.path) * self._covariance_path
         covariance_path += is_short * ops.sqrt(c.path * (2 - c.path) * c.mass) * step
 
@@ -267,7 +272,7 @@ class CMAES(PopulationOptimizer):
             * ops.exp(ops.minimum(1.0, c.step / c.damping * (length / expected - 1)))
         )
         self._age.assign_add(1)
-        ops.cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
+        cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
         self.descend([-move[0] for move in moves], [p.coordinates for p in self.parameters])
 
     def _constants(self):
@@ -277,7 +282,8 @@ class CMAES(PopulationOptimizer):
     def _decompose(self):
         matrix = 0.5 * (self._covariance + ops.transpose(self._covariance))
         values, vectors = ops.eigh(matrix)
-        self._axes.assign(ops.sqrt(ops.maximum(values, 1e-20)))
+        least = float(np.finfo(self._dtype).eps) * ops.max(values)
+        self._axes.assign(ops.sqrt(ops.maximum(values, least)))
         self._basis.assign(vectors)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
@@ -302,10 +308,10 @@ class CMAES(PopulationOptimizer):
         is_narrow = ops.max(widths) < _TOLERANCE * self.sigma
         condition = ops.square(ops.max(self._axes) / ops.min(self._axes))
         converged = stalls | is_narrow | (condition > _MAX_CONDITION)
-        ops.cond(converged & (self._run < self.restarts), self._restart, lambda: None)
+        cond(converged & (self._run < self.restarts), self._restart, lambda: None)
 
     def _restart(self):
-        noise = keras.random.normal((1, self._size), dtype="float64", seed=self.seed_generator)
+        noise = keras.random.normal((1, self._size), dtype=self._dtype, seed=self.seed_generator)
         starts = self._shaped(self._first + 3.0 * self.sigma * self._units * noise)
         for p, start in zip(self.parameters, starts):
             if p.prior is not None:

@@ -7,10 +7,10 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_number
-from keras_extras.optimizers.learning_rate_log import log_learning_rate_of
+from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
 
-class HypergradientOptimizer(keras.optimizers.Optimizer):
+class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
     """Base class of optimizers whose learning rate descends the gradient of the loss.
 
     A subclass overrides `direction`. The weights move by `-learning_rate * direction`, so that the
@@ -28,7 +28,7 @@ class HypergradientOptimizer(keras.optimizers.Optimizer):
                 f"gradient_accumulation_steps={kwargs['gradient_accumulation_steps']!r}"
             )
         _check_is_no_schedule(self, learning_rate)
-        log_learning_rate_of(HypergradientOptimizer)
+        install_between_batches()
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.hypergradient_learning_rate = check_number(
             "hypergradient_learning_rate", hypergradient_learning_rate, at_least=0.0
@@ -93,6 +93,10 @@ class HypergradientOptimizer(keras.optimizers.Optimizer):
         direction = self.direction(ops.cast(gradient, variable.dtype), variable)
         self.assign(self._directions[self._get_variable_index(variable)], direction)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
+
+    def extra_logs(self) -> dict[str, Any]:
+        """What `fit` logs beside the metrics: the learning rate."""
+        return {"learning_rate": ops.copy(self.learning_rate)}
 
     def get_config(self) -> dict[str, Any]:
         names = ("hypergradient_learning_rate", "rule")

@@ -31,6 +31,8 @@ def intervals_of(
         likelihood: One of `LIKELIHOODS`.
         rows: The number of rows of the training set.
     """
+    from scipy import stats
+
     quantile, variance = NormalDist().inv_cdf((1 + level) / 2), 1 / rows
     if likelihood != "negative_log_likelihood":
         freedom = rows - sum(curvature.sizes)
@@ -39,17 +41,11 @@ def intervals_of(
                 "Intervals for a mean squared error need more rows than weights. Received: "
                 f"training_set_size={rows:g}, {sum(curvature.sizes)} weights"
             )
-        quantile, variance = _student_t(freedom, level), 2 * curvature.loss / freedom
+        quantile, variance = stats.t.ppf((1 + level) / 2, freedom), 2 * curvature.loss / freedom
     return {
         p.variable.path: _interval(p, quantile * np.sqrt(variance * inverse))
         for p, inverse in zip(curvature.parameters, curvature.inverse_diagonal())
     }
-
-
-def _student_t(freedom, level):
-    import tensorflow_probability as tfp
-
-    return float(tfp.distributions.StudentT(freedom, 0.0, 1.0).quantile((1 + level) / 2))
 
 
 def _interval(parameter: Parameter, distance: np.ndarray) -> Interval:

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.stateless import cond
 from keras_extras.optimizers.line_search import strong_wolfe
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.replicas import searching_strategy
@@ -151,9 +152,7 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
         self._converged.assign(ops.logical_and(is_finite, ops.all(point == given)))
         for variable, new in zip(self._memory, memory):
             variable.assign(new)
-        ops.cond(
-            is_finite, lambda: self.descend(self._shaped(given - point), variables), lambda: None
-        )
+        cond(is_finite, lambda: self.descend(self._shaped(given - point), variables), lambda: None)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Takes `learning_rate` of the way to where the search on this batch has ended."""

@@ -9,10 +9,12 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
 from keras_extras._core.training_set_size import install_training_set_size_seam, require_known_size
 from keras_extras.optimizers.antithetic import evaluate_pairs
 from keras_extras.optimizers.curvature import Curvature
+from keras_extras.optimizers.devices import chunk_for_devices, shared_out
 from keras_extras.optimizers.directions import DIRECTIONS, dense, draw_directions, scaled
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
 from keras_extras.optimizers.low_rank_kernels import RankOne
@@ -105,6 +107,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more. Memory grows with
             it, and small chunks stay in the processor's cache. Defaults to `"auto"`.
+        shard: What devices share out under `keras.distribution.DataParallel`, on JAX: `"batch"`,
+            each evaluates all candidates on its share of the rows, or `"population"`, each
+            evaluates its share of the candidates on all rows. Defaults to `"batch"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"monte_carlo"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`: `weight_decay`, `clipnorm`,
@@ -170,6 +175,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         curvature: str | None = "auto",
         keep: str | None = None,
         chunk_size: int | str | None = "auto",
+        shard: str = "batch",
         seed: int | None = None,
         name: str = "monte_carlo",
         **kwargs: Any,
@@ -200,6 +206,13 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self.update_probability = check_number(
             "update_probability", update_probability, above=0, at_most=1
         )
+        self.shard = check_choice("shard", shard, ("batch", "population"))
+        if shard == "population" and keras.backend.backend() != "jax":
+            raise ValueError(
+                "`shard='population'` stands on `keras.distribution` and needs Keras' JAX backend; "
+                "strategies of `tf.distribute` share out the batch. "
+                f"Received: backend={keras.backend.backend()!r}"
+            )
         self.noise = check_choice("noise", noise, DIRECTIONS)
         self.beta_1 = _check_decay("beta_1", beta_1)
         self.beta_2 = _check_decay("beta_2", beta_2)
@@ -257,8 +270,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
         pairs, width = self.population_size // 2, self._width()
         draw = self._directions(pairs)
         chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
+        place = None
+        if self.shard == "population":
+            chunk, place = chunk_for_devices(chunk, self.population_size), shared_out
         told = evaluate_pairs(
-            loss_at, self.parameters, draw, pairs, chunk, width, self.count_nonfinite
+            loss_at, self.parameters, draw, pairs, chunk, width, self.count_nonfinite, place
         )
         spread = 2 * width * self.update_probability * told.usable
         failed = ops.equal(told.usable, 0)
@@ -311,7 +327,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         """Takes a step along what `gradients()` returns."""
         self._failed.assign(failed)
         coordinates = [p.coordinates for p in self.parameters]
-        ops.cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
+        cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale."""
@@ -410,6 +426,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "curvature": self.curvature,
+            "shard": self.shard,
         }
 
 

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond, is_stateless
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.optimizer_map import (
     check_optimizer_map,
@@ -159,7 +160,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
 
         def move():
             if descended:
-                scaler.apply(gradients, descended)
+                self._descend(scaler, gradients)
 
         if searches:
             failed = functools.reduce(ops.logical_or, [part.optimizer.failed for part in searches])
@@ -167,10 +168,22 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             # One search may have moved before another failed.
             for v in (v for part in searches for v in part.variables):
                 v.assign(ops.where(failed, before[id(v)], ops.copy(v)))
-            ops.cond(failed, lambda: None, move)
+            cond(failed, lambda: None, move)
         else:
             move()
         self.iterations.assign_add(1)
+
+    def _descend(self, scaler, gradients):
+        if scaler is self or not is_stateless():
+            scaler.apply(gradients, self._descended)
+            return
+        # Keras' wrapper branches, and in a stateless scope has another method for it.
+        variables, states = self._trainable_variables, scaler.variables
+        moved = scaler.stateless_apply(
+            [v.value for v in states], gradients, [v.value for v in variables]
+        )
+        for variable, value in zip([*variables, *states], [*moved[0], *moved[1]]):
+            variable.assign(value)
 
     @property
     def _descended(self):

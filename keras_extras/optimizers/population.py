@@ -72,14 +72,26 @@ def candidate_bytes(
         loss_of: Function from a list of tensors (one candidate) to a scalar loss.
         shapes: The shapes of these tensors.
     """
+    sizes = _sizes_on_jax if keras.backend.backend() == "jax" else _sizes_on_tensorflow
+    return 4 * (sum(sizes(loss_of, shapes)) + sum(math.prod(shape) for shape in shapes))
+
+
+def _sizes_on_jax(loss_of, shapes):
+    import jax
+
+    candidate = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+    equations = jax.make_jaxpr(loss_of)(candidate).eqns
+    return [output.aval.size for equation in equations for output in equation.outvars]
+
+
+def _sizes_on_tensorflow(loss_of, shapes):
     import tensorflow as tf
 
     specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
     graph = tf.function(loss_of, autograph=False).get_concrete_function(specs).graph
     outputs = [tensor.shape for operation in graph.get_operations() for tensor in operation.outputs]
-    sizes = [
+    return [
         math.prod(_ROWS if length is None else length for length in shape)
         for shape in outputs
         if shape.rank is not None
     ]
-    return 4 * (sum(sizes) + sum(math.prod(shape) for shape in shapes))

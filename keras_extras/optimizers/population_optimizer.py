@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.stateless import cond
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
 from keras_extras.optimizers.priors import Prior
@@ -71,7 +72,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
         self._auto_chunk: int | None = None
-        self._record = SearchRecord()
+        self._record = SearchRecord(self)
         self._keeps_no_copies = False
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
@@ -129,7 +130,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             return ops.cast(loss, "float32")
 
         if self.prior_samples:
-            ops.cond(
+            cond(
                 ops.equal(self.iterations, 0),
                 lambda: self._start_from_priors(loss_at),
                 lambda: None,

@@ -16,18 +16,18 @@ _NAMES = ("center_loss", "best_loss", "better_share", "step")
 class SearchRecord:
     """Numbers of the last generation of a batch, of which the compiled step keeps track.
 
-    It evaluates the loss once more in each batch, but only while it is watched. Its variables are
-    no part of the optimizer's state, and are not saved.
+    It evaluates the loss once more in each batch, but only while it is watched.
+
+    Args:
+        optimizer: Its variables hold the numbers.
     """
 
-    def __init__(self):
-        def variable(name, value=0.0, dtype="float32"):
-            return keras.Variable(value, dtype=dtype, trainable=False, name=name)
-
-        self._watched = variable("watched", False, "bool")
-        self._better = variable("better_candidates", 0, "int32")
-        self._counted = variable("counted_candidates", 0, "int32")
-        self._numbers = {name: variable(name, math.nan) for name in _NAMES}
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
+        nan = keras.initializers.Constant(math.nan)
+        self._watched = optimizer.add_variable((), dtype="bool", name="watched")
+        self._better = optimizer.add_variable((), dtype="int32", name="better_candidates")
+        self._counted = optimizer.add_variable((), dtype="int32", name="counted_candidates")
+        self._numbers = {name: optimizer.add_variable((), nan, name=name) for name in _NAMES}
 
     def watch(self, watched: bool) -> None:
         """Starts to keep track, or stops."""

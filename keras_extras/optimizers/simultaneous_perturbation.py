@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.stateless import substituted
 from keras_extras.optimizers.antithetic import loss_beside
 from keras_extras.optimizers.directions import dense, scaled
 from keras_extras.optimizers.replicas import mean_over_replicas
@@ -35,7 +36,7 @@ class ReplayedDraw:
             return self._draw()
         nothing = 0.0 * ops.where(ops.isfinite(after), after, 0.0)
         state = self._state + ops.cast(nothing, self._state.dtype)
-        with keras.StatelessScope([(self._variable, state)]):
+        with substituted([(self._variable, state)]):
             return self._draw()
 
 

@@ -8,6 +8,7 @@ from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras import layers, losses
 from keras_extras import metrics as our_metrics
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.probability import tfd
 from keras_extras.tuners.tasks import Task, make_all
@@ -105,6 +106,7 @@ class BayesianHyperModel(Tunable):
         name: str = "bayesian",
         tunable: bool = True,
     ):
+        require_tensorflow(type(self).__name__)
         self.task = Task(task, num_outputs)
         variational = tuple(_VARIATIONAL)
         defaults = {

@@ -8,6 +8,7 @@ from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras import layers, losses
 from keras_extras import metrics as our_metrics
+from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras.tuners.tasks import make_all
 from keras_extras.tuners.tunable import Tunable
@@ -82,6 +83,7 @@ class MixtureDensityHyperModel(Tunable):
         name: str = "mixture_density",
         tunable: bool = True,
     ):
+        require_tensorflow(type(self).__name__)
         defaults = {
             "family": Choice("family", list(_FAMILIES)),
             "num_components": Int("num_components", 1, 8, default=3),

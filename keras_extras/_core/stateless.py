@@ -1,0 +1,103 @@
+"""Scopes in which variables have other values, and control flow within them.
+
+Keras trains on JAX in a `keras.StatelessScope`, where values of variables are passed on and never
+assigned. Such scopes do not know of each other, and a branch or the body of a loop that assigns a
+variable would leave a value there that belongs to the branch alone. What is here carries the
+values along; outside of a scope it is what Keras has.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@contextlib.contextmanager
+def substituted(
+    pairs: Iterable[tuple[keras.Variable, Any]] = (),
+) -> Iterator[keras.StatelessScope]:
+    """A `keras.StatelessScope` that begins with the values of the scope around it.
+
+    Args:
+        pairs: Variables and the values that they are to have.
+    """
+    with keras.StatelessScope(list(pairs), collect_losses=True) as scope:
+        if scope.original_scope is not None:
+            scope.state_mapping = {**scope.original_scope.state_mapping, **scope.state_mapping}
+        yield scope
+
+
+def is_stateless() -> bool:
+    """Returns whether a scope is open."""
+    return _current_scope() is not None
+
+
+def assign_eagerly(function: Callable[[], None], variables: Iterable[keras.Variable]) -> None:
+    """Calls a function that assigns variables, in branches and loops too.
+
+    Args:
+        function: Function without arguments.
+        variables: What it may assign; what else it assigns is forgotten on JAX.
+    """
+    if keras.backend.backend() != "jax" or is_stateless():
+        function()
+        return
+    import jax
+
+    variables = list(variables)
+    # Compiled, each branch and loop would be compiled anew in each call.
+    with jax.disable_jit(), substituted((v, v.value) for v in variables) as scope:
+        function()
+    for variable in variables:
+        variable.assign(scope.get_current_value(variable))
+
+
+def cond(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+    """`keras.ops.cond`, whose branches may assign variables."""
+    scope = _current_scope()
+    if scope is None:
+        return ops.cond(predicate, true_fn, false_fn)
+    names = list(scope.state_mapping)
+
+    def carrying(branch):
+        def with_values():
+            with substituted() as inner:
+                result = branch()
+            return result, [inner.state_mapping[name] for name in names]
+
+        return with_values
+
+    result, values = ops.cond(predicate, carrying(true_fn), carrying(false_fn))
+    scope.state_mapping.update(zip(names, values))
+    return result
+
+
+def while_loop(
+    goes_on: Callable[..., Any], step: Callable[..., Any], loop_vars: Sequence[Any]
+) -> Any:
+    """`keras.ops.while_loop`, whose steps may assign variables."""
+    scope = _current_scope()
+    if scope is None:
+        return ops.while_loop(goes_on, step, loop_vars)
+    names = list(scope.state_mapping)
+
+    def step_with_values(values, *loop_vars):
+        with substituted() as inner:
+            inner.state_mapping.update(zip(names, values))
+            loop_vars = step(*loop_vars)
+        return [inner.state_mapping[name] for name in names], *loop_vars
+
+    values, *loop_vars = ops.while_loop(
+        lambda values, *loop_vars: goes_on(*loop_vars),
+        step_with_values,
+        (list(scope.state_mapping.values()), *loop_vars),
+    )
+    scope.state_mapping.update(zip(names, values))
+    return loop_vars
+
+
+def _current_scope():
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        return scope.original_scope

@@ -1,0 +1,101 @@
+"""BetweenBatches: what an optimizer does between two batches of `fit`.
+
+A compiled step can neither raise nor log what is no metric. So `make_train_function` of Keras'
+trainer is wrapped, once, when the first such optimizer is constructed. `tests/test_fit_hook.py` and
+`tests/test_hypergradient_descent.py` are the canaries.
+"""
+
+import functools
+from typing import Any
+
+import keras
+
+from keras_extras._core.stateless import substituted
+
+
+class BetweenBatches:
+    """A mixin for optimizers; each method may be overridden."""
+
+    def begin_training(self, model: keras.Model) -> None:
+        """Called when `model` has made its train function for this optimizer."""
+
+    @property
+    def failed(self) -> Any:
+        """Whether the last step failed."""
+        return False
+
+    def raise_if_failed(self) -> None:
+        """Called before each batch, to raise an error if the last step failed."""
+
+    def extra_logs(self) -> dict[str, Any]:
+        """Called after each batch; what to log beside the metrics."""
+        return {}
+
+
+def install_between_batches() -> None:
+    """Lets Keras' trainer call every `BetweenBatches` that it trains with."""
+    trainer = next(cls for cls in keras.Model.__mro__ if "make_train_function" in vars(cls))
+    stock = trainer.make_train_function
+    if hasattr(stock, "calls_between_batches"):
+        return
+
+    @functools.wraps(stock)
+    def make_train_function(self, force=False):
+        made_before = self.train_function
+        stock(self, force)
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if self.train_function is made_before or not isinstance(optimizer, BetweenBatches):
+            return
+        optimizer.begin_training(self)
+        wrap = _stateless if keras.backend.backend() == "jax" else _stateful
+        self.train_function = wrap(self, optimizer, self.train_function)
+
+    make_train_function.calls_between_batches = True
+    trainer.make_train_function = make_train_function
+
+
+def _stateful(model, optimizer, stock_train_function):
+    def train_function(iterator):
+        optimizer.raise_if_failed()
+        return {**stock_train_function(iterator), **optimizer.extra_logs()}
+
+    return train_function
+
+
+def _stateless(model, optimizer, stock_train_function):
+    """On JAX variables have no values while `fit` runs: its state has them."""
+
+    def values_of(state):
+        return substituted(zip(model.optimizer.variables, state[2]))
+
+    def train_function(state, iterator):
+        with values_of(state):
+            failed = bool(optimizer.failed)
+        if failed:
+            model.jax_state_sync()
+            optimizer.raise_if_failed()
+        try:
+            logs, state = stock_train_function(state, iterator)
+        except StopIteration:
+            raise
+        except Exception:
+            # Else an error in the first step would leave a model without weights.
+            _give_back(model, state)
+            raise
+        with values_of(state):
+            return {**logs, **optimizer.extra_logs()}, state
+
+    return train_function
+
+
+def _give_back(model, state):
+    parts = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    for variables, values in zip(parts, state):
+        for variable, value in zip(variables, values):
+            if not value.is_deleted():
+                variable.assign(value)

@@ -1,0 +1,51 @@
+"""What of the seam to `fit` is JAX's own.
+
+Keras' trainer passes on the values of all variables, as a state of four lists. Within a step they
+are those of a `keras.StatelessScope`, which also takes up what is assigned.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from keras_extras._core.stateless import substituted
+from keras_extras.optimizers.devices import on_all_devices
+
+
+def install(
+    trainer: type, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
+) -> None:
+    """Wraps the methods of Keras' trainer.
+
+    Args:
+        trainer: The class that has them.
+        optimizer_of: Function from a model to the optimizer that takes its steps, or `None`.
+        take_step: Function of model, optimizer and data that takes a step and returns its logs.
+    """
+    import jax
+
+    stock_train_step = trainer.train_step
+
+    @functools.wraps(stock_train_step)
+    def train_step(self, state, data):
+        optimizer = optimizer_of(self)
+        if optimizer is None:
+            return stock_train_step(self, state, data)
+        variables = [
+            self.trainable_variables,
+            self.non_trainable_variables,
+            self.optimizer.variables,
+            self.metrics_variables,
+        ]
+        pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
+        is_compiled = self.jit_compile and not self.run_eagerly
+        # Compiled by themselves, loops and branches would be compiled anew in each step.
+        compiling = contextlib.nullcontext() if is_compiled else jax.disable_jit()
+        with compiling, substituted(pairs) as scope:
+            if getattr(optimizer, "shard", "batch") == "population":
+                data = on_all_devices(data)
+            logs = take_step(self, optimizer, data)
+        return logs, tuple([scope.get_current_value(v) for v in part] for part in variables)
+
+    trainer.train_step = train_step

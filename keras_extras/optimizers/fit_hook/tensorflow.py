@@ -1,0 +1,114 @@
+"""What of the seam to `fit` is TensorFlow's own: one search over replicas.
+
+- `train_step`: Keras divides losses by the number of replicas;
+- `_maybe_symbolic_build`: Keras builds a model from the mean of the replicas' shares of a batch,
+  which fails if they differ in size, and under MultiWorkerMirroredStrategy always
+  (https://github.com/keras-team/keras/issues/20585); here it is built from one share;
+- `test_step`: with such an optimizer `evaluate` works under that strategy too.
+
+Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
+applied outside the replicas: `_backend_update_step` and `_apply_weight_decay`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_extras.optimizers.replicas import searching_strategy
+
+
+def install(
+    trainer: type, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
+) -> None:
+    """Wraps the methods of Keras' trainer.
+
+    Args:
+        trainer: The class that has them.
+        optimizer_of: Function from a model to the optimizer that takes its steps, or `None`.
+        take_step: Function of model, optimizer, data and number of replicas that takes a step and
+            returns its logs.
+    """
+    trainer.train_step = _dispatching(trainer.train_step, optimizer_of, take_step)
+    trainer.test_step = _with_logs(trainer.test_step, optimizer_of)
+    trainer._maybe_symbolic_build = _building_from_a_share(
+        trainer._maybe_symbolic_build, optimizer_of
+    )
+
+
+class UpdatesOutsideReplicas:
+    """Lets `apply` be called outside the replicas too, with gradients for all of them."""
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        strategy = searching_strategy()
+        if strategy is None:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        for gradient, variable in zip(grads, trainable_variables):
+            strategy.extended.update(
+                variable.value,
+                lambda copy, gradient: self.update_step(gradient, copy, learning_rate),
+                args=(gradient,),
+                group=False,
+            )
+
+    def _apply_weight_decay(self, variables):
+        if searching_strategy() is None:
+            super()._apply_weight_decay(variables)
+        elif self.weight_decay is not None:
+            for variable in filter(self._use_weight_decay, variables):
+                variable.assign_sub(variable * self.weight_decay * self.learning_rate)
+
+
+def without_autograph(function):
+    """Keeps the `tf.function` of a custom training loop from rewriting `function`."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
+def _dispatching(stock_train_step, optimizer_of, take_step):
+    @functools.wraps(stock_train_step)
+    def train_step(self, data):
+        optimizer = optimizer_of(self)
+        if optimizer is None:
+            return stock_train_step(self, data)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return _logs(self, take_step(self, optimizer, data, replicas))
+
+    return train_step
+
+
+def _with_logs(stock_test_step, optimizer_of):
+    @functools.wraps(stock_test_step)
+    def test_step(self, data):
+        logs = stock_test_step(self, data)
+        return logs if optimizer_of(self) is None else _logs(self, logs)
+
+    return test_step
+
+
+def _building_from_a_share(stock_symbolic_build, optimizer_of):
+    @functools.wraps(stock_symbolic_build)
+    def symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self.distribute_strategy
+        if iterator is not None and strategy.num_replicas_in_sync > 1 and optimizer_of(self):
+            local = strategy.experimental_local_results
+            batch = next(next(iter(iterator))[2])
+            data_batch = keras.tree.map_structure(lambda values: local(values)[0], batch)
+            iterator = None
+        stock_symbolic_build(self, iterator=iterator, data_batch=data_batch)
+
+    return symbolic_build
+
+
+def _logs(model, logs):
+    """As vectors for MultiWorkerMirroredStrategy, over whose first axis Keras takes the mean."""
+    import tensorflow as tf
+
+    if not isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return keras.tree.map_structure(lambda value: value[None], logs)
