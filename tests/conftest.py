@@ -6,9 +6,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest
-from precision import WIDE
+from precision import ON_JAX, WIDE
 
-ON_JAX = keras.backend.backend() == "jax"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
