@@ -14,6 +14,7 @@ MonteCarloOptimizer has its default arguments in all of them, or other direction
     python benchmarks/derivative_free.py                       # simulated events, 20 s each
     python benchmarks/derivative_free.py --data PATH           # a CSV of the Higgs challenge
     python benchmarks/derivative_free.py --tasks digits --methods Monte
+    KERAS_BACKEND=jax python benchmarks/derivative_free.py --tasks higgs --methods Monte,SNES
     pip install "keras-extras[peers]"                          # for evosax and PyGAD
 """
 
@@ -33,7 +34,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -220,21 +220,25 @@ def fit_keras(task, run: Run, optimizer, evaluations: int, decay: float = 1.0) -
         def on_train_batch_end(self, batch, logs=None):
             if run.scores:
                 run.evaluations += STEPS * evaluations
-            if clock.over(lambda: task.score(model)):
+            # On JAX the callback's model has the weights, while `fit` runs.
+            if clock.over(lambda: task.score(self.model)):
                 model.stop_training = True
             if decay < 1:
                 optimizer.learning_rate = rate * max(decay, 1 - (1 - decay) * clock.progress)
 
     # Rows without end, as those of the peers, and epochs long enough not to count.
+    fit = {"shuffle": False, "epochs": 10**6, "verbose": 0, "callbacks": [StopInTime()]}
+    if keras.backend.backend() == "jax":
+        model.fit(batches(task), steps_per_epoch=100 * STEPS, **fit)
+        return
+    import tensorflow as tf
+
     rows = tf.data.Dataset.from_tensor_slices((task.x, task.y)).cache()
     rows = rows.shuffle(len(task.x), seed=task.seed).repeat()
     model.fit(
         rows.batch(task.batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=100 * STEPS,
-        shuffle=False,
-        epochs=10**6,
-        verbose=0,
-        callbacks=[StopInTime()],
+        **fit,
     )
 
 
@@ -389,7 +393,7 @@ def main(
         print(f"\n{name}, medians of {seeds} seeds")
         print(f"{'method':34} {label:>26} {'candidates / s':>15}   each seed")
         for method, train in {**METHODS, **with_noise(noise)}.items():
-            if methods not in method:
+            if not any(part in method for part in methods.split(",")):
                 continue
             of_method = []
             for task in of_seeds:
@@ -423,7 +427,7 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", default=",".join(TASKS), help="which tasks, with commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="wall clock for each method")
     parser.add_argument("--seeds", type=int, default=3, help="how often, each from new weights")
-    parser.add_argument("--methods", default="", help="only methods whose name contains this")
+    parser.add_argument("--methods", default="", help="only methods whose name contains one of these, with commas")
     parser.add_argument("--noise", default="", help="further kinds of noise, with commas")
     parser.add_argument("--out", default="outputs/derivative_free", help="folder for JSON and PNG")
     main(**vars(parser.parse_args()))

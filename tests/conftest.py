@@ -8,9 +8,8 @@ import hypothesis
 import keras
 import pytest
 from browser import Browser, find_browser
-from precision import WIDE
+from precision import ON_JAX, WIDE
 
-ON_JAX = keras.backend.backend() == "jax"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # The same calls each time and in little time; `--hypothesis-profile=full` makes many more.

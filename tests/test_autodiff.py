@@ -9,7 +9,7 @@ from precision import ON_JAX, WIDE, needs_float64, needs_tensorflow, tolerance
 
 from keras_extras import autodiff, layers, losses
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("float64")]
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(6, 3))

@@ -11,6 +11,8 @@ from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.layers import IndependentNormal
 from keras_extras.losses import GradientPenalty, SensitivityPenalty, SobolevTraining
 
+pytestmark = pytest.mark.both_backends
+
 WIDTH = 4
 RNG = np.random.default_rng(5)
 ROWS = RNG.normal(size=(6, WIDTH))

@@ -9,6 +9,8 @@ from precision import WIDE, needs_tensorflow, tolerance
 from keras_extras import autodiff
 from keras_extras.autodiff import backend, exact_reversal
 
+pytestmark = pytest.mark.both_backends
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype("float32")
 Y = np.sin(X.sum(axis=1, keepdims=True)).astype("float32")

@@ -7,6 +7,8 @@ from precision import ON_JAX, WIDE, needs_float64, tolerance
 
 from keras_extras import autodiff
 
+pytestmark = pytest.mark.both_backends
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 4))
 Y = np.stack([np.sin(X.sum(axis=1)), X[:, 0] * X[:, 1]], axis=1)

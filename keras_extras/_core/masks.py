@@ -25,7 +25,7 @@ class _Mask(keras.layers.Layer):
     """The identity, which sees the mask of what it is called on, and gives its own."""
 
     def __init__(self, given=None):
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, name="mask")
         self.supports_masking = True
         self.given, self.found = given, None
 

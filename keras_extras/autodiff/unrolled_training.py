@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.precision import widest_float
 from keras_extras.autodiff import backend, exact_reversal
 from keras_extras.autodiff.checkpoints import CheckpointedPath
 from keras_extras.autodiff.compiled_training import CompiledTraining
@@ -287,7 +288,7 @@ class UnrolledTraining:
         learnt = self._hyperparameters
         free = [
             keras.Variable(
-                h.to_unconstrained(self._values[h.name]), dtype=backend.WIDEST, name="free"
+                h.to_unconstrained(self._values[h.name]), dtype=widest_float(), name="free"
             )
             for h in learnt
         ]

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-WIDEST = "float32"
 BLOCKS_ROUND_ALIKE = False
 
 integers_of_64_bits = jax.enable_x64

@@ -8,9 +8,6 @@ import tensorflow as tf
 
 from keras_extras._core.differentiation.moments import twice_differentiable_moments
 
-# The dtype in which numbers are kept that are not computed with in a model.
-WIDEST = "float64"
-
 # A gradient as a tensor, where an embedding's is not one.
 dense = tf.convert_to_tensor
 gather = tf.gather

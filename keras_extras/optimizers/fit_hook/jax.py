@@ -39,8 +39,10 @@ def install(
             self.metrics_variables,
         ]
         pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
-        eager = jax.disable_jit() if self.run_eagerly else contextlib.nullcontext()
-        with eager, substituted(pairs) as scope:
+        is_compiled = self.jit_compile and not self.run_eagerly
+        # Compiled by themselves, loops and branches would be compiled anew in each step.
+        compiling = contextlib.nullcontext() if is_compiled else jax.disable_jit()
+        with compiling, substituted(pairs) as scope:
             if getattr(optimizer, "shard", "batch") == "population":
                 data = on_all_devices(data)
             logs = take_step(self, optimizer, data)

@@ -1,0 +1,29 @@
+"""Both backends give the same numbers for the same weights, candidates and batches."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import backend_numbers
+import numpy as np
+import pytest
+
+
+def test_losses_and_updates_are_those_of_the_other_backend(tmp_path):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("needs JAX")
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent))),
+    }
+    file = tmp_path / "numbers.npz"
+    program = here / "backend_numbers.py"
+    subprocess.run([sys.executable, program, file], check=True, env=environment)
+    ours, theirs = backend_numbers.numbers(), np.load(file)
+    assert set(ours) == set(theirs)
+    for name, values in ours.items():
+        np.testing.assert_allclose(theirs[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
