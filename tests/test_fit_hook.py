@@ -86,7 +86,7 @@ def test_recompiling_to_and_from_adam():
 
 def test_another_backend_is_told_at_once(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ImportError, match="needs Keras' TensorFlow or JAX backend.*'torch'"):
+    with pytest.raises(ImportError, match=r"needs Keras' TensorFlow or JAX backend.*'torch'"):
         MonteCarloOptimizer()
 
 

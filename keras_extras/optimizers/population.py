@@ -65,7 +65,7 @@ def best_of(candidates: Sequence[Any], losses: Any) -> tuple[list[Any], Any]:
 
 
 def chunk_bytes() -> int:
-    """Returns how much memory a chunk should take: what is fast on a CPU, and is there elsewhere."""
+    """Returns how much memory a chunk should take: a CPU's cache, a quarter of an accelerator's."""
     if keras.backend.backend() != "jax":
         return _CACHE_BYTES
     import jax
