@@ -13,7 +13,6 @@ Y = (X @ RNG.normal(size=(4, 1)) + 0.5).astype("float32")
 
 
 def network(population_size=32, **arguments):
-    keras.utils.clear_session()
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(256, "tanh"), keras.layers.Dense(1)]

@@ -59,6 +59,7 @@ def pca_floor(x, units):
     return np.sum(singular[units:] ** 2) / x.size
 
 
+@pytest.mark.both_backends
 def test_a_linear_autoencoder_reaches_the_pca_floor_and_the_classifier_learns(events):
     x, y = events
     pipeline = make_compiled()

@@ -20,8 +20,6 @@ from keras_extras.losses import (
 )
 from keras_extras.optimizers import MonteCarloOptimizer
 
-pytestmark = pytest.mark.both_backends
-
 RNG = np.random.default_rng(4)
 LABELS = RNG.integers(0, 2, 200)
 # One decimal, so that most predictions have ties.

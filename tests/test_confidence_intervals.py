@@ -45,6 +45,7 @@ def least_squares(y, level):
     return weights, stats.t(freedom).ppf((1 + level) / 2) * errors
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("noise", ["orthogonal", "normal"])
 def test_a_linear_regression_has_the_intervals_of_least_squares(noise):
     y = regression()

@@ -43,8 +43,9 @@ def test_four_devices_find_what_one_finds_and_each_does_its_share(results, share
 
 
 def test_what_does_not_divide_or_is_not_there_is_an_error(results):
-    assert "multiple of the number of devices. Received: population_size=6, 4 devices" in (
-        results["indivisible"]
+    assert (
+        "multiple of the number of devices. Received: population_size=6, 4 devices"
+        in (results["indivisible"])
     )
     assert results["too many"] == "Device not found: cpu:4"
 

@@ -140,6 +140,7 @@ def test_digits_train_no_worse_than_with_the_plain_optimizer(ours, plain, learni
     assert losses[0] < losses[1]
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize(
     "arguments", [{"jit_compile": True}, {"jit_compile": False, "steps_per_execution": 4}]
 )
@@ -156,6 +157,7 @@ def test_the_rate_is_in_the_logs(arguments):
     assert "learning_rate" not in model.fit(x, y, verbose=0).history
 
 
+@pytest.mark.both_backends
 def test_a_resumed_run_equals_an_uninterrupted_one():
     model, x, y = _digits_model(HypergradientAdam(1e-3, hypergradient_learning_rate=1e-5))
     model.fit(x, y, batch_size=256, epochs=2, shuffle=False, verbose=0)

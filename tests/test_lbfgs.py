@@ -104,6 +104,7 @@ def test_rosenbrock(dtype, error):
     assert optimizer.evaluations < 60  # SciPy's L-BFGS-B takes about 45
 
 
+@pytest.mark.both_backends
 def test_cancer_reaches_the_optimum_of_scikit_learn():
     optimum = cancer_optimum("lbfgs")
     optimizer = LBFGS()
@@ -173,6 +174,7 @@ def test_pairs_of_negative_curvature_are_left_out():
     np.testing.assert_array_equal(taken[0], [[2.0, 3.0], [1.0, 0.0]])
 
 
+@pytest.mark.both_backends
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_weights():
     model, x, y = _regression(LBFGS())
     before = model.get_weights()

@@ -59,6 +59,7 @@ def rich_optimizer(use_ema=False, keep="average"):
     )
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize(
     ("how", "policy"), [("keras file", "mixed_float16"), ("backup", "float32")]
 )
@@ -97,6 +98,7 @@ def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
     assert_same_state(run(interrupt=False), run(interrupt=True))
 
 
+@pytest.mark.both_backends
 def test_weights_and_state_survive_a_file(tmp_path):
     model = make_model(rich_optimizer())
     fit(model, 20)
@@ -150,6 +152,7 @@ def test_the_logged_loss_is_that_of_the_weights_kept():
     assert logs["loss"][0] == pytest.approx(float(ops.mean((prediction - Y) ** 2)), rel=1e-5)
 
 
+@pytest.mark.both_backends
 def test_metrics_validation_and_callbacks(tmp_path):
     model = make_model(metrics=["mae"])
     checkpoint = tmp_path / "best.keras"
@@ -189,14 +192,17 @@ def test_validation_split_datasets_and_train_on_batch():
     assert set(model.train_on_batch(X, Y, return_dict=True)) == {"loss"}
 
 
+@pytest.mark.both_backends
 def test_schedules_set_the_learning_rate():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.05, 0.0])
     model = make_model(MonteCarloOptimizer(schedule, 8, keep="mean", seed=0))
     kernels = []
-    each_batch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: kernels.append(model.get_weights()[0])
-    )
-    fit(model, 2, callbacks=[each_batch])
+
+    class EachBatch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            kernels.append(self.model.get_weights()[0])
+
+    fit(model, 2, callbacks=[EachBatch()])
     assert np.abs(kernels[2] - kernels[1]).max() > 0
     for later in kernels[3:]:
         np.testing.assert_array_equal(later, kernels[2])
@@ -208,16 +214,19 @@ def nan_rows(first):
     return x
 
 
+@pytest.mark.both_backends
 def test_a_batch_without_a_finite_loss_stops_training_and_changes_no_weight():
     model = make_model()
     model.fit(X, Y, batch_size=32, epochs=1, shuffle=False, verbose=0)
     seen = []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda batch, logs: seen.append(model.get_weights())
-    )
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(self.model.get_weights())
+
     with pytest.raises(ValueError, match=r"every candidate .* NaN or infinite"):
         model.fit(
-            nan_rows(32), Y, batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=[watch]
+            nan_rows(32), Y, batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=[Watch()]
         )
     assert len(seen) == 3  # the second batch failed, the third was refused
     for before, after in zip(seen[1], model.get_weights()):
@@ -313,6 +322,7 @@ def test_an_optimizer_serves_the_variables_that_it_was_built_for():
     fit(model, 1)
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize(
     ("loss_fn", "variables", "error", "match"),
     [
@@ -337,6 +347,7 @@ def test_a_fit_that_never_used_the_optimizer_ends_quietly():
     model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.both_backends
 def test_gradients_are_refused_with_the_way_out():
     optimizer = MonteCarloOptimizer()
     with pytest.raises(ValueError, match=r"optimizer\.minimize\(loss_fn, variables\)"):

@@ -59,6 +59,7 @@ def test_negative_curvature_leads_away_from_a_saddle(hessian):
     np.testing.assert_allclose(np.abs(w.numpy()), [1.0, 0.0], atol=1e-5)
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("hessian", ["full", "products"])
 def test_cancer_reaches_the_optimum_of_scikit_learn(hessian):
     optimum = cancer_optimum("newton-cg")

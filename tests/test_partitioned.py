@@ -185,6 +185,7 @@ def rich_map():
     }
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("optimizer_map", ["dict", "OptimizerMap"])
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, optimizer_map):

@@ -42,6 +42,7 @@ def monte_carlo(**arguments):
     return MonteCarloOptimizer(**{"population_size": 32, "seed": 0, **arguments})
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize(
     ("make", "options"),
     [

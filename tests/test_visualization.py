@@ -4,6 +4,8 @@ from matplotlib.figure import Figure
 
 from keras_extras import visualization
 
+pytestmark = pytest.mark.both_backends
+
 RNG = np.random.default_rng(0)
 
 

@@ -105,8 +105,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
             `"mean"` for a population of 2, which has the least copies of the weights.
             Defaults to `None`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
-            `"auto"` for as many as take about 16 MB, or 16 if that are more. Memory grows with
-            it, and small chunks stay in the processor's cache. Defaults to `"auto"`.
+            `"auto"` for as many as take about 16 MB, or 16 if that are more; on an accelerator
+            with JAX, a quarter of its memory. Memory grows with it, and small chunks stay in the
+            processor's cache. Defaults to `"auto"`.
         shard: What devices share out under `keras.distribution.DataParallel`, on JAX: `"batch"`,
             each evaluates all candidates on its share of the rows, or `"population"`, each
             evaluates its share of the candidates on all rows. Defaults to `"batch"`.

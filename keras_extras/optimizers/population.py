@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_extras.optimizers.replicas import mean_over_replicas
 
+_CACHE_BYTES = 16 * 2**20
 # In place of a batch size that is not known when the step is compiled.
 _ROWS = 256
 
@@ -61,6 +62,16 @@ def best_of(candidates: Sequence[Any], losses: Any) -> tuple[list[Any], Any]:
     index = ops.argmin(losses)
     best = keras.tree.map_structure(lambda c: ops.take(c, index, axis=0), list(candidates))
     return best, ops.min(losses)
+
+
+def chunk_bytes() -> int:
+    """Returns how much memory a chunk should take: a CPU's cache, a quarter of an accelerator's."""
+    if keras.backend.backend() != "jax":
+        return _CACHE_BYTES
+    import jax
+
+    statistics = jax.devices()[0].memory_stats() or {}
+    return max(_CACHE_BYTES, statistics.get("bytes_limit", 0) // 4)
 
 
 def candidate_bytes(

@@ -9,7 +9,12 @@ from keras import ops
 from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.stateless import cond
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
-from keras_extras.optimizers.population import best_of, candidate_bytes, evaluate_population
+from keras_extras.optimizers.population import (
+    best_of,
+    candidate_bytes,
+    chunk_bytes,
+    evaluate_population,
+)
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_record import SearchRecord
@@ -21,7 +26,6 @@ from keras_extras.optimizers.search_space import (
 )
 
 _AVERAGING_POWER = 8.0
-_AUTO_BYTES = 16 * 2**20
 _AUTO_CANDIDATES = 16
 
 
@@ -196,7 +200,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         most = self.chunk_size
         if isinstance(most, str):  # "auto"
             if self._auto_chunk is None:
-                fitting = _AUTO_BYTES // candidate_bytes(loss_at, shapes)
+                fitting = chunk_bytes() // candidate_bytes(loss_at, shapes)
                 self._auto_chunk = max(fitting, _AUTO_CANDIDATES)
             most = self._auto_chunk
         if most is None or most >= count * members:
