@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import keras
 import numpy as np
 
