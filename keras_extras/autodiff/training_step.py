@@ -275,9 +275,8 @@ class TrainingStep:
         given = {**self._fixed, **{id(v): t for v, t in zip(self._statistics, statistics)}}
         for number, variable in enumerate(model.non_trainable_variables):
             if variable.name == "seed_generator_state":
-                dtype = variable.dtype
-                seed = ops.cast((self._seed + number) % 2**31, dtype)
-                given[id(variable)] = ops.stack([seed, ops.cast(step, dtype)])
+                seed = (self._seed + number) % 2**31, step
+                given[id(variable)] = ops.stack([ops.cast(n, variable.dtype) for n in seed])
         fixed = model.non_trainable_variables
         outputs, after, losses = model.stateless_call(
             weights,
