@@ -74,10 +74,11 @@ class ReversiblePathInOneLoop(ReversiblePath):
             buffer = Buffer(words, bound, aside, count, buffer.is_full.write(t, is_full))
 
             rows = backend.gather(data.order, t)
+            taken = self._step.values_at(values, t, rows)
             adjoint, found = ops.cond(
                 is_back,
                 lambda: self._pull_back(t, weights, velocities, adjoint, values, data),
-                lambda: (adjoint, self._step.no_gradients_at(values, t, rows)),
+                lambda: (adjoint, keras.tree.map_structure(ops.zeros_like, taken)),
             )
             totals = self._step.add_gradients(totals, found, t, rows)
             moves = [v - u for v, u in zip(velocities, updates)]

@@ -123,10 +123,8 @@ class TrainingStep:
 
     def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of the optimizer at a step, learnt or fixed."""
-        fixed = {
-            name: ops.convert_to_tensor(value, self.dtype)
-            for name, value in self.rule.settings.items()
-        }
+        settings = self.rule.settings.items()
+        fixed = {name: ops.convert_to_tensor(value, self.dtype) for name, value in settings}
         fixed = {name: backend.gather(v, step) if len(v.shape) else v for name, v in fixed.items()}
         return {**fixed, **{name: at[name] for name in fixed if name in at}}
 
@@ -237,10 +235,6 @@ class TrainingStep:
             for h in self._of_steps
         }
 
-    def no_gradients_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
-        """Returns zeros like what `pull_back` finds for a step."""
-        return keras.tree.map_structure(ops.zeros_like, self.values_at(values, step, rows))
-
     def add_gradients(
         self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
     ) -> dict[str, Any]:
@@ -278,17 +272,15 @@ class TrainingStep:
 
     def _call(self, step, weights, statistics, x, training):
         model = self._model
-        given = {id(v): t for v, t in zip(model.trainable_variables, weights)}
-        given.update((id(v), t) for v, t in zip(self._statistics, statistics))
+        given = {**self._fixed, **{id(v): t for v, t in zip(self._statistics, statistics)}}
         for number, variable in enumerate(model.non_trainable_variables):
             if variable.name == "seed_generator_state":
-                dtype = variable.dtype
-                seed = ops.cast((self._seed + number) % 2**31, dtype)
-                given[id(variable)] = ops.stack([seed, ops.cast(step, dtype)])
+                seed = (self._seed + number) % 2**31, step
+                given[id(variable)] = ops.stack([ops.cast(n, variable.dtype) for n in seed])
         fixed = model.non_trainable_variables
         outputs, after, losses = model.stateless_call(
             weights,
-            [given.get(id(v), self._fixed.get(id(v))) for v in fixed],
+            [given[id(v)] for v in fixed],
             x,
             training=training,
             return_losses=True,

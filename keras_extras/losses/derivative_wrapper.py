@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.masks import mask_of, with_mask
+from keras_extras._core.stateless import substituted
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -32,24 +33,21 @@ class DerivativeWrapper(keras.layers.Wrapper):
             inputs: The inputs of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        updated: list[keras.Variable] = []
-        mask = mask_of(inputs)
+        variables, changed, mask = self.layer.variables, [], mask_of(inputs)
 
         def call_layer(inputs):
             """The output, and what the call leaves behind: states, losses and a mask."""
-            given = [(variable, variable.value) for variable in self.layer.variables]
-            with keras.StatelessScope(given, collect_losses=True) as scope:
-                before = [scope.get_current_value(variable) for variable, _ in given]
+            with substituted() as scope:
+                before = list(map(scope.get_current_value, variables))
                 output = self._call_layer(with_mask(inputs, mask))
-            after = [scope.get_current_value(variable) for variable, _ in given]
-            changed = [number for number, old in enumerate(before) if after[number] is not old]
-            updated[:] = [given[number][0] for number in changed]
-            return output, ([after[number] for number in changed], scope.losses, mask_of(output))
+            after = list(map(scope.get_current_value, variables))
+            changed[:] = [n for n, old in enumerate(before) if after[n] is not old]
+            return output, ([after[n] for n in changed], scope.losses, mask_of(output))
 
         (output, left_behind), derivatives = products(call_layer, inputs, *arguments)
         states, losses, mask = left_behind
-        for variable, state in zip(updated, states):
-            variable.assign(state)
+        for number, state in zip(changed, states):
+            variables[number].assign(state)
         for loss in losses:
             self.add_loss(loss)
         if any(derivative is None for derivative in derivatives):
