@@ -427,9 +427,7 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", default=",".join(TASKS), help="which tasks, with commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="wall clock for each method")
     parser.add_argument("--seeds", type=int, default=3, help="how often, each from new weights")
-    parser.add_argument(
-        "--methods", default="", help="parts of names of methods, with commas"
-    )
+    parser.add_argument("--methods", default="", help="parts of names of methods, with commas")
     parser.add_argument("--noise", default="", help="further kinds of noise, with commas")
     parser.add_argument("--out", default="outputs/derivative_free", help="folder for JSON and PNG")
     main(**vars(parser.parse_args()))
