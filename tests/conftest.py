@@ -6,8 +6,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import pytest
+from precision import ON_JAX, WIDE
 
-ON_JAX = keras.backend.backend() == "jax"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -36,9 +36,9 @@ def fresh_keras_state():
 
 @pytest.fixture
 def float64():
-    """Variables, layers and losses in double precision, in which differences are precise."""
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
+    """Variables, layers and losses in double precision, where the backend has one."""
+    keras.config.set_floatx(WIDE)
+    keras.config.set_dtype_policy(WIDE)
     yield
     keras.config.set_floatx("float32")
 

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from precision import ON_JAX, WIDE, needs_float64, needs_tensorflow, tolerance
 
 from keras_extras import autodiff, layers, losses
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("float64")]
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(6, 3))
@@ -16,7 +17,8 @@ CLASSES = np.eye(2)[[0, 1, 1, 0, 1, 0]]
 ONES = np.column_stack([X, np.ones(6)])  # the inputs and what the bias is multiplied with
 WEIGHTS = RNG.uniform(0.5, 2.0, size=6)
 CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
-SOFTMAX = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")
+SOFTMAX = keras.losses.CategoricalCrossentropy(from_logits=True, dtype=WIDE)
+OF_DIFFERENCES = tolerance(1e-6, 1e-2)
 
 
 def linear(units, activation=None, **arguments):
@@ -58,8 +60,9 @@ def random_vector(model, wrt):
     return {"weights": weights, "inputs": inputs, "both": both}[wrt]
 
 
-def difference(function, model, vector, step=1e-5):
+def difference(function, model, vector):
     """How `function()` changes when the weights move along a vector, by central differences."""
+    step = tolerance(1e-5, 2e-4)
     start = [np.array(variable) for variable in model.trainable_variables]
 
     def move(distance):
@@ -76,6 +79,7 @@ def difference(function, model, vector, step=1e-5):
 
 def assert_close(actual, expected, rtol=1e-12):
     scale = np.abs(expected).max()
+    rtol = tolerance(rtol, max(rtol, 1e-5))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale)
 
 
@@ -192,11 +196,13 @@ def test_derivatives_agree_with_central_differences():
     gradient = autodiff.gradient(model, **data)
     model.compile(loss="mse")
     loss = of_weights(lambda: model.evaluate(X, Y, verbose=0))
-    assert_close(flat(gradient) @ flat(vector), loss, rtol=1e-6)
+    assert_close(flat(gradient) @ flat(vector), loss, rtol=OF_DIFFERENCES)
     product = autodiff.hessian_vector_product(model, vector, **data)
-    assert_close(flat(product), of_weights(lambda: autodiff.gradient(model, **data)), rtol=1e-6)
+    assert_close(
+        flat(product), of_weights(lambda: autodiff.gradient(model, **data)), rtol=OF_DIFFERENCES
+    )
     moves = autodiff.jacobian_vector_product(model, vector, X)
-    assert_close(flat(moves), of_weights(lambda: model(X)), rtol=1e-6)
+    assert_close(flat(moves), of_weights(lambda: model(X)), rtol=OF_DIFFERENCES)
 
 
 @pytest.mark.parametrize("mode", CURVATURE_MODES)
@@ -216,7 +222,7 @@ def test_second_derivatives_through_normalisation(norm, mode):
     vector = random_vector(model, "weights")
     product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
     change = difference(lambda: autodiff.gradient(model, **data), model, vector)
-    assert_close(flat(product), change, rtol=1e-6)
+    assert_close(flat(product), change, rtol=OF_DIFFERENCES)
 
 
 def test_gauss_newton_has_second_derivatives_of_penalties_through_normalisation():
@@ -228,7 +234,7 @@ def test_gauss_newton_has_second_derivatives_of_penalties_through_normalisation(
     vector = random_vector(model, "weights")
     product = autodiff.gauss_newton_vector_product(model, vector, **data)
     change = difference(lambda: autodiff.gradient(model, **data), model, vector)
-    assert_close(flat(product), change, rtol=1e-6)
+    assert_close(flat(product), change, rtol=OF_DIFFERENCES)
 
 
 def test_chunks_and_batches_add_up():
@@ -271,6 +277,7 @@ def test_gauss_newton_is_the_jacobian_squared():
     assert np.abs(flat(product) - flat(hessian)).max() > 1e-3  # of a model that is not linear
 
 
+@needs_tensorflow
 def test_gauss_newton_of_a_distribution():
     """Of a normal distribution with a fixed scale it is that of the squared error."""
     dense = keras.layers.Dense(2, "tanh")
@@ -333,12 +340,12 @@ def test_several_inputs_and_an_embedding():
     assert autodiff.gradient(model, **data)[0].shape == (5, 2)
     product = autodiff.hessian_vector_product(model, vector, **data)
     expected = difference(lambda: autodiff.gradient(model, **data), model, vector)
-    assert_close(flat(product), expected, rtol=1e-6)
+    assert_close(flat(product), expected, rtol=OF_DIFFERENCES)
     assert_close(
         flat(autodiff.jacobian(model, x, mode="forward")),
         flat(autodiff.jacobian(model, x, mode="reverse")),
     )
-    with pytest.raises(ValueError, match=r"integers have no derivative.*inputs of dtype int64"):
+    with pytest.raises(ValueError, match=r"integers have no derivative.*inputs of dtype int"):
         autodiff.gradient(model, **data, wrt="inputs")
 
 
@@ -371,22 +378,31 @@ def test_a_layer_alone():
 
 
 def test_in_a_compiled_function():
-    import tensorflow as tf
-
     model = network()
     model.compile(loss="mse")
     vector = random_vector(model, "weights")
 
-    @tf.function(autograph=False)
+    @compiled
     def product(vector):
         return autodiff.hessian_vector_product(model, vector, X, Y)
 
     expected = autodiff.hessian_vector_product(model, vector, X, Y)
-    assert_close(flat(product([tf.constant(part) for part in vector])), flat(expected))
-    with pytest.raises(ValueError, match=r"Inside a `tf.function`.*Received: loss='mse'"):
-        tf.function(lambda: autodiff.gradient(model, X, Y, loss="mse"), autograph=False)()
+    assert_close(flat(product(list(map(ops.convert_to_tensor, vector)))), flat(expected))
+    with pytest.raises(ValueError, match=r"Inside a compiled function.*Received: loss='mse'"):
+        compiled(lambda x: autodiff.gradient(model, x, Y, loss="mse"))(ops.convert_to_tensor(X))
 
 
+def compiled(function):
+    if ON_JAX:
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False)
+
+
+@needs_float64
 def test_float64_layers_where_float32_is_the_default():
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
@@ -451,6 +467,10 @@ def test_outputs_that_do_not_fit():
     variable = keras.Sequential([keras.Input((3,)), layers.VariableLayer(2)])
     with pytest.raises(ValueError, match=r"as many rows as `x`, which has 6.*shape \(2,\)"):
         autodiff.jacobian(variable, X)
+
+
+@needs_tensorflow
+def test_distributions_of_several_tensors_do_not_fit():
     made = layers.AutoregressiveNetwork(2, hidden_units=[4], activation="tanh")
     flow = keras.Sequential(
         [layers.MultivariateNormalDiag(2), layers.AutoregressiveTransform(made)]

@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from precision import ON_JAX, WIDE, needs_float64, tolerance
 
 from keras_extras import autodiff
+
+pytestmark = pytest.mark.both_backends
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 4))
@@ -31,7 +33,7 @@ SETTINGS = {
 }
 
 
-def make_model(dtype="float64", middle=()):
+def make_model(dtype=WIDE, middle=()):
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -59,7 +61,7 @@ def all_hyperparameters(name):
     }
 
 
-def make_training(name, dtype="float64", **arguments):
+def make_training(name, dtype=WIDE, **arguments):
     arguments = {
         "hyperparameters": all_hyperparameters(name),
         "batch_size": 8,
@@ -70,8 +72,9 @@ def make_training(name, dtype="float64", **arguments):
     return autodiff.UnrolledTraining(model, "mse", OPTIMIZERS[name](), STEPS, **arguments)
 
 
-def central_differences(objective, values, step=1e-3):
+def central_differences(objective, values):
     """Derivatives of the loss along a random direction of each hyperparameter, of fourth order."""
+    step = tolerance(1e-3, 3e-2)
     found = {}
     for name, value in values.items():
         direction = value * np.random.default_rng(7).normal(size=value.shape)
@@ -84,8 +87,16 @@ def central_differences(objective, values, step=1e-3):
     return found
 
 
+def assert_is_difference(derivative, difference, name=""):
+    rtol, atol = tolerance(1e-6, 1e-2), tolerance(0.0, 5e-5)
+    np.testing.assert_allclose(derivative, difference, rtol=rtol, atol=atol, err_msg=name)
+
+
 @pytest.mark.parametrize("memory", ["all", "checkpoints"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# Of each kind one is enough where all is compiled.
+@pytest.mark.parametrize(
+    "name", ["nesterov", "rmsprop with momentum", "adam"] if ON_JAX else OPTIMIZERS
+)
 def test_hypergradients_are_central_differences(name, memory):
     training = make_training(name, memory=memory)
     loss, gradients = training.hypergradient(**DATA)
@@ -96,18 +107,20 @@ def test_hypergradients_are_central_differences(name, memory):
         for key, (direction, difference) in differences.items():
             assert abs(difference) > 1e-7, key
             derivative = np.sum(gradients[key] * direction)
-            np.testing.assert_allclose(derivative, difference, rtol=1e-6, err_msg=key)
+            assert_is_difference(derivative, difference, key)
     else:
         expected_loss, expected = make_training(name).hypergradient(**DATA)
-        assert loss == pytest.approx(expected_loss, rel=1e-12)
+        assert loss == pytest.approx(expected_loss, rel=tolerance(1e-12, 1e-6))
         for key in expected:
-            np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-9, atol=1e-14)
+            rtol, atol = tolerance(1e-9, 1e-4), tolerance(1e-14, 1e-6)
+            np.testing.assert_allclose(gradients[key], expected[key], rtol=rtol, atol=atol)
 
 
+@needs_float64
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_hypergradients_in_single_precision(name):
     expected = make_training(name).hypergradient(**DATA)[1]
-    data = tf.nest.map_structure(lambda a: a.astype("float32"), DATA)
+    data = keras.tree.map_structure(lambda a: a.astype("float32"), DATA)
     gradients = make_training(name, "float32", jit_compile=name == "adam").hypergradient(**data)[1]
     for key in expected:
         scale = np.abs(expected[key]).max()
@@ -151,16 +164,16 @@ def test_meta_steps_descend_the_hypergradient():
     learnt = training.hyperparameters
     rate, momentum = start["learning_rate"], start["momentum"]
     expected = rate * np.exp(-0.1 * rate * gradients["learning_rate"])
-    np.testing.assert_allclose(learnt["learning_rate"], expected, rtol=1e-6)
+    np.testing.assert_allclose(learnt["learning_rate"], expected, rtol=tolerance(1e-6, 1e-5))
     logit = np.log(momentum / (1 - momentum)) - 0.1 * 0.25 * gradients["momentum"]
-    assert learnt["momentum"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-6)
+    assert learnt["momentum"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=tolerance(1e-6, 1e-5))
     before, after = history.history["val_loss"]
     assert after < before
     loss = np.mean(np.square(training.model.predict(X[20:], verbose=0) - Y[20:]))
     assert loss == pytest.approx(after, rel=1e-6)
     assert not np.array_equal(weights[0], training.model.get_weights()[0])
     training.model.set_weights(weights)
-    assert training.run(**DATA).validation_loss == pytest.approx(after, rel=1e-9)
+    assert training.run(**DATA).validation_loss == pytest.approx(after, rel=tolerance(1e-9, 1e-6))
 
 
 def test_the_objective_is_a_plain_function_of_named_values():
@@ -177,11 +190,11 @@ def test_the_objective_is_a_plain_function_of_named_values():
 
 def test_outputs_are_weighted():
     inputs = keras.Input((4,))
-    first, second = (keras.layers.Dense(1, dtype="float64", name=n)(inputs) for n in ("one", "two"))
+    first, second = (keras.layers.Dense(1, dtype=WIDE, name=n)(inputs) for n in ("one", "two"))
     model = keras.Model(inputs, [first, second])
     training = autodiff.UnrolledTraining(
         model,
-        {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype="float64")},
+        {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype=WIDE)},
         "sgd",
         steps=3,
         hyperparameters={"loss_weight/one": 1.0, "loss_weight/two": 0.5},
@@ -196,13 +209,13 @@ def test_outputs_are_weighted():
     _, gradients = training.hypergradient(**data)
     differences = central_differences(training.objective(**data), training.hyperparameters)
     for name, (direction, difference) in differences.items():
-        np.testing.assert_allclose(gradients[name] * direction, difference, rtol=1e-6)
+        assert_is_difference(gradients[name] * direction, difference, name)
 
 
 def test_moving_statistics_are_trained_and_random_layers_are_fixed():
     middle = [
-        keras.layers.BatchNormalization(momentum=0.7, dtype="float64", name="norm"),
-        keras.layers.Dropout(0.3, dtype="float64"),
+        keras.layers.BatchNormalization(momentum=0.7, dtype=WIDE, name="norm"),
+        keras.layers.Dropout(0.3, dtype=WIDE),
     ]
     training = make_training(
         "momentum",
@@ -217,7 +230,7 @@ def test_moving_statistics_are_trained_and_random_layers_are_fixed():
     _, gradients = training.hypergradient(**DATA)
     differences = central_differences(training.objective(**DATA), training.hyperparameters)
     for name, (direction, difference) in differences.items():
-        np.testing.assert_allclose(gradients[name] * direction, difference, rtol=1e-6)
+        assert_is_difference(gradients[name] * direction, difference, name)
     training.assign(first)
     np.testing.assert_array_equal(training.model.get_layer("norm").moving_mean, first.statistics[0])
 
@@ -225,8 +238,8 @@ def test_moving_statistics_are_trained_and_random_layers_are_fixed():
 @pytest.mark.parametrize(
     "layer",
     [
-        lambda: keras.layers.LayerNormalization(dtype="float64"),
-        lambda: keras.layers.GroupNormalization(1, dtype="float64"),
+        lambda: keras.layers.LayerNormalization(dtype=WIDE),
+        lambda: keras.layers.GroupNormalization(1, dtype=WIDE),
     ],
     ids=["layer", "group"],
 )
@@ -235,12 +248,10 @@ def test_normalisation_is_differentiated_twice(layer):
     training = make_training(
         "sgd", model=make_model(middle=[layer()]), hyperparameters={"learning_rate": 0.1}
     )
-    original = tf.nn.moments
     _, gradients = training.hypergradient(**DATA)
-    assert tf.nn.moments is original
     differences = central_differences(training.objective(**DATA), training.hyperparameters)
     direction, difference = differences["learning_rate"]
-    np.testing.assert_allclose(gradients["learning_rate"] * direction, difference, rtol=1e-6)
+    assert_is_difference(gradients["learning_rate"] * direction, difference)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +295,7 @@ class Rounded(keras.layers.Layer):
 
 
 def test_layers_without_a_gradient_are_named():
-    model = make_model(middle=[Rounded(dtype="float64", name="steps")])
+    model = make_model(middle=[Rounded(dtype=WIDE, name="steps")])
     training = make_training("sgd", model=model, hyperparameters={"learning_rate": 0.1})
     message = r"'model/hidden/kernel', 'model/hidden/bias'; not differentiable: 'steps' \(Rounded\)"
     with pytest.raises(ValueError, match=message):
@@ -295,7 +306,10 @@ def test_layers_without_a_gradient_are_named():
 def test_data_and_runs_that_go_wrong_are_named():
     with pytest.raises(ValueError, match=r"is NaN or infinite at step 2 of 6"):
         make_training(
-            "sgd", hyperparameters={"learning_rate": np.array([0.1, 1e200, 0.1, 0.1, 0.1, 0.1])}
+            "sgd",
+            hyperparameters={
+                "learning_rate": np.array([0.1, tolerance(1e200, 1e30), 0.1, 0.1, 0.1, 0.1])
+            },
         ).run(**DATA)
     training = make_training("sgd", hyperparameters={"sample_weight": np.ones(7)})
     with pytest.raises(ValueError, match="7 values for 20 rows"):

@@ -3,6 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
+
+from keras_extras._core.differentiation import value_and_gradients
 
 
 def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[str]:
@@ -38,19 +41,32 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
 
 def _recording(name, call, found):
     """A call that adds the layer's name to `found` if there is no gradient."""
-    import tensorflow as tf
 
     def recorded(*args, **kwargs):
-        leaves = [leaf for leaf in keras.tree.flatten((args, kwargs)) if tf.is_tensor(leaf)]
-        watched = [leaf for leaf in map(tf.convert_to_tensor, leaves) if leaf.dtype.is_floating]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(watched)
-            outputs = call(*args, **kwargs)
-            tensors = map(tf.convert_to_tensor, keras.tree.flatten(outputs))
-            totals = [tf.reduce_sum(tensor) for tensor in tensors if tensor.dtype.is_floating]
-        gradients = tape.gradient(totals, watched) if totals else []
-        if watched and name not in found and all(gradient is None for gradient in gradients):
-            found.append(name)
-        return outputs
+        leaves = keras.tree.flatten((args, kwargs))
+        watched = {
+            number: ops.convert_to_tensor(leaf)
+            for number, leaf in enumerate(leaves)
+            if ops.is_tensor(leaf) and _is_float(leaf)
+        }
+
+        def total(values):
+            given = dict(zip(watched, values))
+            given = [given.get(number, leaf) for number, leaf in enumerate(leaves)]
+            args_given, kwargs_given = keras.tree.pack_sequence_as((args, kwargs), given)
+            with keras.StatelessScope():
+                outputs = keras.tree.flatten(call(*args_given, **kwargs_given))
+            tensors = filter(_is_float, map(ops.convert_to_tensor, outputs))
+            return sum((ops.cast(ops.sum(t), "float32") for t in tensors), ops.zeros((), "float32"))
+
+        if watched and name not in found:
+            _, gradients = value_and_gradients(total, list(watched.values()))
+            if all(gradient is None for gradient in gradients):
+                found.append(name)
+        return call(*args, **kwargs)
 
     return recorded
+
+
+def _is_float(tensor):
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

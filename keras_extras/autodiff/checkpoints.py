@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
+from keras_extras.autodiff import backend
+from keras_extras.autodiff.training_path import TrainingPath
 from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 
 # Of this many steps each: their states lie in the processor's cache.
 _SEGMENT = 64
 
 
-class CheckpointedPath:
+class CheckpointedPath(TrainingPath):
     """Keeps all steps, or the states before some, from which it trains again on the way back.
 
     Args:
@@ -27,15 +29,11 @@ class CheckpointedPath:
         self._step, self._steps, self._keep_all = step, steps, keep_all
         self._size = min(steps, _SEGMENT) if keep_all else math.isqrt(steps - 1) + 1
         self._segments = -(-steps // self._size)
-        self._train = tf.function(self._train_of, autograph=False, jit_compile=jit_compile)
-        self._pull_back = tf.function(self._pull_back_of, autograph=False, jit_compile=jit_compile)
-
-    def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the hyperparameters that are trained with."""
-        return dict(values)
+        self._train = backend.block(self._train_of, jit_compile)
+        self._pull_back = backend.block(self._pull_back_of, jit_compile)
 
     def forward(
-        self, start: State, values: Mapping[str, Any], data: TrainingData, keep: bool
+        self, start: State, values: Mapping[str, Any], data: TrainingData, room: int
     ) -> tuple[State, Any, list]:
         """Runs all steps.
 
@@ -43,14 +41,14 @@ class CheckpointedPath:
             start: The state before the first one.
             values: Dict of the hyperparameters.
             data: The training data.
-            keep: Boolean, whether the way back is wanted.
+            room: Integer; 0 if no way back is wanted.
 
         Returns:
-            The final state, the losses of the steps, and a list of TensorArrays of what is kept.
+            The final state, the losses of the steps, and a list of arrays of what is kept.
         """
-        if not keep:
+        if not room:
             return self._train(0, self._steps, start, values, data, self._steps, False)
-        losses = tf.TensorArray(self._step.dtype, self._segments, element_shape=(self._size,))
+        losses = backend.array(self._step.dtype, self._segments, (self._size,))
         shape = (self._size,) if self._keep_all else ()
         kept = _arrays(self._kept_of(start), self._segments, shape)
 
@@ -62,8 +60,8 @@ class CheckpointedPath:
             kept = _write(kept, k, record if self._keep_all else state)
             return k + 1, after, losses.write(k, found), kept
 
-        _, state, losses, kept = tf.while_loop(
-            lambda k, *_: k < self._segments, body, (tf.constant(0), start, losses, kept)
+        _, state, losses, kept = backend.while_loop(
+            lambda k, *_: k < self._segments, body, (_integer(0), start, losses, kept)
         )
         return state, losses.concat()[: self._steps], kept
 
@@ -99,14 +97,14 @@ class CheckpointedPath:
             return k - 1, adjoint, self._step.add_gradients(totals, found, k, None)
 
         totals = self._step.no_gradients(values, self._segments, (self._size,))
-        _, adjoint, totals = tf.while_loop(
-            lambda k, *_: k >= 0, body, (tf.constant(self._segments - 1), adjoint, totals)
+        _, adjoint, totals = backend.while_loop(
+            lambda k, *_: k >= 0, body, (_integer(self._segments - 1), adjoint, totals)
         )
-        return adjoint, self._step.collected(totals, self._steps), tf.constant(True)
+        return adjoint, self._step.collected(totals, self._steps), ops.convert_to_tensor(True)
 
     def _limits(self, segment):
         first = segment * self._size
-        return first, tf.minimum(first + self._size, self._steps)
+        return first, ops.minimum(first + self._size, self._steps)
 
     def _kept_of(self, state):
         return (state, state.weights) if self._keep_all else state
@@ -114,15 +112,15 @@ class CheckpointedPath:
     def _train_of(self, first, end, state, values, data, size, keep):
         """Final state and losses; with `keep` the states before the steps and their gradients."""
         record = _arrays((state, state.weights), size) if keep else []
-        losses = tf.TensorArray(self._step.dtype, size, element_shape=())
+        losses = backend.array(self._step.dtype, size, ())
 
         def body(t, state, losses, record):
             after, loss, gradients = self._step.advance(t, state, values, data)
             record = _write(record, t - first, (state, gradients))
             return t + 1, after, losses.write(t - first, loss), record
 
-        _, state, losses, record = tf.while_loop(
-            lambda t, *_: t < end, body, (tf.convert_to_tensor(first), state, losses, record)
+        _, state, losses, record = backend.while_loop(
+            lambda t, *_: t < end, body, (_integer(first), state, losses, record)
         )
         return state, losses.stack(), [array.stack() for array in record]
 
@@ -130,25 +128,28 @@ class CheckpointedPath:
         like = (adjoint, adjoint.weights)
 
         def body(t, adjoint, totals):
-            now = [tf.gather(tensor, t - first) for tensor in record]
+            now = [backend.gather(tensor, t - first) for tensor in record]
             state, gradients = keras.tree.pack_sequence_as(like, now)
             adjoint, found = self._step.pull_back(t, state, gradients, adjoint, values, data)
-            totals = self._step.add_gradients(totals, found, t - first, tf.gather(data.order, t))
+            totals = self._step.add_gradients(
+                totals, found, t - first, backend.gather(data.order, t)
+            )
             return t - 1, adjoint, totals
 
         totals = self._step.no_gradients(values, self._size)
-        _, adjoint, totals = tf.while_loop(
+        _, adjoint, totals = backend.while_loop(
             lambda t, *_: t >= first, body, (end - 1, adjoint, totals)
         )
         return adjoint, self._step.collected(totals, self._size)
 
 
+def _integer(value):
+    return ops.convert_to_tensor(value, "int32")
+
+
 def _arrays(state, size, shape=()):
-    """A TensorArray for each tensor of states, or of `shape` states at once."""
-    return [
-        tf.TensorArray(t.dtype, size, element_shape=(*shape, *t.shape), clear_after_read=False)
-        for t in keras.tree.flatten(state)
-    ]
+    """An array for each tensor of states, or of `shape` states at once."""
+    return [backend.array(t.dtype, size, (*shape, *t.shape)) for t in keras.tree.flatten(state)]
 
 
 def _write(arrays, index, state):

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from keras_extras.autodiff import backend
 from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 
 
@@ -14,15 +15,15 @@ class CompiledTraining:
 
     Args:
         step: The `TrainingStep`.
-        path: `CheckpointedPath` or `ReversiblePath`, how to go through the steps and back.
+        path: `TrainingPath`, how to go through the steps and back.
         jit_compile: Boolean, whether to compile with XLA.
     """
 
     def __init__(self, step: TrainingStep, path: Any, jit_compile: bool):
         self._step, self._path = step, path
-        self._train = tf.function(self._train_of, autograph=False)
-        self._differentiate = tf.function(self._differentiate_of, autograph=False)
-        self._validate = tf.function(step.validation_loss, autograph=False, jit_compile=jit_compile)
+        self._train = backend.compiled(self._train_of)
+        self._differentiate = backend.compiled(self._differentiate_of, static=("room",))
+        self._validate = backend.compiled(step.validation_loss, jit_compile)
 
     def train(
         self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: TrainingData
@@ -35,7 +36,8 @@ class CompiledTraining:
             statistics: List of the initial statistics.
             data: The training data.
         """
-        return self._train(self._tensors(values), weights, statistics, data)
+        with self._path.context():
+            return self._train(self._tensors(values), weights, statistics, data)
 
     def validate(self, state: State, validation: tuple) -> Any:
         """Returns the validation loss of a state."""
@@ -54,32 +56,40 @@ class CompiledTraining:
         Raises:
             RuntimeError: If the way back did not lead to the initial weights.
         """
-        *found, returned = self._differentiate(
-            self._tensors(values), weights, statistics, data, validation
-        )
+        room = self._path.room(values)
+        with self._path.context():
+            *found, returned = self._differentiate(
+                self._tensors(values), weights, statistics, data, validation, room=room
+            )
         if not returned:
             raise RuntimeError(
                 "Exact reversal did not return to the initial weights: this device does not "
-                "compute the same gradients twice, bit for bit. Call "
+                "compute the same gradients twice, bit for bit. Make it, on TensorFlow by "
                 "`tf.config.experimental.enable_op_determinism()`, or take "
                 'memory="checkpoints".'
             )
         return tuple(found)
 
     def _tensors(self, values):
-        return {name: tf.constant(value, self._step.dtype) for name, value in values.items()}
+        return {
+            name: ops.convert_to_tensor(value, self._step.dtype) for name, value in values.items()
+        }
 
     def _train_of(self, values, weights, statistics, data):
         values = self._path.prepare(values)
         start = self._step.initial_state(values, weights, statistics)
-        state, losses, _ = self._path.forward(start, values, data, keep=False)
+        state, losses, _ = self._path.forward(start, values, data, room=0)
         return state, losses
 
-    def _differentiate_of(self, values, weights, statistics, data, validation):
+    def _differentiate_of(self, values, weights, statistics, data, validation, room):
         values = self._path.prepare(values)
         start = self._step.initial_state(values, weights, statistics)
-        state, losses, record = self._path.forward(start, values, data, keep=True)
-        loss, adjoint = self._step.pull_back_validation(state, *validation)
-        adjoint, gradients, returned = self._path.backward(adjoint, record, start, values, data)
+        loss, losses, adjoint, gradients, returned = self._path.there_and_back(
+            start,
+            values,
+            data,
+            room,
+            lambda state: self._step.pull_back_validation(state, *validation),
+        )
         gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
         return loss, gradients, losses, returned

@@ -28,7 +28,7 @@ class Data(NamedTuple):
                         f"Received: a value of type {kind.__name__}"
                     )
             own = keras.backend.standardize_dtype(values.dtype)
-            return ops.convert_to_tensor(values, dtype if "float" in own else own)
+            return ops.convert_to_tensor(values, dtype if "float" in own else None)
 
         return Data(*(keras.tree.map_structure(tensor, part) for part in self))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_extras.autodiff.data import Data
+from keras_extras.autodiff import backend
+from keras_extras.autodiff.data import Data, leaves
 
 
 def make_data_loss(
@@ -24,8 +25,6 @@ def make_data_loss(
         dtype: The dtype to compute in, where the loss leaves it open.
         training: Boolean, as losses of models may ask for it.
     """
-    import tensorflow as tf
-
     if loss is None and not getattr(model, "compiled", False):
         raise ValueError(
             f"`loss` must be given: {model.name!r} is not compiled with one. Received: loss=None"
@@ -38,9 +37,9 @@ def make_data_loss(
         return lambda x, data, outputs: loss(data.y, outputs, data.sample_weight)
     if loss is None:
         return _loss_of_model(model, training)
-    if not tf.executing_eagerly():
+    if any(map(backend.is_traced, leaves(row.x))):
         raise ValueError(
-            "Inside a `tf.function`, `loss` must be a `keras.losses.Loss`, or None for the "
+            "Inside a compiled function, `loss` must be a `keras.losses.Loss`, or None for the "
             f"loss that the model was compiled with. Received: loss={loss!r}"
         )
     owner = keras.Model(name=model.name)

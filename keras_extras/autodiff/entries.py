@@ -44,6 +44,7 @@ def flat_rows(tensors: Sequence[Any]) -> Any:
 
 def split_entries(tensor: Any, parts: Sequence[Any], axis: int) -> list[Any]:
     """Returns the pieces along an axis of flat entries that belong to each of `parts`."""
-    import tensorflow as tf
-
-    return tf.split(tensor, [num_entries([part]) for part in parts], axis=axis)
+    if len(parts) == 1:
+        return [tensor]
+    ends = np.cumsum([num_entries([part]) for part in parts])
+    return ops.split(tensor, ends[:-1].tolist(), axis=axis)

@@ -17,16 +17,18 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from keras_extras.autodiff import backend
+from keras_extras.autodiff.training_path import TrainingPath
 from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
 from keras_extras.autodiff.update_rules import UpdateRule
 
 FRACTION_BITS = 48
 MOMENTUM_BITS = 12
-_DENOMINATOR = 2**MOMENTUM_BITS
+DENOMINATOR = 2**MOMENTUM_BITS
 # A word below this can be multiplied by the denominator and still holds a sign.
-_FULL = 2.0 ** (62 - MOMENTUM_BITS)
+FULL = 2.0 ** (62 - MOMENTUM_BITS)
 # Weights and their changes up to here leave room for sums.
 _LARGEST = 2.0 ** (60 - FRACTION_BITS)
 
@@ -43,59 +45,70 @@ def reversible(rule: UpdateRule) -> UpdateRule:
             'undone; take memory="checkpoints". '
             f"Received: {rule.name}"
         )
-    numerators = np.rint(np.multiply(rule.settings["momentum"], _DENOMINATOR))
-    momentum = np.clip(numerators, 1, _DENOMINATOR - 1) / _DENOMINATOR
+    momentum = numerators_of(rule.settings["momentum"]) / DENOMINATOR
     return replace(rule, settings={**rule.settings, "momentum": momentum})
+
+
+def numerators_of(momentum: Any) -> np.ndarray:
+    """Returns the numerators n of the fractions n / d that momenta are rounded to."""
+    return np.clip(np.rint(np.multiply(momentum, DENOMINATOR)), 1, DENOMINATOR - 1)
 
 
 def multiply(value: Any, buffer: Any, numerator: Any) -> tuple[Any, Any]:
     """Returns `value * numerator / d`, and the buffer with what that drops."""
-    buffer = buffer * _DENOMINATOR + tf.math.floormod(value, _DENOMINATOR)
-    value = value // _DENOMINATOR * numerator + tf.math.floormod(buffer, numerator)
+    buffer = buffer * DENOMINATOR + value % DENOMINATOR
+    value = value // DENOMINATOR * numerator + buffer % numerator
     return value, buffer // numerator
 
 
 def divide(value: Any, buffer: Any, numerator: Any) -> tuple[Any, Any]:
     """Undoes `multiply`."""
-    buffer = buffer * numerator + tf.math.floormod(value, numerator)
-    value = value // numerator * _DENOMINATOR + tf.math.floormod(buffer, _DENOMINATOR)
-    return value, buffer // _DENOMINATOR
+    buffer = buffer * numerator + value % numerator
+    value = value // numerator * DENOMINATOR + buffer % DENOMINATOR
+    return value, buffer // DENOMINATOR
 
 
 def to_fixed(values: list) -> list:
     """Returns tensors in fixed point."""
-    return [tf.cast(tf.round(v * 2.0**FRACTION_BITS), tf.int64) for v in values]
+    return [ops.cast(ops.round(v * 2.0**FRACTION_BITS), "int64") for v in values]
 
 
 def to_float(values: list, dtype: str) -> list:
     """Returns tensors of a float type from fixed point."""
-    return [tf.cast(v, dtype) * 2.0**-FRACTION_BITS for v in values]
+    return [ops.cast(v, dtype) * 2.0**-FRACTION_BITS for v in values]
 
 
-class ReversiblePath:
+def has_returned(initial: list, weights: list, velocities: list) -> Any:
+    """Returns whether integers are those at the start."""
+    equal = [ops.all(a == b) for a, b in zip(initial, weights)]
+    return ops.all(ops.stack([*equal, *(ops.all(v == 0) for v in velocities)]))
+
+
+class ReversiblePath(TrainingPath):
     """Runs training in integers, and undoes it on the way back.
 
     Args:
         step: A `TrainingStep` with a `reversible` rule.
+        steps: Integer, their number.
         jit_compile: Boolean, whether single steps are compiled with XLA.
     """
 
-    def __init__(self, step: TrainingStep, jit_compile: bool):
-        self._step = step
+    def __init__(self, step: TrainingStep, steps: int, jit_compile: bool):
+        self._step, self._steps = step, steps
         # XLA would round a step in a longer function otherwise on the way back.
-        self._updates = tf.function(self._updates_of, autograph=False, jit_compile=jit_compile)
-        self._pull_back = tf.function(self._pull_back_of, autograph=False, jit_compile=jit_compile)
+        self._updates = backend.block(self._updates_of, jit_compile)
+        self._pull_back = backend.block(self._pull_back_of, jit_compile)
 
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the hyperparameters with momenta rounded to n / d, n = 1 ... d - 1."""
         if "momentum" not in values:
             return dict(values)
-        numerators = tf.round(values["momentum"] * _DENOMINATOR)
-        numerators = tf.clip_by_value(numerators, 1.0, _DENOMINATOR - 1.0)
-        return {**values, "momentum": numerators / _DENOMINATOR}
+        numerators = ops.round(values["momentum"] * DENOMINATOR)
+        numerators = ops.clip(numerators, 1.0, DENOMINATOR - 1.0)
+        return {**values, "momentum": numerators / DENOMINATOR}
 
     def forward(
-        self, state: State, values: Mapping[str, Any], data: TrainingData, keep: bool
+        self, state: State, values: Mapping[str, Any], data: TrainingData, room: int
     ) -> tuple[State, Any, tuple]:
         """Runs all steps.
 
@@ -103,30 +116,30 @@ class ReversiblePath:
             state: The state before the first one.
             values: Dict of the hyperparameters.
             data: The training data.
-            keep: Boolean, whether the way back is wanted.
+            room: Integer; 0 if no way back is wanted.
 
         Returns:
             The final state, the losses of the steps, and what `backward` needs.
         """
-        steps = data.order.shape[0]
+        steps = self._steps
         initial = to_fixed(state.weights)
-        zeros = [tf.zeros_like(w) for w in initial]
-        losses = tf.TensorArray(self._step.dtype, steps, element_shape=())
+        zeros = [ops.zeros_like(w) for w in initial]
+        losses = backend.array(self._step.dtype, steps, ())
 
         def body(t, weights, velocities, buffer, losses):
             updates, loss = self._updates(t, weights, values, data)
             numerator = self._numerator(t, values)
-            buffer = buffer.make_room(t, numerator) if keep else buffer
+            buffer = buffer.make_room(t, numerator) if room else buffer
             products = [multiply(v, b, numerator) for v, b in zip(velocities, buffer.words)]
             velocities = [product - u for (product, _), u in zip(products, updates)]
             weights = [w + v for w, v in zip(weights, velocities)]
-            buffer = buffer._replace(words=[word for _, word in products] if keep else zeros)
+            buffer = buffer._replace(words=[word for _, word in products] if room else zeros)
             return t + 1, weights, velocities, buffer, losses.write(t, loss)
 
-        _, weights, velocities, buffer, losses = tf.while_loop(
+        _, weights, velocities, buffer, losses = backend.while_loop(
             lambda t, *_: t < steps,
             body,
-            (tf.constant(0), initial, zeros, Buffer.empty(zeros, steps), losses),
+            (_integer(0), initial, zeros, Buffer.empty(zeros, steps, room), losses),
         )
         record = initial, weights, velocities, buffer
         return self._state(weights, velocities), losses.stack(), record
@@ -153,22 +166,21 @@ class ReversiblePath:
             whether the initial weights were reached.
         """
         initial, weights, velocities, buffer = record
-        steps = data.order.shape[0]
+        steps = self._steps
         totals = self._step.no_gradients(values, steps)
 
         def body(t, weights, velocities, buffer, adjoint, totals):
             weights, velocities, buffer = self.undo(t, weights, velocities, buffer, values, data)
             adjoint, found = self._pull_back(t, weights, velocities, adjoint, values, data)
-            totals = self._step.add_gradients(totals, found, t, tf.gather(data.order, t))
+            totals = self._step.add_gradients(totals, found, t, backend.gather(data.order, t))
             return t - 1, weights, velocities, buffer, adjoint, totals
 
-        last = tf.constant(steps - 1)
-        _, weights, velocities, _, adjoint, totals = tf.while_loop(
+        last = _integer(steps - 1)
+        _, weights, velocities, _, adjoint, totals = backend.while_loop(
             lambda t, *_: t >= 0, body, (last, weights, velocities, buffer, adjoint, totals)
         )
-        equal = [tf.reduce_all(a == b) for a, b in zip(initial, weights)]
-        equal += [tf.reduce_all(v == 0) for v in velocities]
-        return adjoint, self._step.collected(totals, steps), tf.reduce_all(equal)
+        returned = has_returned(initial, weights, velocities)
+        return adjoint, self._step.collected(totals, steps), returned
 
     def undo(
         self,
@@ -196,7 +208,7 @@ class ReversiblePath:
             if h.kind == "momentum"
         }
         momentum = self._step.settings_at(step, at)["momentum"]
-        return tf.cast(tf.round(momentum * _DENOMINATOR), tf.int64)
+        return ops.cast(ops.round(momentum * DENOMINATOR), "int64")
 
     def _state(self, weights, velocities):
         dtype = self._step.dtype
@@ -206,12 +218,12 @@ class ReversiblePath:
     def _updates_of(self, t, weights, values, data):
         step = self._step
         weights = to_float(weights, step.dtype)
-        at = step.values_at(values, t, tf.gather(data.order, t))
+        at = step.values_at(values, t, backend.gather(data.order, t))
         loss, gradients, _ = step.gradients(t, weights, [], at, data)
         rate = step.settings_at(t, at)["learning_rate"]
         updates = [rate * g for g in gradients]
-        in_range = [tf.reduce_all(tf.abs(v) < _LARGEST) for v in (*weights, *updates)]
-        loss = tf.where(tf.reduce_all(in_range), loss, float("nan"))
+        in_range = [ops.all(ops.abs(v) < _LARGEST) for v in (*weights, *updates)]
+        loss = ops.where(ops.all(ops.stack(in_range)), loss, float("nan"))
         return to_fixed(updates), loss
 
     def _pull_back_of(self, t, weights, velocities, adjoint, values, data):
@@ -226,9 +238,9 @@ class Buffer(NamedTuple):
     Args:
         words: List of int64 tensors, shaped as the weights.
         bound: Float tensor, above all that words can hold.
-        aside: List of TensorArrays of full words.
+        aside: List of arrays of full words.
         count: Integer tensor, how many words of each weight are set aside.
-        is_full: TensorArray of integers, whether they were set aside before a step.
+        is_full: Array of booleans, whether they were set aside before a step.
     """
 
     words: list
@@ -238,38 +250,35 @@ class Buffer(NamedTuple):
     is_full: Any
 
     @classmethod
-    def empty(cls, zeros: list, steps: int) -> "Buffer":
-        """Returns one for integers of these shapes and so many steps."""
-        aside = [
-            tf.TensorArray(
-                tf.int64, 0, dynamic_size=True, element_shape=z.shape, clear_after_read=False
-            )
-            for z in zeros
-        ]
-        is_full = tf.TensorArray(tf.bool, steps, element_shape=(), clear_after_read=False)
-        return cls(zeros, tf.constant(1.0, tf.float64), aside, tf.constant(0), is_full)
+    def empty(cls, zeros: list, steps: int, room: int) -> "Buffer":
+        """Returns one for integers of these shapes, so many steps, and words to set aside."""
+        aside = [backend.array("int64", room, z.shape, grows=True) for z in zeros]
+        is_full = backend.array("bool", steps, ())
+        return cls(zeros, ops.ones((), "float64"), aside, _integer(0), is_full)
 
     def make_room(self, step: Any, numerator: Any) -> "Buffer":
         """Returns one whose words have room for one more product."""
-        is_full = self.bound > _FULL
-        words, aside, count = tf.cond(
-            is_full,
-            lambda: (
-                [tf.zeros_like(word) for word in self.words],
-                [a.write(self.count, word) for a, word in zip(self.aside, self.words)],
-                self.count + 1,
-            ),
-            lambda: (self.words, self.aside, self.count),
+        is_full = self.bound > FULL
+        aside, count, words = backend.push_if(is_full, self.aside, self.count, self.words)
+        return Buffer(
+            words,
+            self.next_bound(is_full, numerator),
+            aside,
+            count,
+            self.is_full.write(step, is_full),
         )
-        growth = _DENOMINATOR / tf.cast(numerator, tf.float64)
-        bound = tf.where(is_full, tf.ones_like(self.bound), self.bound) * growth + 1.0
-        return Buffer(words, bound, aside, count, self.is_full.write(step, is_full))
+
+    def next_bound(self, is_full: Any, numerator: Any) -> Any:
+        """Returns the bound after a product with the momentum."""
+        bound = backend.where(is_full, ops.ones_like(self.bound), self.bound)
+        return bound * (DENOMINATOR / ops.cast(numerator, "float64")) + 1.0
 
     def take_back(self, step: Any) -> "Buffer":
         """Undoes `make_room`."""
-        words, count = tf.cond(
-            self.is_full.read(step),
-            lambda: ([a.read(self.count - 1) for a in self.aside], self.count - 1),
-            lambda: (self.words, self.count),
-        )
+        is_full = self.is_full.read(step)
+        count, words = backend.pop_if(is_full, self.aside, self.count, self.words)
         return self._replace(words=words, count=count)
+
+
+def _integer(value):
+    return ops.convert_to_tensor(value, "int32")

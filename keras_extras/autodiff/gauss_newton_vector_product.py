@@ -3,16 +3,14 @@
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_extras._core.differentiation.moments import twice_differentiable_moments
+from keras_extras._core.masks import mask_of, with_mask
+from keras_extras.autodiff import backend
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import (
-    CURVATURE_MODES,
-    curvature_product,
-    filled,
-)
+from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
 
 
 def gauss_newton_vector_product(
@@ -84,41 +82,30 @@ def gauss_newton_vector_product(
     autodiff.gauss_newton_vector_product(model, g, x, y)
     ```
     """
-    import tensorflow as tf
-
     function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
 
     def of_batch(values, data, vector):
         kept = []
 
-        def detached(outputs):
-            kept[:] = [outputs]
-            parameters = [tf.stop_gradient(part) for part in _parameters(outputs)]
-            return _with_parameters(outputs, parameters)
+        def outputs_and_penalties(values):
+            def detached(outputs):
+                kept[:] = [outputs]
+                parameters = [ops.stop_gradient(part) for part in _parameters(outputs)]
+                return _with_parameters(outputs, parameters)
 
-        with (
-            twice_differentiable_moments(),
-            tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
-        ):
-            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-                tape.watch(values)
-                penalties = function.loss_of_outputs(values, data, detached)
-                parameters = _parameters(kept[0])
-            penalty_gradient = filled(tape.gradient(penalties, values), values)
-        zero = tf.UnconnectedGradients.ZERO
-        of_penalties = accumulator.jvp(penalty_gradient, unconnected_gradients=zero)
-        moves = accumulator.jvp(parameters, unconnected_gradients=zero)
-        # Of the same tensors, which have the masks of the outputs.
-        curved = curvature_product(
-            lambda parameters: function.loss_given_outputs(
-                values, data, _with_parameters(kept[0], parameters)
-            ),
-            parameters,
-            moves,
-            CURVATURE_MODES[0],
-        )
-        of_outputs = tape.gradient(parameters, values, output_gradients=curved)
-        return [a + b for a, b in zip(filled(of_outputs, values), of_penalties)]
+            penalties = function.loss_of_outputs(values, data, detached)
+            parameters = _parameters(kept[0])
+            return parameters, penalties, [mask_of(part) for part in parameters]
+
+        def curve(parameters, moves, masks):
+            def loss_of(parameters):
+                masked = [with_mask(part, mask) for part, mask in zip(parameters, masks)]
+                outputs = _with_parameters(kept[0], masked)
+                return function.loss_given_outputs(values, data, outputs)
+
+            return curvature_product(loss_of, parameters, moves, CURVATURE_MODES[0])
+
+        return backend.gauss_newton_product(outputs_and_penalties, values, vector, curve)
 
     return function.pack(sum_over_batches(function, of_batch, batch_size, function.unpack(vector)))
 
@@ -130,7 +117,7 @@ def _parameters(outputs):
         for output in keras.tree.flatten(outputs)
     ]
     for part in parameters:
-        if not keras.ops.is_tensor(part) or hasattr(part, "made_from"):
+        if not ops.is_tensor(part) or hasattr(part, "made_from"):
             raise ValueError(
                 "The Gauss-Newton matrix needs outputs that are tensors, or distributions made of "
                 "one tensor, such as those of `keras_extras.layers.IndependentNormal`. "

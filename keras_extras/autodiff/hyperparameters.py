@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
+from keras_extras.autodiff import backend
 from keras_extras.autodiff.per_step import PerStep
 from keras_extras.autodiff.per_weight import PerWeight
 from keras_extras.optimizers.search_space import match_patterns
@@ -43,8 +43,8 @@ class Hyperparameter:
     def at(self, value: Any, step: Any, rows: Any) -> Any:
         """Returns what a step with a batch of these rows takes of the value."""
         if self.varies_over == "steps":
-            return tf.gather(value, step)
-        return tf.gather(value, rows) if self.varies_over == "rows" else value
+            return backend.gather(value, step)
+        return backend.gather(value, rows) if self.varies_over == "rows" else value
 
     def check(self, value: Any) -> np.ndarray:
         """Returns a value as an array if it is one that this hyperparameter can have."""

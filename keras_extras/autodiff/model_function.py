@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.data_loss import make_data_loss
@@ -40,7 +40,7 @@ class ModelFunction:
         training: bool = False,
         needs_loss: bool = True,
     ):
-        require_tensorflow("Differentiation of models")
+        require_tensorflow_or_jax("Differentiation of models")
         if not isinstance(model, keras.layers.Layer):
             raise TypeError(f"`model` must be a Keras model or layer. Received: model={model!r}")
         self.model = model
@@ -66,7 +66,8 @@ class ModelFunction:
                 f"The model {self.model.name!r} has no trainable weights. Give wrt='inputs', or "
                 f"check that not all layers have `trainable=False`. Received: wrt={self.wrt!r}"
             )
-        fixed = [leaf.dtype.name for leaf in leaves(self.data.x) if not leaf.dtype.is_floating]
+        dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves(self.data.x)]
+        fixed = [dtype for dtype in dtypes if not keras.backend.is_float_dtype(dtype)]
         if self.wrt != "weights" and fixed:
             raise ValueError(
                 "Inputs of integers have no derivative: give wrt='weights'. "
@@ -218,12 +219,17 @@ def as_vector(part: Any, value: Any, name: str) -> Any:
         name: String, what it belongs to.
     """
     part = ops.convert_to_tensor(part, value.dtype)
-    if not value.shape.is_compatible_with(part.shape):
+    if not _fits(part.shape, value.shape):
         raise ValueError(
             f"`vector` must have shape {tuple(value.shape)} for {name}. "
             f"Received: shape {tuple(part.shape)}"
         )
     return part
+
+
+def _fits(shape, other):
+    """Whether two shapes can be equal, of which compiled functions know not all sizes."""
+    return len(shape) == len(other) and all(a == b or None in (a, b) for a, b in zip(shape, other))
 
 
 def _is_assigned(scope, variable):

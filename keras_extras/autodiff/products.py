@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.differentiation import jacobian_vector_product, value_and_gradients
+from keras_extras.autodiff import backend
 
 CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
 
@@ -15,10 +18,8 @@ def dense_gradients(function: Callable, values: Sequence[Any]) -> list[Any]:
 
 def filled(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     """Returns gradients as dense tensors, zeros in the place of None."""
-    import tensorflow as tf
-
     return [
-        tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
+        ops.zeros_like(value) if gradient is None else backend.dense(gradient)
         for gradient, value in zip(gradients, values)
     ]
 
@@ -52,6 +53,4 @@ def transposed_product(
 
 def inner_product(one: Sequence[Any], other: Sequence[Any]) -> Any:
     """Returns the sum of the products of the entries of two lists of tensors."""
-    import tensorflow as tf
-
-    return tf.add_n([tf.reduce_sum(a * tf.cast(b, a.dtype)) for a, b in zip(one, other)])
+    return sum(ops.sum(a * ops.cast(b, a.dtype)) for a, b in zip(one, other))

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_extras._core.differentiation import value_and_gradients
+from keras_extras.autodiff import backend
 from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.products import transposed_product
@@ -72,6 +73,8 @@ class TrainingStep:
         self._losses = losses
         self._statistics = list(statistics)
         self._seed = seed
+        # A compiled function need not see what is assigned to them later.
+        self._fixed = {id(v): ops.copy(v) for v in model.non_trainable_variables}
 
     def initial_state(self, values: Mapping[str, Any], weights: list, statistics: list) -> State:
         """Returns the state before the first step: scaled weights, and empty slots."""
@@ -86,7 +89,7 @@ class TrainingStep:
         self, step: Any, state: State, values: Mapping[str, Any], data: TrainingData
     ) -> tuple[State, Any, list]:
         """Returns the state after a step, and the loss on its batch before with its gradients."""
-        at = self.values_at(values, step, tf.gather(data.order, step))
+        at = self.values_at(values, step, backend.gather(data.order, step))
         loss, gradients, statistics = self.gradients(
             step, state.weights, state.statistics, at, data
         )
@@ -106,24 +109,25 @@ class TrainingStep:
             at: Dict of what `values_at` returns.
             data: The training data.
         """
-        rows = tf.gather(data.order, step)
-        x, y = keras.tree.map_structure(lambda t: tf.gather(t, rows), (data.x, data.y))
+        rows = backend.gather(data.order, step)
+        x, y = keras.tree.map_structure(lambda t: backend.gather(t, rows), (data.x, data.y))
         factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
-        updated = []
 
         def loss_of(weights):
             outputs, penalty, after = self._call(step, weights, statistics, x, training=True)
-            updated.extend(after)
             loss = self._losses(y, outputs, factors, at.get("sample_weight"))
-            return loss + penalty + add_l2(self.hyperparameters, at, weights)
+            return loss + penalty + add_l2(self.hyperparameters, at, weights), after
 
-        loss, gradients = value_and_gradients(loss_of, weights)
+        (loss, updated), gradients = value_and_gradients(loss_of, weights, has_aux=True)
         return loss, gradients, updated
 
     def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of the optimizer at a step, learnt or fixed."""
-        fixed = {name: tf.constant(v, self.dtype) for name, v in self.rule.settings.items()}
-        fixed = {name: tf.gather(v, step) if v.shape.rank else v for name, v in fixed.items()}
+        fixed = {
+            name: ops.convert_to_tensor(value, self.dtype)
+            for name, value in self.rule.settings.items()
+        }
+        fixed = {name: backend.gather(v, step) if len(v.shape) else v for name, v in fixed.items()}
         return {**fixed, **{name: at[name] for name in fixed if name in at}}
 
     def pull_back(
@@ -149,7 +153,7 @@ class TrainingStep:
             Derivatives with respect to the state before the step, and to what the step took of the
             hyperparameters.
         """
-        at = self.values_at(values, step, tf.gather(data.order, step))
+        at = self.values_at(values, step, backend.gather(data.order, step))
         settings = self.settings_at(step, at)
         learnt = {name: at[name] for name in settings if name in at}
         others = {name: value for name, value in at.items() if name not in learnt}
@@ -193,8 +197,8 @@ class TrainingStep:
 
         parts = state.weights, state.statistics
         loss = loss_of(*parts)
-        weights, statistics = _vector_jacobian_product(loss_of, parts, tf.ones_like(loss))
-        slots = keras.tree.map_structure(tf.zeros_like, state.slots)
+        weights, statistics = _vector_jacobian_product(loss_of, parts, ops.ones_like(loss))
+        slots = keras.tree.map_structure(ops.zeros_like, state.slots)
         return loss, State(weights, slots, statistics)
 
     def pull_back_start(
@@ -219,19 +223,23 @@ class TrainingStep:
     def no_gradients(
         self, values: Mapping[str, Any], size: int, shape: tuple = ()
     ) -> dict[str, Any]:
-        """Returns what gradients are added to: sums, and TensorArrays where steps have their own.
+        """Returns what gradients are added to: sums, and arrays where steps have their own.
 
         Args:
             values: Dict of the hyperparameters.
-            size: Integer, of the TensorArrays.
+            size: Integer, of the arrays.
             shape: Tuple, of their elements. Defaults to `()`.
         """
         return {
-            h.name: tf.TensorArray(self.dtype, size, element_shape=shape)
+            h.name: backend.array(self.dtype, size, shape)
             if h.varies_over == "steps"
-            else tf.zeros_like(values[h.name])
+            else ops.zeros_like(values[h.name])
             for h in self._of_steps
         }
+
+    def no_gradients_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
+        """Returns zeros like what `pull_back` finds for a step."""
+        return keras.tree.map_structure(ops.zeros_like, self.values_at(values, step, rows))
 
     def add_gradients(
         self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
@@ -250,7 +258,7 @@ class TrainingStep:
             if h.varies_over == "steps":
                 totals[h.name] = total.write(index, gradient)
             elif h.varies_over == "rows" and rows is not None:
-                totals[h.name] = tf.tensor_scatter_nd_add(total, rows[:, None], gradient)
+                totals[h.name] = backend.add_at(total, rows, gradient)
             else:
                 totals[h.name] = total + gradient
         return totals
@@ -258,7 +266,7 @@ class TrainingStep:
     def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Returns what was added up as tensors, of so many steps."""
         return {
-            h.name: tf.reshape(totals[h.name].stack(), [-1])[:steps]
+            h.name: ops.reshape(totals[h.name].stack(), (-1,))[:steps]
             if h.varies_over == "steps"
             else totals[h.name]
             for h in self._of_steps
@@ -274,18 +282,19 @@ class TrainingStep:
         given.update((id(v), t) for v, t in zip(self._statistics, statistics))
         for number, variable in enumerate(model.non_trainable_variables):
             if variable.name == "seed_generator_state":
-                seed = tf.stack([tf.cast(self._seed + number, "int64"), tf.cast(step, "int64")])
-                given[id(variable)] = tf.cast(seed, variable.dtype)
+                dtype = variable.dtype
+                seed = ops.cast((self._seed + number) % 2**31, dtype)
+                given[id(variable)] = ops.stack([seed, ops.cast(step, dtype)])
         fixed = model.non_trainable_variables
         outputs, after, losses = model.stateless_call(
             weights,
-            [given.get(id(v), v.value) for v in fixed],
+            [given.get(id(v), self._fixed.get(id(v))) for v in fixed],
             x,
             training=training,
             return_losses=True,
         )
         after = {id(v): t for v, t in zip(fixed, after)}
-        penalty = tf.add_n([tf.zeros((), self.dtype), *(tf.cast(t, self.dtype) for t in losses)])
+        penalty = sum((ops.cast(t, self.dtype) for t in losses), ops.zeros((), self.dtype))
         return outputs, penalty, [after[id(v)] for v in self._statistics]
 
 

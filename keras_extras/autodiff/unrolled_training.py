@@ -5,14 +5,16 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_integer
-from keras_extras.autodiff import exact_reversal
+from keras_extras._core.precision import widest_float
+from keras_extras.autodiff import backend, exact_reversal
 from keras_extras.autodiff.checkpoints import CheckpointedPath
 from keras_extras.autodiff.compiled_training import CompiledTraining
 from keras_extras.autodiff.differentiability import check_gradients_exist, updated_statistics
+from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.training_step import TrainingData, TrainingStep
@@ -83,7 +85,8 @@ class UnrolledTraining:
             `"reversal"`, for SGD with momentum, undoes the steps exactly, in integers, and keeps
             the bits that rounding drops. Defaults to `"all"`.
         seed: Integer, of the order of the rows and of random layers. Defaults to `0`.
-        jit_compile: Boolean, whether to compile with XLA. Defaults to `True`.
+        jit_compile: Boolean, whether to compile with XLA, as JAX does in any case. Defaults to
+            `True`.
 
     Raises:
         TypeError, ValueError: If a name matches nothing, a schedule has the wrong length, or the
@@ -134,7 +137,7 @@ class UnrolledTraining:
         seed: int = 0,
         jit_compile: bool = True,
     ):
-        require_tensorflow("UnrolledTraining")
+        require_tensorflow_or_jax("UnrolledTraining")
         if not isinstance(model, keras.Model) or not model.built or not model.trainable_variables:
             raise ValueError(
                 "`model` must be a built Keras model with trainable weights; give it an "
@@ -158,7 +161,7 @@ class UnrolledTraining:
         if memory == "reversal":
             self._rule = exact_reversal.reversible(self._rule)
         self._values = {h.name: h.start for h in self._hyperparameters}
-        self._weights = [tf.identity(v.value) for v in model.trainable_variables]
+        self._weights = [ops.copy(v) for v in model.trainable_variables]
         self._compiled = None
 
     @property
@@ -189,9 +192,9 @@ class UnrolledTraining:
         if validation_data is not None:
             loss = float(compiled.validate(state, _tensors(validation_data)))
         weights, statistics = (
-            [t.numpy() for t in part] for part in (state.weights, state.statistics)
+            [_array(t) for t in part] for part in (state.weights, state.statistics)
         )
-        return TrainingRun(weights, losses.numpy(), loss, statistics)
+        return TrainingRun(weights, _array(losses), loss, statistics)
 
     def assign(self, run: TrainingRun) -> None:
         """Gives the model the weights of a run.
@@ -284,7 +287,9 @@ class UnrolledTraining:
         meta_optimizer = keras.optimizers.get(meta_optimizer)
         learnt = self._hyperparameters
         free = [
-            keras.Variable(h.to_unconstrained(self._values[h.name]), dtype="float64", name="free")
+            keras.Variable(
+                h.to_unconstrained(self._values[h.name]), dtype=widest_float(), name="free"
+            )
             for h in learnt
         ]
         meta_optimizer.build(free)
@@ -303,8 +308,8 @@ class UnrolledTraining:
             steps = [
                 h.unconstrained_gradient(self._values[h.name], gradients[h.name]) for h in learnt
             ]
-            meta_optimizer.apply([tf.constant(step) for step in steps], free)
-            self._values = {h.name: h.from_unconstrained(v.numpy()) for h, v in zip(learnt, free)}
+            meta_optimizer.apply(list(map(ops.convert_to_tensor, steps)), free)
+            self._values = {h.name: h.from_unconstrained(_array(v)) for h, v in zip(learnt, free)}
         run = self.run(x, y, validation_data)
         logs = {"loss": float(np.mean(run.losses)), "val_loss": run.validation_loss}
         history.on_epoch_end(meta_steps, logs)
@@ -323,7 +328,7 @@ class UnrolledTraining:
                 values, self._weights, self._statistics, data, validation
             )
             self._check_finite(losses)
-            gradients = {name: g.numpy().astype("float64") for name, g in gradients.items()}
+            gradients = {name: _array(g).astype("float64") for name, g in gradients.items()}
             faults = [name for name, g in gradients.items() if not np.isfinite(g).all()]
             if faults or not np.isfinite(loss):
                 raise ValueError(
@@ -332,7 +337,7 @@ class UnrolledTraining:
                     f"steps. Received: a validation loss of {float(loss):g}, and NaN or infinity "
                     f"in the gradient of {faults}"
                 )
-            return float(loss), gradients, losses.numpy()
+            return float(loss), gradients, _array(losses)
 
         return evaluate
 
@@ -356,7 +361,7 @@ class UnrolledTraining:
         epochs = -(-self.steps * size // rows)
         order = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
         order = order[: self.steps * size].reshape(self.steps, size)
-        return TrainingData(x, y, tf.constant(order, "int32"))
+        return TrainingData(x, y, ops.convert_to_tensor(order, "int32"))
 
     def _compile(self, data):
         """The compiled functions, made when the first data are seen, and checked on two rows."""
@@ -370,7 +375,7 @@ class UnrolledTraining:
                 'take memory="checkpoints". Received: a model with '
                 f"{', '.join(repr(v.path) for v in self._updated)}"
             )
-        self._statistics = [tf.identity(v.value) for v in self._updated]
+        self._statistics = [ops.copy(v) for v in self._updated]
         step = TrainingStep(
             self.model,
             self._losses,
@@ -379,13 +384,18 @@ class UnrolledTraining:
             self._updated,
             self.seed,
         )
-        values = {h.name: tf.constant(h.start, step.dtype) for h in self._hyperparameters}
+        values = {h.name: ops.convert_to_tensor(h.start, step.dtype) for h in self._hyperparameters}
         first = TrainingData(*rows, data.order[:1] * 0)
         at = step.values_at(values, 0, first.order[0])
-        _, gradients, _ = step.gradients(0, self._weights, self._statistics, at, first)
+        _, gradients, _ = backend.tried(
+            lambda: step.gradients(0, self._weights, self._statistics, at, first)
+        )
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
         if self.memory == "reversal":
-            path = exact_reversal.ReversiblePath(step, self.jit_compile)
+            if backend.BLOCKS_ROUND_ALIKE:
+                path = exact_reversal.ReversiblePath(step, self.steps, self.jit_compile)
+            else:
+                path = ReversiblePathInOneLoop(step, self.steps, self.jit_compile)
         else:
             path = CheckpointedPath(step, self.steps, self.memory == "all", self.jit_compile)
         self._compiled = CompiledTraining(step, path, self.jit_compile)
@@ -401,4 +411,8 @@ class UnrolledTraining:
 
 
 def _tensors(data):
-    return keras.tree.map_structure(tf.convert_to_tensor, data)
+    return keras.tree.map_structure(ops.convert_to_tensor, data)
+
+
+def _array(tensor):
+    return ops.convert_to_numpy(tensor)

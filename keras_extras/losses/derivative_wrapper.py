@@ -8,6 +8,8 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
+from keras_extras._core.masks import mask_of, with_mask
+from keras_extras._core.stateless import substituted
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -31,24 +33,21 @@ class DerivativeWrapper(keras.layers.Wrapper):
             inputs: The inputs of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        updated: list[keras.Variable] = []
+        variables, changed, mask = self.layer.variables, [], mask_of(inputs)
 
         def call_layer(inputs):
-            """The output, and what the call leaves behind in variables and losses."""
-            given = [(variable, variable.value) for variable in self.layer.variables]
-            with keras.StatelessScope(given, collect_losses=True) as scope:
-                before = [scope.get_current_value(variable) for variable, _ in given]
-                output = self._call_layer(inputs)
-            updated[:] = [
-                variable
-                for (variable, _), old in zip(given, before)
-                if scope.get_current_value(variable) is not old
-            ]
-            return output, ([scope.get_current_value(v) for v in updated], scope.losses)
+            """The output, and what the call leaves behind: states, losses and a mask."""
+            with substituted() as scope:
+                before = list(map(scope.get_current_value, variables))
+                output = self._call_layer(with_mask(inputs, mask))
+            after = list(map(scope.get_current_value, variables))
+            changed[:] = [n for n, old in enumerate(before) if after[n] is not old]
+            return output, ([after[n] for n in changed], scope.losses, mask_of(output))
 
-        (output, (values, losses)), derivatives = products(call_layer, inputs, *arguments)
-        for variable, value in zip(updated, values):
-            variable.assign(value)
+        (output, left_behind), derivatives = products(call_layer, inputs, *arguments)
+        states, losses, mask = left_behind
+        for number, state in zip(changed, states):
+            variables[number].assign(state)
         for loss in losses:
             self.add_loss(loss)
         if any(derivative is None for derivative in derivatives):
@@ -58,7 +57,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
                 "not depend on them through differentiable operations; look for rounding, argmax "
                 "or an Embedding of integers."
             )
-        return output, derivatives
+        return with_mask(output, mask), derivatives
 
     def check_inputs(self, inputs: Any) -> None:
         """Raises an error unless the inputs are one tensor of floats."""

@@ -1,0 +1,121 @@
+"""Exact reversal where compilers round the same step otherwise in another place."""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_extras.autodiff import backend, exact_reversal
+from keras_extras.autodiff.exact_reversal import DENOMINATOR, FULL, Buffer, ReversiblePath
+from keras_extras.autodiff.training_step import State, TrainingData
+
+
+class ReversiblePathInOneLoop(ReversiblePath):
+    """Goes there and back in one loop, whose gradients are the same instructions both ways.
+
+    Args:
+        As `ReversiblePath`.
+    """
+
+    def context(self) -> contextlib.AbstractContextManager:
+        return backend.integers_of_64_bits()
+
+    def room(self, values: Mapping[str, Any]) -> int:
+        """Returns how many words of each weight are set aside, or some more."""
+        momentum = values.get("momentum", self._step.rule.settings["momentum"])
+        momenta = np.broadcast_to(np.asarray(momentum, "float32"), self._steps)
+        # A power of two, because each number is compiled anew.
+        return 2 ** math.ceil(math.log2(words_set_aside(exact_reversal.numerators_of(momenta)) + 1))
+
+    def there_and_back(
+        self,
+        start: State,
+        values: Mapping[str, Any],
+        data: TrainingData,
+        room: int,
+        turn: Callable[[State], tuple[Any, State]],
+    ) -> tuple[Any, Any, State, dict[str, Any], Any]:
+        steps = self._steps
+        steps = self._steps
+        initial = exact_reversal.to_fixed(start.weights)
+        zeros = [ops.zeros_like(w) for w in initial]
+        # Of the right shapes, until there is something.
+        loss, adjoint = keras.tree.map_structure(ops.zeros_like, turn(start))
+
+        def body(k, weights, velocities, buffer, losses, totals, loss, adjoint):
+            is_back = k >= steps
+            t = backend.where(is_back, 2 * steps - 1 - k, k)
+            final = self._state(weights, velocities)
+            loss, adjoint = ops.cond(k == steps, lambda: turn(final), lambda: (loss, adjoint))
+            weights = [backend.where(is_back, w - v, w) for w, v in zip(weights, velocities)]
+            updates, loss_of_step = self._updates(t, weights, values, data)
+            numerator = self._numerator(t, values)
+
+            is_full = backend.where(is_back, buffer.is_full.read(t), buffer.bound > FULL)
+            bound = buffer.next_bound(is_full, numerator)
+            aside, count, words = backend.push_if(
+                is_full & ~is_back, buffer.aside, buffer.count, buffer.words
+            )
+            velocities, words = ops.cond(
+                is_back,
+                lambda: _columns(
+                    exact_reversal.divide(v + u, b, numerator)
+                    for v, u, b in zip(velocities, updates, words)
+                ),
+                lambda: _columns(
+                    exact_reversal.multiply(v, b, numerator) for v, b in zip(velocities, words)
+                ),
+            )
+            count, words = backend.pop_if(is_full & is_back, aside, count, words)
+            bound = backend.where(is_back, buffer.bound, bound)
+            buffer = Buffer(words, bound, aside, count, buffer.is_full.write(t, is_full))
+
+            rows = backend.gather(data.order, t)
+            adjoint, found = ops.cond(
+                is_back,
+                lambda: self._pull_back(t, weights, velocities, adjoint, values, data),
+                lambda: (adjoint, self._step.no_gradients_at(values, t, rows)),
+            )
+            totals = self._step.add_gradients(totals, found, t, rows)
+            moves = [v - u for v, u in zip(velocities, updates)]
+            velocities = [backend.where(is_back, v, m) for v, m in zip(velocities, moves)]
+            weights = [backend.where(is_back, w, w + m) for w, m in zip(weights, moves)]
+            losses = losses.write(t, loss_of_step)
+            return k + 1, weights, velocities, buffer, losses, totals, loss, adjoint
+
+        _, weights, velocities, _, losses, totals, loss, adjoint = backend.while_loop(
+            lambda k, *_: k < 2 * steps,
+            body,
+            (
+                ops.convert_to_tensor(0, "int32"),
+                initial,
+                zeros,
+                Buffer.empty(zeros, steps, room),
+                backend.array(self._step.dtype, steps, ()),
+                self._step.no_gradients(values, steps),
+                loss,
+                adjoint,
+            ),
+        )
+        gradients = self._step.collected(totals, steps)
+        returned = exact_reversal.has_returned(initial, weights, velocities)
+        return loss, losses.stack(), adjoint, gradients, returned
+
+
+def words_set_aside(numerators: Sequence[float]) -> int:
+    """Returns how often a `Buffer` is full in steps with these numerators."""
+    count, bound = 0, 1.0
+    for numerator in numerators:
+        if bound > FULL:
+            count, bound = count + 1, 1.0
+        bound = bound * (DENOMINATOR / numerator) + 1.0
+    return count
+
+
+def _columns(pairs):
+    """A pair of lists."""
+    return tuple(map(list, zip(*pairs)))

@@ -1,0 +1,54 @@
+"""TrainingPath: the way through the steps of a training and back."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_extras.autodiff.training_step import State, TrainingData
+
+
+class TrainingPath:
+    """Base of what has `forward` and `backward`, and by default goes one after the other."""
+
+    def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the hyperparameters that are trained with."""
+        return dict(values)
+
+    def context(self) -> contextlib.AbstractContextManager:
+        """Returns what compiled functions are called in."""
+        return contextlib.nullcontext()
+
+    def room(self, values: Mapping[str, Any]) -> int:
+        """Returns for how many tensors of a kind the way back needs room.
+
+        Args:
+            values: Dict of the hyperparameters, arrays.
+        """
+        return 1
+
+    def there_and_back(
+        self,
+        start: State,
+        values: Mapping[str, Any],
+        data: TrainingData,
+        room: int,
+        turn: Callable[[State], tuple[Any, State]],
+    ) -> tuple[Any, Any, State, dict[str, Any], Any]:
+        """Runs all steps, and goes back through each (reverse mode).
+
+        Args:
+            start: The state before the first step.
+            values: Dict of the hyperparameters.
+            data: The training data.
+            room: Integer, what the method `room` returned.
+            turn: Function from the final state to the validation loss and its derivatives with
+                respect to that state.
+
+        Returns:
+            The validation loss, the losses of the steps, derivatives with respect to the initial
+            state and to the hyperparameters of steps, and whether the way led back to the start.
+        """
+        state, losses, record = self.forward(start, values, data, room)
+        loss, adjoint = turn(state)
+        adjoint, gradients, returned = self.backward(adjoint, record, start, values, data)
+        return loss, losses, adjoint, gradients, returned

@@ -1,0 +1,16 @@
+"""How precise the backend is that the tests run on."""
+
+import keras
+import pytest
+
+ON_JAX = keras.backend.backend() == "jax"
+# On JAX Keras' operations compute in single precision, whatever they are asked for.
+WIDE = "float32" if ON_JAX else "float64"
+
+needs_float64 = pytest.mark.skipif(ON_JAX, reason="Keras on JAX has no double precision")
+needs_tensorflow = pytest.mark.skipif(ON_JAX, reason="stands on TensorFlow")
+
+
+def tolerance(double: float, single: float) -> float:
+    """The one that fits `WIDE`."""
+    return single if ON_JAX else double
