@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import keras
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,8 +19,16 @@ def blocks(page):
     return ["\n".join(found)] if page.stem in STORIES else found
 
 
+def needs_jax(code):
+    return "import jax" in code or "keras.distribution" in code
+
+
 BLOCKS = [
-    pytest.param(code, id=f"{page.stem}-{number}")
+    pytest.param(
+        code,
+        id=f"{page.stem}-{number}",
+        marks=[pytest.mark.both_backends] if needs_jax(code) else [],
+    )
     for page in PAGES
     for number, code in enumerate(blocks(page))
 ]
@@ -27,6 +36,8 @@ BLOCKS = [
 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_code_in_the_documentation_runs(code, monkeypatch, tmp_path):
+    if needs_jax(code) and keras.backend.backend() != "jax":
+        pytest.skip("needs JAX")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "<documentation>", "exec"), {})
 
@@ -40,6 +51,16 @@ def test_links_to_files_lead_somewhere(page):
 
 
 def test_the_commands_that_are_named_exist():
-    targets = ("example", "test", "test-versions", "lint", "format", "bench", "docs", "dist")
+    targets = (
+        "test-jax",
+        "test-versions",
+        "example",
+        "test",
+        "lint",
+        "format",
+        "bench",
+        "docs",
+        "dist",
+    )
     for target in targets:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
