@@ -52,8 +52,11 @@ class Bounds(Transform):
         if lower is None and upper is None:
             raise ValueError("`lower` or `upper` must be given. Received: lower=None, upper=None")
         self.lower = None if lower is None else check_number("lower", lower)
-        above = {} if lower is None else {"above": self.lower}
-        self.upper = None if upper is None else check_number("upper", upper, **above)
+        self.upper = None if upper is None else check_number("upper", upper)
+        if None not in (lower, upper) and self.upper <= self.lower:
+            raise ValueError(
+                f"`upper` must be greater than `lower`. Received: lower={lower!r}, upper={upper!r}"
+            )
 
     def __call__(self, coordinates: Any) -> Any:
         if self.upper is None:
