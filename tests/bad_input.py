@@ -139,10 +139,13 @@ def tell_of(path: Any, call: Any) -> Any:
 
 
 def arrays(*more_dtypes: str) -> st.SearchStrategy:
-    """Arrays of one number, of any shape and dtype."""
+    """Arrays of one number, of up to three axes and any dtype.
+
+    With a fourth, `tf.matmul` with a matrix ends the process on some processors (TensorFlow 2.21).
+    """
     return st.builds(
         lambda shape, dtype, value: np.full(shape, value).astype(dtype),
-        st.lists(st.integers(1, 6), max_size=4),
+        st.lists(st.integers(1, 6), max_size=3),
         st.sampled_from(
             ["float32", "float64", "float16", "int32", "int64", "uint8", "bool", *more_dtypes]
         ),

@@ -21,7 +21,10 @@ from keras_extras.datasets.higgs.csv_file import read_events
 _CONSTRUCTORS = constructors()
 # Without what calls a function that is made for inputs of one shape.
 _LAYERS = {case.name: case for case in contract_cases.LAYERS if "Sensitivity" not in case.name}
-_MEASURES = {case.name: case for case in contract_cases.LOSSES + contract_cases.METRICS}
+_MEASURES = {
+    f"{type(case).__name__} {case.name}": case
+    for case in contract_cases.LOSSES + contract_cases.METRICS
+}
 _EXAMPLES = settings.default.max_examples
 
 # Integers beyond float32 and the like are rounded, which NumPy and TensorFlow warn of.

@@ -209,7 +209,7 @@ def test_a_transform_that_changes_the_shape_is_an_error():
         (lambda: priors.Uniform(1.0, 1.0), "`high` must be greater than `low`"),
         (lambda: transforms.Bounds(), "`lower` or `upper` must be given"),
         (lambda: transforms.Choice([1.0, 1.0]), "at least two different numbers"),
-        (lambda: transforms.Bounds(1.0, 0.0), "`upper` must be greater than 1"),
+        (lambda: transforms.Bounds(1.0, 0.0), "`upper` must be greater than `lower`"),
     ],
 )
 def test_bad_arguments(make, match):

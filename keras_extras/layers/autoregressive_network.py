@@ -83,6 +83,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
         if event_shape is not None:
             check_integers("event_shape", event_shape)
         self.event_shape = event_shape
+        if not hasattr(hidden_units, "__iter__"):
+            raise TypeError(
+                f"`hidden_units` must be a list of integers. Received: hidden_units={hidden_units}"
+            )
         self.hidden_units = list(check_integers("hidden_units", hidden_units))
         if isinstance(input_order, str):
             check_choice("input_order", input_order, ("left-to-right", "right-to-left"))

@@ -81,8 +81,11 @@ class Bounds(Transform):
         if lower is None and upper is None:
             raise ValueError("`lower` or `upper` must be given. Received: lower=None, upper=None")
         self.lower = None if lower is None else check_number("lower", lower)
-        above = -math.inf if self.lower is None else self.lower
-        self.upper = None if upper is None else check_number("upper", upper, above=above)
+        self.upper = None if upper is None else check_number("upper", upper)
+        if self.lower is not None and self.upper is not None and self.upper <= self.lower:
+            raise ValueError(
+                f"`upper` must be greater than `lower`. Received: lower={lower!r}, upper={upper!r}"
+            )
 
     def __call__(self, coordinates: Any) -> Any:
         if self.upper is None:
