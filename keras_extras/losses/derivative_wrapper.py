@@ -33,7 +33,8 @@ class DerivativeWrapper(keras.layers.Wrapper):
             inputs: The inputs of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        variables, changed, mask = self.layer.variables, [], mask_of(inputs)
+        variables, mask = self.layer.variables, mask_of(inputs)
+        changed: list = []
 
         def call_layer(inputs):
             """The output, and what the call leaves behind: states, losses and a mask."""

@@ -3,7 +3,6 @@
 A search moves unconstrained coordinates u; the model only ever sees w = transform(u).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
