@@ -228,6 +228,8 @@ def test_choices_that_no_model_can_be_made_with():
         bayesian(weights="dense")
     with pytest.raises(ValueError, match="`task` must be one of"):
         tuners.TabularHyperModel(6, "ranking")
+    with pytest.raises(ValueError, match="`num_classes` must be at least 2"):
+        tuners.AutoencoderClassifierHyperModel(6, num_classes=1)
     with pytest.raises(TypeError, match="`space` must be a dict"):
         tuners.TabularHyperModel(6, space=["units"])
     with pytest.raises(TypeError, match="`model` must be a function"):

@@ -174,7 +174,7 @@ class AutoencoderClassifierHyperModel(Tunable):
         }
         super().__init__(defaults, space, known, name, tunable)
         self.num_features = check_integer("num_features", num_features)
-        self.task = Task("classification", num_classes)
+        self.task = Task("classification", check_integer("num_classes", num_classes, 2))
         self.preprocessor = preprocessor
         self.metrics = metrics
         self.seed = seed
