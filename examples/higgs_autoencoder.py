@@ -290,6 +290,13 @@ def main(
     )
     pipelines = {optimizer: (pipeline, seconds), "adam": (reference, reference_seconds)}
     autoencoders = compare_autoencoders(events, pipelines)
+
+    floor = next(iter(autoencoders.values()))["mse"]
+    histories = {"adam": reference_history, optimizer: history}
+    figures = draw(events, pipeline, histories, floor, fast)
+    for name, figure in figures.items():
+        visualization.save_figure(figure, out / f"{name}.png")
+    print(f"Figures written to {out}; now the classifiers", flush=True)
     classifiers = compare_classifiers(events, pipeline, classifier_epochs, trees, seed)
 
     pipeline.save(out / "pipeline.keras")
@@ -298,12 +305,6 @@ def main(
         model.predict(events["test"].features, 4096, verbose=0) for model in (pipeline, loaded)
     ]
     difference = float(np.abs(predictions[0] - predictions[1]).max())
-
-    floor = next(iter(autoencoders.values()))["mse"]
-    histories = {"adam": reference_history, optimizer: history}
-    figures = draw(events, pipeline, histories, floor, fast)
-    for name, figure in figures.items():
-        visualization.save_figure(figure, out / f"{name}.png")
 
     print_tables(autoencoders, classifiers)
     print(f"\nSaved and loaded again, predictions differ by at most {difference:.1e}.")
