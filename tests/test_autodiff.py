@@ -457,6 +457,7 @@ def test_batches_need_a_loss_that_is_a_mean_over_rows():
             autodiff.gradient(model, X, CLASSES[:, :1], loss=loss, batch_size=2)
 
 
+@needs_tensorflow
 def test_batches_need_a_known_number_of_rows():
     model, loss = linear(2), keras.losses.MeanSquaredError(dtype="float64")
     unknown = tf.TensorSpec((None, 3), "float64"), tf.TensorSpec((None, 2), "float64")

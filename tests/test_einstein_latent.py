@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from precision import needs_float64, needs_tensorflow
 
 import keras_extras
 
@@ -76,7 +77,10 @@ def expected_form(form, z, weights):
     return (ricci - curvature * metric / 2 + constant * metric)[..., distinct[0], distinct[1]]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [pytest.param("float64", 1e-9, marks=needs_float64), ("float32", 1e-3)],
+)
 @pytest.mark.parametrize("shape", [(8, 5), (4, 3, 5)])
 @pytest.mark.parametrize("form", FORMS)
 def test_form_equals_its_formula(form, shape, dtype, tolerance):
@@ -194,6 +198,7 @@ def test_weights_have_the_names_that_patterns_look_for(form, names):
     assert [weight.path for weight in layer.weights] == [f"latent/{name}" for name in names]
 
 
+@needs_tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_many_candidates_at_once_equal_one_by_one(form, jit_compile):
