@@ -91,6 +91,7 @@ def test_form_equals_its_formula(form, shape, dtype, tolerance):
     np.testing.assert_allclose(np.asarray(layer(x)), expected, rtol=tolerance, atol=tolerance)
 
 
+@needs_float64
 @pytest.mark.parametrize("units", [1, 3, 6, 10, 15])
 def test_tensor_form_has_the_trace_of_the_field_equations(units):
     """Contracted with g^-1, R_mn - 1/2 s g_mn + Lambda g_mn is s - n/2 s + n Lambda."""
