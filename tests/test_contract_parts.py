@@ -6,6 +6,7 @@ argument, a wrong argument is refused by its name, and transforms have inverses.
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -32,6 +33,11 @@ def network(hp):
 
 
 CASES = [
+    Case(
+        callbacks.BackupAndResume,
+        {"backup_dir": Path("backup"), "delete_backup": False},
+        {"backup_dir": (3, ""), "delete_backup": (None, "no")},
+    ),
     Case(callbacks.KLWarmUp, {"epochs": 5, "start": 0.1}, {"epochs": (0, 1.5), "start": (-1, 2)}),
     Case(callbacks.SearchMonitor, {"every": 3, "optimizer_name": "cma"}, {"every": (0, "all")}),
     Case(

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.checks import check_flag
 from keras_extras._core.files import remove_folder, whole_folder
 from keras_extras.callbacks.training_state import (
     forget_initial_epoch,
@@ -39,7 +40,7 @@ class BackupAndResume(keras.callbacks.Callback):
             `True`.
 
     Raises:
-        TypeError: If `backup_dir` is no path.
+        TypeError: If `backup_dir` is no path, or `delete_backup` no boolean.
         ValueError: In `fit`, if the model was not built, or the backup is of another model.
 
     Example:
@@ -65,7 +66,7 @@ class BackupAndResume(keras.callbacks.Callback):
                 f"`backup_dir` must be the path of a folder. Received: backup_dir={backup_dir!r}"
             )
         self.backup_dir = Path(backup_dir)
-        self.delete_backup = delete_backup
+        self.delete_backup = check_flag("delete_backup", delete_backup)
         self._resumed = False
 
     def on_train_begin(self, logs: Any = None) -> None:
