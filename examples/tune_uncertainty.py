@@ -6,7 +6,7 @@ layers, Monte Carlo dropout and a plain network, the distribution at the end, wi
 What it found is trained once more on all training rows and compared on test rows, the average over
 100 draws of its weights, with the hypermodel's defaults and with linear regression.
 
-    python examples/tune_uncertainty.py                  # scikit-learn's diabetes data, some minutes
+    python examples/tune_uncertainty.py                  # scikit-learn's diabetes data, minutes
     python examples/tune_uncertainty.py --data FILE.npz  # arrays `x` and `y` of your own
     python examples/tune_uncertainty.py --fast           # a smoke test of a few seconds
 """
