@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def fresh_keras_state():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def quick_collections():
+    """keras-tuner collects garbage before each trial; what earlier tests left is left out of it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -161,6 +161,7 @@ def test_learn_the_schedule(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_tune_higgs(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_higgs.py")
     result = example.main(out=tmp_path, fast=True)
@@ -211,6 +212,7 @@ def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
         example.main(data=tmp_path / "events.csv", out=tmp_path)
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_tune_uncertainty(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_uncertainty.py")
     rows = np.random.default_rng(0).normal(size=(120, 3))
@@ -232,6 +234,7 @@ def test_tune_uncertainty(tmp_path, capsys):
     }
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_tune_with_gradients(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_with_gradients.py")
     result = example.main(out=tmp_path, fast=True)
@@ -242,6 +245,7 @@ def test_tune_with_gradients(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"search", "schedule.png", "model.keras"}
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_benchmark_of_tuners(capsys, monkeypatch):
     # By a name that processes of its own can import.
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -7,7 +7,7 @@ import pytest
 
 from keras_extras import autodiff, tuners
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("quick_collections")]
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(160, 4)).astype("float32")

@@ -8,6 +8,8 @@ from keras_tuner.engine.hyperparameters import Float
 
 from keras_extras import tuners
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 X = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
 Y = (X[:, :1] > 0.0).astype("float32")
 ORACLES = keras_tuner.oracles
@@ -18,9 +20,39 @@ def tabular(**space):
     return tuners.TabularHyperModel(6, space={**SMALL, "units": [2, 4], **space})
 
 
-def random_search(directory, hypermodel, objective="val_loss", max_trials=2, **arguments):
-    return keras_tuner.RandomSearch(
-        hypermodel, objective, max_trials, seed=1, directory=directory, **arguments
+class Search(keras_tuner.RandomSearch):
+    """Takes the time of no training, and counts its trials."""
+
+    runs = 0
+
+    def run_trial(self, trial, **kwargs):
+        self.runs += 1
+        return float(trial.trial_id)
+
+
+class Killed(Exception):
+    pass
+
+
+class Mortal(Search):
+    """Dies right after the end of its second trial."""
+
+    def on_trial_end(self, trial):
+        if trial.trial_id == "0":
+            super().on_trial_end(trial)
+        else:
+            self.oracle.end_trial(trial)
+            raise Killed
+
+
+def search(directory, hypermodel, max_trials=2, kind=Search, **arguments):
+    return kind(
+        hypermodel,
+        keras_tuner.Objective("score", "min"),
+        max_trials,
+        seed=1,
+        directory=directory,
+        **arguments,
     )
 
 
@@ -29,62 +61,38 @@ def values_of(tuner):
 
 
 def run(tuner):
-    tuner.search(X, Y, validation_data=(X, Y), verbose=0)
+    tuner.search(verbose=0)
     return tuner
 
 
 def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path):
-    """Killed right after the end of the second trial."""
-
-    class Killed(Exception):
-        pass
-
-    class Mortal(keras_tuner.RandomSearch):
-        def on_trial_end(self, trial):
-            if trial.trial_id == "0":
-                super().on_trial_end(trial)
-            else:
-                self.oracle.end_trial(trial)
-                raise Killed
-
-    class Counting(keras.callbacks.Callback):
-        trained = 0
-
-        def on_train_begin(self, logs=None):
-            Counting.trained += 1
-
-    arguments = {"max_trials": 4, "seed": 1, "directory": tmp_path}
-    mortal = Mortal(tabular(), "val_loss", **arguments)
-    data = {"validation_data": (X, Y), "verbose": 0, "callbacks": [Counting()]}
     with pytest.raises(Killed):
-        mortal.search(X, Y, **data)
-    again = keras_tuner.RandomSearch(tabular(), "val_loss", **arguments)
-    again.search(X, Y, **data)
-    assert Counting.trained == 4
-    whole = keras_tuner.RandomSearch(tabular(), "val_loss", project_name="whole", **arguments)
-    whole.search(X, Y, **data)
+        run(search(tmp_path, tabular(), 4, Mortal))
+    again = run(search(tmp_path, tabular(), 4))
+    assert again.runs == 2
+    whole = run(search(tmp_path, tabular(), 4, project_name="whole"))
     assert values_of(again) == values_of(whole)
 
 
 def test_a_project_of_another_space_is_refused_by_name(tmp_path):
-    run(random_search(tmp_path, tabular()))
-    random_search(tmp_path, tabular())
+    run(search(tmp_path, tabular()))
+    search(tmp_path, tabular())
     other = tabular(
         units=[2, 8], dropout=0.1, learning_rate=Float("rate", 1e-3, 1e-2, sampling="log")
     )
     with pytest.raises(ValueError, match="must have the space of the hypermodel") as error:
-        random_search(tmp_path, other)
+        search(tmp_path, other)
     assert "only there 'dropout', 'learning_rate'" in str(error.value)
     assert "only here 'rate'" in str(error.value)
     assert "of other values 'units'" in str(error.value)
-    random_search(tmp_path, other, overwrite=True)
+    search(tmp_path, other, overwrite=True)
 
 
 def test_what_the_tuner_is_given_goes_before_the_space(tmp_path):
     def make():
         given = keras_tuner.HyperParameters()
         given.Float("dropout", 0.2, 0.3)
-        return random_search(tmp_path, tabular(), hyperparameters=given)
+        return search(tmp_path, tabular(), hyperparameters=given)
 
     for trial in run(make()).oracle.trials.values():
         assert 0.2 <= trial.hyperparameters.get("dropout") <= 0.3
@@ -99,7 +107,7 @@ def test_models_may_search_more_than_the_space_lists(tmp_path):
     def make(**space):
         space = {"population_size": 4, "batch_size": 64, "epochs": 1, **space}
         hypermodel = tuners.MonteCarloHyperModel(network, "binary_crossentropy", space=space)
-        return random_search(tmp_path, hypermodel, max_trials=3)
+        return search(tmp_path, hypermodel, max_trials=3)
 
     run(make())
     assert len(make().oracle.trials) == 3
@@ -114,8 +122,9 @@ def test_an_objective_that_no_trial_reports_ends_the_search_at_once(tmp_path):
         space={"autoencoder_epochs": 1, "form": "dense", "autoencoder_optimizer": "adam"},
     )
     for name, hypermodel in {"tabular": tabular(), "pipeline": pipeline}.items():
-        tuner = random_search(
-            tmp_path, hypermodel, keras_tuner.Objective("val_acc", "max"), project_name=name
+        objective = keras_tuner.Objective("val_acc", "max")
+        tuner = keras_tuner.RandomSearch(
+            hypermodel, objective, directory=tmp_path, project_name=name
         )
         with pytest.raises(ValueError, match=r"'loss'.*'val_loss'.*Received: 'val_acc'"):
             tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
