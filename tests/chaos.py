@@ -133,7 +133,7 @@ class Chaos:
 
     def _compare(self, folder):
         for number, (one, other) in enumerate(zip(self.expected, read(folder), strict=True)):
-            if not np.array_equal(one, other, equal_nan=True):  # of what is not watched
+            if not np.array_equal(one, other):
                 self.differences.append(f"array {number} of {self.name} in {folder}")
 
 

@@ -396,7 +396,7 @@ SHARED = keras.optimizers.Adam()
         ({}, ValueError, "must not be empty"),
         ("adam", TypeError, "must be a dict.*'adam'"),
         ([("*", "adam")], TypeError, "must be a dict"),
-        ({"a": SHARED, "b": SHARED}, ValueError, "another optimizer for each.*'adam' twice"),
+        ({"a": SHARED, "b": SHARED}, ValueError, "another optimizer for each.*'adam.*' twice"),
         ({"*": PartitionedOptimizer({"*": "sgd"})}, ValueError, "made of others"),
         ({"*": keras.optimizers.Adam(loss_scale_factor=2.0)}, ValueError, "leave .* out"),
         (

@@ -23,20 +23,21 @@ class SearchRecord:
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
-        nan = keras.initializers.Constant(math.nan)
         self._watched = optimizer.add_variable((), dtype="bool", name="watched")
         self._better = optimizer.add_variable((), dtype="int32", name="better_candidates")
         self._counted = optimizer.add_variable((), dtype="int32", name="counted_candidates")
-        self._numbers = {name: optimizer.add_variable((), nan, name=name) for name in _NAMES}
+        self._numbers = {name: optimizer.add_variable((), name=name) for name in _NAMES}
 
     def watch(self, watched: bool) -> None:
         """Starts to keep track, or stops."""
         self._watched.assign(watched)
         for number in self._numbers.values():
-            number.assign(math.nan)
+            number.assign(math.nan if watched else 0.0)
 
     def numbers(self) -> dict[str, float]:
         """Returns the numbers of the last generation that was watched, NaN before there is one."""
+        if not bool(self._watched.numpy()):
+            return dict.fromkeys(_NAMES, math.nan)
         values = {name: float(number.numpy()) for name, number in self._numbers.items()}
         return {name: v if math.isfinite(v) else math.nan for name, v in values.items()}
 
@@ -78,5 +79,5 @@ class SearchRecord:
 
     def _if_watched(self, number):
         return ops.cond(
-            ops.copy(self._watched), number, lambda: ops.convert_to_tensor(math.nan, "float32")
+            ops.copy(self._watched), number, lambda: ops.convert_to_tensor(0.0, "float32")
         )
