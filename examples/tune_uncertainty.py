@@ -31,7 +31,7 @@ from keras_extras import tuners, visualization
 
 SPACE = {"hidden_layers": [1, 2], "batch_size": [16, 32, 64]}
 FAST = {"epochs": 2, "units": [8, 16], "batch_size": 64}
-# Where the search begins: the usual network, without uncertain weights.
+# What it is compared with: the usual network, without uncertain weights.
 UNTUNED = {"weights": "deterministic"}
 
 
