@@ -5,13 +5,17 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: example test test-jax test-versions lint format docs bench dist clean
+.PHONY: example test test-all test-jax test-versions lint format docs bench dist clean
 
 example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+# With those that take too long for each change.
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --slow
 
 test-jax: $(INSTALLED)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2

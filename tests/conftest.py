@@ -26,6 +26,10 @@ hypothesis.settings.register_profile("full", _ci, max_examples=400, derandomize=
 hypothesis.settings.load_profile("ci")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run also the tests marked `slow`")
+
+
 def pytest_ignore_collect(collection_path):
     """On JAX a file without a test for both backends is not even imported."""
     is_module = ON_JAX and collection_path.suffix == ".py"
@@ -33,10 +37,13 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_collection_modifyitems(config, items):
-    if ON_JAX:
-        others = [item for item in items if item.get_closest_marker("both_backends") is None]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item.get_closest_marker("both_backends")]
+    def is_run(item):
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            return False
+        return not ON_JAX or item.get_closest_marker("both_backends") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_run(item)])
+    items[:] = [item for item in items if is_run(item)]
 
 
 @pytest.fixture(autouse=True)

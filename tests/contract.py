@@ -74,15 +74,12 @@ def check_layer(case: LayerCase) -> None:
         _check_layer_precision(case, name)
     _check_mask(case)
     _check_layer_seed(case)
-    for jit_compile in (False, True):
-        model = _layer_model(case)
-        _check_training_step(model, case.inputs, jit_compile)
+    model = _layer_model(case)
+    _check_training_step(model, case.inputs)
     loaded = saved_and_loaded(model)
     _copy_random_state(model, loaded)  # which Keras does not save
     assert_equal(
-        model.predict(case.inputs, verbose=0),
-        loaded.predict(case.inputs, verbose=0),
-        "The loaded model predicts something else",
+        model(case.inputs), loaded(case.inputs), "The loaded model computes something else"
     )
 
 
@@ -279,16 +276,17 @@ def _layer_model(case: LayerCase) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(1)(features))
 
 
-def _check_training_step(model: keras.Model, inputs: np.ndarray, jit_compile: bool) -> None:
+def _check_training_step(model: keras.Model, inputs: np.ndarray) -> None:
     before = model.get_weights()
-    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit_compile)
+    # What XLA compiles is a graph that TensorFlow can run without it, too.
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=True)
     targets = np.random.default_rng(0).normal(size=(len(inputs), 1)).astype("float32")
     history = model.fit(inputs, targets, batch_size=len(inputs), verbose=0)
-    assert np.isfinite(history.history["loss"]).all(), f"{jit_compile=} gives a loss not finite"
+    assert np.isfinite(history.history["loss"]).all(), "The loss is not finite"
     for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
-        assert np.isfinite(new).all(), f"{variable.path} is not finite after a step, {jit_compile=}"
+        assert np.isfinite(new).all(), f"{variable.path} is not finite after a step"
         changed = not np.array_equal(old, new)
-        assert changed or not variable.trainable, f"{variable.path} does not train, {jit_compile=}"
+        assert changed or not variable.trainable, f"{variable.path} does not train"
 
 
 def _regression_data() -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import sklearn.metrics
 import tensorflow as tf
 from contract_support import saved_and_loaded
 from keras import ops
+from tiers import UNCOMPILED, quick
 
 from keras_extras import metrics
 from keras_extras.losses import (
@@ -197,7 +198,7 @@ def test_several_columns_at_once_are_as_one_by_one():
     np.testing.assert_allclose(together, [loss(labels, y) for y in candidates], rtol=1e-5)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 @pytest.mark.parametrize(
     "loss",
     [
@@ -238,7 +239,7 @@ def test_gradients_are_refused_by_keras():
 def test_models_with_them_are_saved_and_loaded(loss):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(MonteCarloOptimizer(seed=1), loss)
+    model.compile(MonteCarloOptimizer(seed=1), loss, **UNCOMPILED)
     data = {"x": PREDICTIONS[:, None], "y": LABELS, "sample_weight": WEIGHTS, "verbose": 0}
     model.fit(**data)
     loaded = saved_and_loaded(model)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import stats
+from tiers import quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
 
@@ -46,7 +47,7 @@ def least_squares(y, level):
 
 
 @pytest.mark.both_backends
-@pytest.mark.parametrize("noise", ["orthogonal", "normal"])
+@pytest.mark.parametrize("noise", quick(["orthogonal", "normal"], "orthogonal"))
 def test_a_linear_regression_has_the_intervals_of_least_squares(noise):
     y = regression()
     optimizer = trained(y, "mse", noise=noise)
@@ -57,6 +58,7 @@ def test_a_linear_regression_has_the_intervals_of_least_squares(noise):
         np.testing.assert_allclose(center, weights, atol=0.02 * expected.min())
 
 
+@pytest.mark.slow
 def test_batches_and_units_change_little():
     y = regression()
     optimizer = trained(
@@ -72,6 +74,7 @@ def test_batches_and_units_change_little():
     np.testing.assert_allclose(half, least_squares(y, 0.9)[1], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_a_logistic_regression_has_the_intervals_of_wald():
     from sklearn.linear_model import LogisticRegression
 
@@ -87,6 +90,7 @@ def test_a_logistic_regression_has_the_intervals_of_wald():
     np.testing.assert_allclose(center, weights, atol=0.02 * expected.min())
 
 
+@pytest.mark.slow
 def test_the_diagonal_takes_other_weights_for_known():
     y = regression()
     optimizer = trained(y, "mse", curvature="diagonal")

@@ -143,7 +143,7 @@ class TrainsToNaN(SoundLayer):
 
 @registered
 class SavesNothing(SoundLayer):
-    fault = "predicts something else"
+    fault = "computes something else"
 
     def save_own_variables(self, store):
         store["0"] = np.ones(3)

@@ -214,6 +214,7 @@ def test_a_wrapped_model_trains_saves_and_loads_in_safe_mode():
     assert_equal(loaded.losses[1], model.losses[1], "Another penalty after loading")
 
 
+@pytest.mark.slow
 def test_recurrent_networks_and_images():
     sequences = RNG.normal(size=(6, 4, 3)).astype("float32")
     images = RNG.normal(size=(6, 6, 6, 1)).astype("float32")

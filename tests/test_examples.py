@@ -38,7 +38,10 @@ def test_every_example_has_a_test_and_help(script, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("optimizer", "form", "realizations"),
-    [("monte_carlo", "field_equation", 1), ("adam", "tensor", 2)],
+    [
+        ("monte_carlo", "field_equation", 1),
+        pytest.param("adam", "tensor", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
     example = load(ROOT / "examples" / "higgs_autoencoder.py")
@@ -115,6 +118,7 @@ def test_variational_autoencoder(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == figures | {"autoencoder.keras"}
 
 
+@pytest.mark.slow
 def test_maximise_significance(capsys):
     example = load(ROOT / "examples" / "maximise_significance.py")
     results = example.main(hidden=2, fast=True)
@@ -162,6 +166,7 @@ def test_learn_the_schedule(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick_collections")
+@pytest.mark.slow
 def test_tune_higgs(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_higgs.py")
     result = example.main(out=tmp_path, fast=True)
@@ -213,6 +218,7 @@ def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
 
 
 @pytest.mark.usefixtures("quick_collections")
+@pytest.mark.slow
 def test_tune_uncertainty(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_uncertainty.py")
     rows = np.random.default_rng(0).normal(size=(120, 3))
@@ -246,6 +252,7 @@ def test_tune_with_gradients(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick_collections")
+@pytest.mark.slow
 def test_benchmark_of_tuners(capsys, monkeypatch):
     # By a name that processes of its own can import.
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -258,6 +265,7 @@ def test_benchmark_of_tuners(capsys, monkeypatch):
     assert re.search(r"^ +2 +3 +3 ", printed, re.M), "each trial is run once"
 
 
+@pytest.mark.slow
 def test_benchmark_of_heads(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "heads.py")
     results = benchmark.main(epochs=1, steps=2, out=tmp_path)
@@ -267,6 +275,7 @@ def test_benchmark_of_heads(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["heads.json"]
 
 
+@pytest.mark.slow
 def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
     runs = benchmark.main(seconds=1.0, seeds=1, methods="keras-extras", out=tmp_path)
@@ -288,6 +297,7 @@ def test_benchmark_of_black_boxes(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
 
 
+@pytest.mark.slow
 def test_import_time(capsys):
     benchmark = load(ROOT / "benchmarks" / "import_time.py")
     medians = benchmark.main(rounds=1)
@@ -296,6 +306,7 @@ def test_import_time(capsys):
     assert "median of 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark_of_a_ridge_regression(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "ridge.py")
     adam = "Adam, with the gradient"
@@ -308,6 +319,7 @@ def test_benchmark_of_a_ridge_regression(capsys, monkeypatch):
         assert re.search(rf"{search} +0\.046990 ", printed)
 
 
+@pytest.mark.slow
 def test_benchmark_of_interval_coverage(capsys):
     benchmark = load(ROOT / "benchmarks" / "interval_coverage.py")
     coverages = benchmark.main(data_sets=3, steps=60)
@@ -316,6 +328,7 @@ def test_benchmark_of_interval_coverage(capsys):
     assert "width / classical" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark_of_newton(capsys):
     benchmark = load(ROOT / "benchmarks" / "newton.py")
     results = benchmark.main(epochs=2)
@@ -327,6 +340,7 @@ def test_benchmark_of_newton(capsys):
     assert "evaluations of NewtonCG / scikit-learn's newton-cg" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient_descent.py")
     monkeypatch.setattr(benchmark, "RATES", (1e-4,))
@@ -336,6 +350,7 @@ def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
     assert "validation loss after 30 updates" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark_of_accelerators():
     pytest.importorskip("jax")
     arguments = ["--parts", "target", "--epochs", "2"]
@@ -358,6 +373,7 @@ def test_benchmark_of_scaling(capsys):
     np.testing.assert_allclose(line, [3.0, 5.0, 9.0])
 
 
+@pytest.mark.slow
 def test_benchmark_of_large_models(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "large_models.py")
     small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))
@@ -369,6 +385,7 @@ def test_benchmark_of_large_models(capsys, monkeypatch):
     assert "low_rank / normal" in printed
 
 
+@pytest.mark.slow
 def test_benchmark_of_hypergradients(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
     monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
@@ -380,6 +397,7 @@ def test_benchmark_of_hypergradients(capsys, monkeypatch):
     assert "of it" in printed
 
 
+@pytest.mark.slow
 def test_benchmark_of_bayesian_layers(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "bayesian_layers.py")
     results = benchmark.main(epochs=1, steps=1, out=tmp_path)
@@ -388,6 +406,7 @@ def test_benchmark_of_bayesian_layers(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["bayesian_layers.json"]
 
 
+@pytest.mark.slow
 def test_benchmark_of_nuts(tmp_path, capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "nuts.py")
     monkeypatch.setitem(sys.modules, "numpyro", None)
@@ -401,6 +420,7 @@ def test_benchmark_of_nuts(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("data", [False, True], ids=["diabetes", "published splits"])
+@pytest.mark.slow
 def test_benchmark_of_uci(tmp_path, capsys, data):
     benchmark = load(ROOT / "benchmarks" / "uci.py")
     folder = None

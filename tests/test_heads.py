@@ -256,15 +256,14 @@ def test_training_and_saving(case):
     y = np.asarray(case.expected(parameters(layer, (16,), seed=2)).sample(seed=(1, 1)), "float32")
     y = np.clip(y, 1e-3, 1 - 1e-3) if case.name == "IndependentBeta" else y
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(layer.num_params), layer])
-    for jit_compile in (False, True):
-        model.compile(keras.optimizers.Adam(0.01), nll, jit_compile=jit_compile)
-        losses = model.fit(x, y, epochs=4, verbose=0).history["loss"]
-        assert np.isfinite(losses).all()
-        assert losses[-1] < losses[0]
+    model.compile(keras.optimizers.Adam(0.01), nll, jit_compile=True)
+    losses = model.fit(x, y, epochs=4, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
     plain = keras.Sequential(model.layers)
     plain.build((None, 3))
     loaded = saved_and_loaded(plain)
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), plain.predict(x, verbose=0))
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(plain(x)))
     np.testing.assert_array_equal(loaded(x).log_prob(y), plain(x).log_prob(y))
 
 

@@ -5,6 +5,7 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.engine.hyperparameters import Float, Int
+from tiers import quick
 
 import keras_extras
 from keras_extras import metrics, tuners
@@ -71,7 +72,7 @@ TUNERS = {
 # keras-tuner loads weights into models whose optimizer has not seen them.
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 @pytest.mark.filterwarnings("ignore:The optimal value found for dimension")
-@pytest.mark.parametrize("search", TUNERS)
+@pytest.mark.parametrize("search", quick(TUNERS, "random"))
 @pytest.mark.parametrize("name", HYPER_MODELS)
 def test_a_search_finds_a_model_that_saves_and_loads(tmp_path, name, search):
     hypermodel, (metric, direction), y = HYPER_MODELS[name]

@@ -6,6 +6,7 @@ import pytest
 from contract_support import saved_and_loaded
 from keras import ops
 from second_order import cancer_model, cancer_optimum, exact_cancer_loss, rosenbrock
+from tiers import quick
 
 from keras_extras.callbacks import StopWhenConverged
 from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
@@ -135,7 +136,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(optimizer_class, tmp_path):
 
 
 @pytest.mark.parametrize(("optimizer_class", "batch_size"), [(LBFGS, 24), (NewtonCG, 48)])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 def test_fit_with_batches_and_validation(optimizer_class, batch_size, jit_compile):
     model, x, y = _regression(optimizer_class(iterations_per_batch=2), jit_compile=jit_compile)
     history = model.fit(

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
@@ -77,12 +78,12 @@ def images_model(optimizer, loss="mse", **compile_arguments):
     hidden = layers.GlobalAveragePooling2D()(hidden)
     outputs = layers.Dense(1)(shared(ops.relu(shared(hidden))))
     model = keras.Model(inputs, outputs)
-    model.compile(optimizer, loss, **compile_arguments)
+    model.compile(optimizer, loss, **{**UNCOMPILED, **compile_arguments})
     return model
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("population_size", [2, 64])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
+@pytest.mark.parametrize("population_size", quick([2, 64], 64))
 def test_trains_layers_shared_constrained_and_regularized(population_size, jit_compile):
     x = np.random.default_rng(3).normal(size=(64, 8, 6, 4)).astype("float32")
     y = x.mean((1, 2, 3))[:, None] * 10 + 2

@@ -49,6 +49,7 @@ def test_the_distribution_is_invariant(chains):
         assert p > 1e-3, f"p = {p} for entry {number}"
 
 
+@pytest.mark.slow
 def test_another_temperature_is_caught():
     """The test above can fail: chains of the density to the power of 0.7 leave its draws."""
     wrong = MarkovChains(lambda z: correlated_normal(z, temperature=0.7), kernel="hmc")

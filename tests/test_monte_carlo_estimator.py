@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy.optimize import nnls
+from tiers import UNCOMPILED
 
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -103,7 +104,7 @@ def test_moving_average_of_the_weights_is_kept_within_the_constraint():
         transforms={"*": ops.abs},
         seed=0,
     )
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", **UNCOMPILED)
     model.fit(x, y, batch_size=16, epochs=50, verbose=0)
     assert model.get_weights()[0].min() >= 0
     np.testing.assert_allclose(model.get_weights()[0][:, 0], nnls(x, y[:, 0])[0], atol=0.05)

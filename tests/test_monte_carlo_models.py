@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tiers import UNCOMPILED
 
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -23,7 +24,9 @@ def optimizer(learning_rate=0.05, population_size=64, **kwargs):
 def assert_learns(model, x, y, loss="mse", epochs=8, to=0.7, **kwargs):
     compile_names = ("jit_compile", "run_eagerly", "metrics", "loss_weights")
     compile_kwargs = {name: kwargs.pop(name) for name in compile_names if name in kwargs}
-    model.compile(kwargs.pop("optimizer", None) or optimizer(), loss, **compile_kwargs)
+    model.compile(
+        kwargs.pop("optimizer", None) or optimizer(), loss, **{**UNCOMPILED, **compile_kwargs}
+    )
     history = model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, **kwargs).history
     assert history["loss"][-1] < to * history["loss"][0]
     assert "nonfinite_candidates" not in history
@@ -174,7 +177,7 @@ def test_losses_of_layers_and_regularizers_count_in_every_candidate():
             layers.Dense(1, kernel_regularizer=keras.regularizers.L2(1.0), use_bias=False),
         ]
     )
-    model.compile(optimizer(0.1), "mse")
+    model.compile(optimizer(0.1), "mse", **UNCOMPILED)
     model.fit(X, 0 * Y, batch_size=32, epochs=60, verbose=0)
     w, kernel = model.get_weights()
     assert w == pytest.approx(3.0, abs=0.1)

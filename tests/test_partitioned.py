@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from precision import ON_JAX
+from tiers import UNCOMPILED, quick
 
 from keras_extras.layers import EinsteinLatent
 from keras_extras.optimizers import (
@@ -48,7 +49,7 @@ def make_model(optimizer, policy="float32", dropout=0.1, **options):
             layers.Dense(1, kernel_constraint=keras.constraints.MaxNorm(2.0), name="head"),
         ]
     )
-    model.compile(optimizer, "mse", **options)
+    model.compile(optimizer, "mse", **{**UNCOMPILED, **options})
     return model
 
 
@@ -147,6 +148,7 @@ def test_all_parts_start_from_the_same_weights():
     ],
     ids=["MonteCarloOptimizer", "CMAES"],
 )
+@pytest.mark.slow
 def test_einstein_latents_behind_a_rounding_train(make_search):
     class Rounded(layers.Layer):
         def call(self, x):
@@ -189,8 +191,8 @@ def rich_map():
 
 
 @pytest.mark.both_backends
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("optimizer_map", ["dict", "OptimizerMap"])
+@pytest.mark.parametrize("policy", quick(["float32", "mixed_float16"], "float32"))
+@pytest.mark.parametrize("optimizer_map", quick(["dict", "OptimizerMap"], "dict"))
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, optimizer_map):
     if optimizer_map == "OptimizerMap" and BEFORE_OPTIMIZER_MAP:
         pytest.skip("needs Keras 3.15")
@@ -215,6 +217,7 @@ def test_an_interrupted_run_continues_exactly(tmp_path, policy, optimizer_map):
     assert_same_state(whole, loaded)
 
 
+@pytest.mark.slow
 def test_a_backup_continues_exactly(tmp_path):
     class PowerCut(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

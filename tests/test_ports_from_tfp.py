@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import quick
 
 from keras_extras import layers as tfpl
 
@@ -90,7 +91,7 @@ class RBFKernelFn(tf.keras.layers.Layer):
 
 
 @pytest.mark.filterwarnings("ignore:Argument `input_shape` is deprecated")  # Keras 3, for its own
-@pytest.mark.parametrize("floatx", ["float32", "float64"])
+@pytest.mark.parametrize("floatx", quick(["float32", "float64"], "float32"))
 def test_regression_functional_uncertainty(floatx):
     before = tf.keras.backend.floatx()
     tf.keras.backend.set_floatx(floatx)

@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tiers import quick
 
 from keras_extras.pipelines import ProbabilisticClassifier, ProbabilisticRegressor
 from keras_extras.pipelines.probabilistic_networks import METHODS, trainable_network
@@ -32,14 +33,14 @@ def test_scikit_learn(estimator, check):
     check(estimator)
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=quick(METHODS, "ensemble", "laplace"))
 def regressor(request):
     return ProbabilisticRegressor(request.param, noise="constant", random_state=0, **_QUICK).fit(
         _X, _Y
     )
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=quick(METHODS, "ensemble", "laplace"))
 def classifier(request):
     return ProbabilisticClassifier(request.param, random_state=0, **_QUICK).fit(_X, _LABELS)
 

@@ -172,6 +172,7 @@ def workers(tmp_path_factory):
     return [dict(np.load(folder / name)) for name in ("one.npz", "two0.npz", "two1.npz")], said
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(workers):
     (one, *two), _ = workers
     for name, values in one.items():
@@ -179,6 +180,7 @@ def test_two_processes_train_as_one(workers):
             np.testing.assert_allclose(other[name], values, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_processes_exchange_does_not_grow_with_the_weights(workers):
     """Of 32 candidates, and 3 for the curvature, the losses, and twice the sum of weights."""
     _, (alone, *said) = workers

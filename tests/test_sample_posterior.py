@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import quick
 
 import keras_extras
 from keras_extras import layers
@@ -66,8 +67,8 @@ def check_against(posterior, mean, covariance):
     assert np.abs(ratio - 1.0).max() < 0.1, f"variances are {ratio} times those known"
 
 
-@pytest.mark.parametrize("kernel", ["nuts", "hmc"])
-@pytest.mark.parametrize("initial", ["weights", "prior"])
+@pytest.mark.parametrize("kernel", quick(["nuts", "hmc"], "nuts"))
+@pytest.mark.parametrize("initial", quick(["weights", "prior"], "weights"))
 def test_the_known_posterior_of_a_linear_model(linear_model, kernel, initial):
     before = [np.array(variable) for variable in linear_model.weights]
     posterior = sample(linear_model, kernel=kernel, initial=initial, num_results=1500)
@@ -103,11 +104,13 @@ def test_a_second_call_compiles_nothing_anew(linear_model, posterior):
     assert not np.array_equal(twin.samples[0], other.samples[0])
 
 
+@pytest.mark.slow
 def test_simulation_based_calibration(linear_model):
     """Talts et al. (2018), arXiv:1804.06788: ranks of true weights among draws are uniform."""
     assert rank_p_value(linear_model, noise) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_posterior_that_is_too_sure_fails_the_calibration():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
 

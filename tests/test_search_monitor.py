@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tiers import UNCOMPILED
 
 from keras_extras import visualization
 from keras_extras.callbacks import SearchMonitor
@@ -22,7 +23,7 @@ def make_model(optimizer, loss="mse", **options):
     model = keras.Sequential(
         [keras.Input((4,)), hidden, layers.Dropout(0.1, seed=5), layers.Dense(1, name="head")]
     )
-    model.compile(optimizer, loss, **options)
+    model.compile(optimizer, loss, **{**UNCOMPILED, **options})
     return model
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import stats
+from tiers import UNCOMPILED
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
 from keras_extras.optimizers.search_space import match_patterns
@@ -165,7 +166,7 @@ def test_every_candidate_obeys_transforms_and_keras_constraints(constrained):
     model.layers[0].set_weights([np.full(4, 0.5)] * 2)
     bounds = {"*/b": transforms.Bounds(0.0, 1.0)} if constrained else None
     optimizer = MonteCarloOptimizer(0.1, 64, sigma=0.4, noise="normal", seed=0, transforms=bounds)
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", **UNCOMPILED)
     x = np.ones((16, 1), "float32")
     logs = model.fit(x, 9 * x, batch_size=16, epochs=5, verbose=0).history
     assert ("nonfinite_candidates" in logs) == (not constrained)

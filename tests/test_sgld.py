@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contract_support import saved_and_loaded
+from tiers import quick
 
 from keras_extras.optimizers import SGLD, CyclicalSGLD
 
@@ -32,7 +33,7 @@ def train(optimizer, steps, jit_compile=False, model=None, steps_per_execution=1
     return model
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 def test_the_posterior_of_a_linear_model(jit_compile):
     optimizer = SGLD(
         0.01,
@@ -154,6 +155,7 @@ def _valleys_of(optimizer, steps=4000):
     return set(np.sign(optimizer.samples()[0]))
 
 
+@pytest.mark.slow
 def test_cycles_find_both_modes_where_small_steps_stay_in_one():
     """Step sizes near 0.9 make w jump between the valleys; SGD with them does not settle."""
     common = {"training_set_size": 16, "num_samples": 2000, "thinning_steps": 2, "seed": 3}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tiers import UNCOMPILED
 
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.optimizers.simultaneous_perturbation import ReplayedDraw
@@ -15,7 +16,7 @@ Y = (X @ np.random.default_rng(1).normal(size=(6, 2))).astype("float32")
 def make_model(optimizer, hidden=(), **compile_arguments):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(2)])
-    model.compile(optimizer, "mse", **compile_arguments)
+    model.compile(optimizer, "mse", **{**UNCOMPILED, **compile_arguments})
     return model
 
 
@@ -33,7 +34,12 @@ def test_a_draw_is_repeated_and_then_goes_on():
 
 @pytest.mark.parametrize(
     ("noise", "jit_compile"),
-    [("orthogonal", False), ("sign", True), ("normal", False), ("low_rank", True)],
+    [
+        ("orthogonal", False),
+        pytest.param("sign", True, marks=pytest.mark.slow),
+        pytest.param("normal", False, marks=pytest.mark.slow),
+        pytest.param("low_rank", True, marks=pytest.mark.slow),
+    ],
 )
 def test_reaches_least_squares(noise, jit_compile):
     schedule = keras.optimizers.schedules.PolynomialDecay(0.03, 600, 1e-4)

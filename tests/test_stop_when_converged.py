@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from tiers import UNCOMPILED
 
 from keras_extras.callbacks import StopWhenConverged
 from keras_extras.optimizers import MonteCarloOptimizer
@@ -62,7 +63,7 @@ def test_values_that_are_not_finite_stop_nothing():
 def test_in_fit(capsys):
     x = np.linspace(-1.0, 1.0, 64)[:, None].astype("float32")
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(MonteCarloOptimizer(0.05, population_size=16, seed=0), "mse")
+    model.compile(MonteCarloOptimizer(0.05, population_size=16, seed=0), "mse", **UNCOMPILED)
     callback = StopWhenConverged(window=5, verbose=1)
     history = model.fit(x, 2 * x, epochs=500, callbacks=[callback], verbose=0).history
     assert len(history["loss"]) == callback.stopped_epoch + 1 < 500

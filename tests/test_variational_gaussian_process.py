@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from contract_support import check_config, saved_and_loaded
+from tiers import quick
 
 from keras_extras import layers
 
@@ -53,8 +54,10 @@ def test_it_is_the_process_of_tfp():
     )
 
 
-@pytest.mark.parametrize("y", [Y, Y[:, 0]], ids=["column", "flat"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "y", [Y, pytest.param(Y[:, 0], marks=pytest.mark.slow)], ids=["column", "flat"]
+)
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 def test_training(y, jit_compile):
     layer = make_layer(convert_to_tensor_fn="mean")
     model = keras.Sequential([keras.Input((1,)), layer])

@@ -100,6 +100,7 @@ def test_divergence_of_a_full_covariance_is_exact(scale):
     np.testing.assert_allclose(divergence(layer, (3,)), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_divergence_from_a_scale_mixture_is_estimated_without_bias():
     layer = built(
         layers.DenseReparameterization(2, kernel_prior_fn="scale_mixture", seed=1), (3,), 0.3
