@@ -316,8 +316,11 @@ def test_the_spread_of_inputs_of_zeros_has_finite_gradients():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.DenseFlipout(2, posterior="wide"), "`kernel_posterior_fn` must be one of"),
-        (lambda: layers.DenseFlipout(2, prior="wide"), "`kernel_prior_fn` must be one of"),
+        (lambda: layers.DenseFlipout(2, posterior="wide"), "`posterior` must be one of"),
+        (
+            lambda: layers.DenseFlipout(2, kernel_prior_fn="wide"),
+            "`kernel_prior_fn` must be one of",
+        ),
         (lambda: layers.DenseFlipout(2, kl_weight="automatic"), "`kl_weight` must be 'auto'"),
         (lambda: layers.DenseFlipout(2, kl_weight=-1.0), "`kl_weight` must be at least 0"),
         (lambda: layers.DenseFlipout(0), "`units` must be at least 1"),
@@ -353,7 +356,7 @@ def test_the_spread_of_inputs_of_zeros_has_finite_gradients():
             lambda: layers.DenseVariational(2, "mean_field", posterior="mean_field"),
             "two words for one argument",
         ),
-        (lambda: layers.DenseVariational(2, posterior="wide"), "`make_posterior_fn` must be one"),
+        (lambda: layers.DenseVariational(2, posterior="wide"), "`posterior` must be one of"),
     ],
 )
 def test_bad_arguments(make, message):

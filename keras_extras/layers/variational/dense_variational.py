@@ -211,20 +211,21 @@ _DEFAULTS = {"make_posterior_fn": "mean_field", "make_prior_fn": "standard_norma
 
 def _one_of(name, value, by_other_word):
     """The value that is given under either word, or the default."""
+    word = name.removeprefix("make_").removesuffix("_fn")
     if value is not None and by_other_word is not None:
-        word = name.removeprefix("make_").removesuffix("_fn")
         raise ValueError(
             f"`{name}` and `{word}` are two words for one argument. Received: {name}={value!r}, "
             f"{word}={by_other_word!r}"
         )
+    given = name if by_other_word is None else word
     value = deserialize_prior(value if value is not None else by_other_word)
     value = _DEFAULTS[name] if value is None else value
     if isinstance(value, str):
-        return check_choice(name, value, _READY_MADE[name])
+        return check_choice(given, value, _READY_MADE[name])
     is_fixed_prior = name == "make_prior_fn" and isinstance(value, tfd.Distribution)
     if not (callable(value) or is_fixed_prior):
         raise TypeError(
-            f"`{name}` must be a function, or one of "
-            f"{', '.join(map(repr, _READY_MADE[name]))}. Received: {name}={value!r}"
+            f"`{given}` must be a function, or one of "
+            f"{', '.join(map(repr, _READY_MADE[name]))}. Received: {given}={value!r}"
         )
     return value
