@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from contract_support import assert_all_equal, assert_equal, check_config, policy, saved_and_loaded
 from keras import ops
+from tiers import UNCOMPILED
 
 
 class LayerCase(NamedTuple):
@@ -297,7 +298,7 @@ def _regression_data() -> tuple[np.ndarray, np.ndarray]:
 def _regression_model(optimizer: keras.optimizers.Optimizer) -> keras.Model:
     keras.utils.set_random_seed(7)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", **UNCOMPILED)
     return model
 
 

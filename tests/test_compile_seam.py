@@ -215,6 +215,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     result = subprocess.run(
         [sys.executable, "-c", MIRRORED],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import stats
-from tiers import quick
+from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
 
@@ -21,7 +21,7 @@ def trained(y, loss, epochs=100, batch_size=ROWS, **arguments):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(1)])
     arguments = {"population_size": 64, "generations_per_batch": 10, "seed": 1, **arguments}
-    model.compile(MonteCarloOptimizer(0.05, **arguments), loss)
+    model.compile(MonteCarloOptimizer(0.05, **arguments), loss, **UNCOMPILED)
     model.fit(X, y[:, None], batch_size=batch_size, epochs=epochs, verbose=0)
     return model.optimizer
 

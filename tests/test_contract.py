@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 
 import contract_cases
@@ -22,14 +23,18 @@ FOLDERS = {"layers", "losses", "metrics", "optimizers"}
 BASES = (keras.layers.Layer, keras.losses.Loss, keras.metrics.Metric, keras.optimizers.Optimizer)
 
 
-@pytest.mark.parametrize(
-    ("check", "case"),
-    [
-        pytest.param(check, case, id=f"{kind}-{case.name}")
-        for kind, (check, cases) in CHECKS.items()
-        for case in cases
-    ],
-)
+def parameters():
+    """All cases; those of a class that had one are slow."""
+    seen = set()
+    for kind, (check, cases) in CHECKS.items():
+        for case in cases:
+            cls = re.match(r"\w+", case.name)[0]
+            marks = [pytest.mark.slow] if cls in seen else []
+            seen.add(cls)
+            yield pytest.param(check, case, id=f"{kind}-{case.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("check", "case"), parameters())
 def test_contract(check, case):
     check(case)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.slow
 def test_both_backends_give_the_same_numbers():
     pytest.importorskip("jax", reason="needs another Keras backend to be installed")
     run = subprocess.run(

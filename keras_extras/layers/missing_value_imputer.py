@@ -143,18 +143,32 @@ class MissingValueImputer(keras.layers.Layer):
         return filled
 
     def _check_adapted(self):
-        if not self._adapted and keras.backend.backend() == "tensorflow":
-            # `set_weights` on a model may have brought statistics. They are read beside whatever
-            # graph or stateless call is being traced; on JAX they are out of reach there.
+        if not self._adapted:
+            self._adapted = self._has_been_given_statistics()
+        if not self._adapted:
+            advice = (
+                " Statistics that came by `set_weights` are seen when the layer or its model is "
+                "called directly, as in `model(x)`, before `fit`, `evaluate` and `predict`."
+            )
+            raise ValueError(
+                f"The layer '{self.name}' has no statistics yet. Call its `adapt(data)` before "
+                f"giving it data.{advice if keras.backend.backend() == 'jax' else ''}"
+            )
+
+    def _has_been_given_statistics(self):
+        """Whether `set_weights` brought them, beside whatever graph is being traced."""
+        if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             with keras.StatelessScope(), tf.init_scope():
-                self._adapted = _holds_numbers(self.statistics)
-        if not self._adapted:
-            raise ValueError(
-                f"The layer '{self.name}' has no statistics yet. Call its `adapt(data)` before "
-                "giving it data."
-            )
+                return _holds_numbers(self.statistics)
+        if keras.backend.backend() == "jax":
+            import jax
+
+            # While JAX traces, the numbers are out of reach.
+            is_traced = isinstance(self.statistics.value, jax.core.Tracer)
+            return not is_traced and _holds_numbers(self.statistics)
+        return _holds_numbers(self.statistics)
 
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(store)
