@@ -63,6 +63,7 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
     }
 
 
+@pytest.mark.slow
 def test_bayesian_regression(tmp_path, capsys):
     example = load(ROOT / "examples" / "bayesian_regression.py")
     table = example.main(out=tmp_path, fast=True)
@@ -136,6 +137,7 @@ def test_backprop_by_hand(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == figures
 
 
+@pytest.mark.slow
 def test_optimizer_race(tmp_path, capsys):
     example = load(ROOT / "examples" / "optimizer_race.py")
     names = ["SGD", "hypergradient Adam", "L-BFGS", "Monte Carlo"]
@@ -363,6 +365,7 @@ def test_benchmark_of_accelerators():
     assert "times the error of PCA after" in process.stdout, process.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_benchmark_of_scaling(capsys):
     benchmark = load(ROOT / "benchmarks" / "scaling.py")
     results = benchmark.main(parts="weights,checkpoints", repeats=1, count=2)

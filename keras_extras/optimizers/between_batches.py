@@ -5,6 +5,7 @@ trainer is wrapped, once, when the first such optimizer is constructed. `tests/t
 `tests/test_hypergradient_descent.py` are the canaries.
 """
 
+import contextlib
 import functools
 from typing import Any
 
@@ -46,6 +47,7 @@ def install_between_batches() -> None:
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if self.train_function is made_before or not isinstance(optimizer, BetweenBatches):
             return
+        _build(self)
         optimizer.begin_training(self)
         wrap = _stateless if keras.backend.backend() == "jax" else _stateful
         self.train_function = wrap(self, optimizer, self.train_function)
@@ -53,6 +55,15 @@ def install_between_batches() -> None:
     marked: Any = make_train_function
     marked.calls_between_batches = True
     trainer.make_train_function = marked
+
+
+def _build(model):
+    """Makes the optimizer's variables: in the first step they would have it traced twice."""
+    if model.optimizer.built or not model.built or not model.trainable_variables:
+        return
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model.optimizer.build(model.trainable_variables)
 
 
 def _stateful(model, optimizer, stock_train_function):
