@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from precision import ON_JAX
 from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer
@@ -82,7 +83,7 @@ def images_model(optimizer, loss="mse", **compile_arguments):
     return model
 
 
-@pytest.mark.parametrize("jit_compile", quick([False, True], False))
+@pytest.mark.parametrize("jit_compile", quick([False, True], ON_JAX))
 @pytest.mark.parametrize("population_size", quick([2, 64], 64))
 def test_trains_layers_shared_constrained_and_regularized(population_size, jit_compile):
     x = np.random.default_rng(3).normal(size=(64, 8, 6, 4)).astype("float32")

@@ -64,7 +64,8 @@ def rich_optimizer(use_ema=False, keep="average"):
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize(
-    ("how", "policy"), [("keras file", "mixed_float16"), ("backup", "float32")]
+    ("how", "policy"),
+    [("keras file", "mixed_float16"), pytest.param("backup", "float32", marks=pytest.mark.slow)],
 )
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
     """Without dropout, whose seeds Keras does not save, and with the weights as `fit` left them."""
