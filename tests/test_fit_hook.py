@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers import LBFGS, HypergradientSGD, MonteCarloOptimizer
 
 X = np.linspace(-1, 1, 32, dtype="float32").reshape(8, 4)
 Y = X.sum(axis=1, keepdims=True)
@@ -69,6 +69,27 @@ def test_gradient_optimizers_train_as_if_the_seam_were_not_there():
         trainer.train_step, trainer.make_train_function = wrapped
     for a, b in zip(with_seam, without_seam):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("optimizer_class", [MonteCarloOptimizer, LBFGS, HypergradientSGD])
+def test_the_first_step_is_traced_once(optimizer_class):
+    """Variables that an optimizer makes while it is traced would have it traced again."""
+
+    def calls_of_the_loss(is_built):
+        calls = []
+
+        def loss(y, y_pred):
+            calls.append(1)
+            return keras.ops.mean((y - y_pred) ** 2)
+
+        model = small_model()
+        model.compile(optimizer_class(), loss, jit_compile=False)
+        if is_built:
+            model.optimizer.build(model.trainable_variables)
+        model.fit(X, Y, batch_size=len(X), verbose=0)
+        return len(calls)
+
+    assert calls_of_the_loss(is_built=False) == calls_of_the_loss(is_built=True) > 0
 
 
 @pytest.mark.both_backends
