@@ -15,14 +15,18 @@ that were trained, stopped and given a threshold without it.
 
 import argparse
 import os
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 import keras_extras
+from keras_extras import visualization
 from keras_extras.datasets import higgs
 
 TRAINED, TUNED = "cross-entropy", "then tuned"
@@ -159,6 +163,18 @@ def cross_validate(
     return {name: significance(values, events, 0.5) for name, values in selected.items()}
 
 
+def plot(results: dict[str, list[float]]) -> Any:
+    """A line for each seed from the significance of training to that of tuning."""
+    figure, axes = plt.subplots(figsize=(5.0, 4.0), layout="constrained")
+    for before, after in zip(results[TRAINED], results[TUNED]):
+        axes.plot([0, 1], [before, after], "o-", color="tab:blue" if after > before else "tab:red")
+    axes.set_xticks([0, 1], [TRAINED, TUNED])
+    axes.set_xlim(-0.3, 1.3)
+    axes.set_ylabel("approximate median significance")
+    axes.set_title("Events that were selected, one line a seed")
+    return figure
+
+
 def main(
     data: str = "simulated",
     seeds: int = 10,
@@ -166,6 +182,7 @@ def main(
     hidden: int = 0,
     sigma: float = 0.15,
     learning_rate: float = 0.01,
+    out: str | Path = "outputs/maximise_significance",
     fast: bool = False,
 ) -> dict[str, list[float]]:
     """Runs the example and returns the significances of its table, one for each seed."""
@@ -185,6 +202,8 @@ def main(
         values = [summary(values) for values in (*results.values(), gains)]
         print(f"{name:6}{values[0]:14.3f}{values[1]:16.3f}{values[2]:16.3f}")
     print(f"Tuning improves the significance in {np.sum(gains > 0)} of {len(gains)} runs.")
+    visualization.save_figure(plot(results), Path(out) / "significance.png")
+    print(f"Written to {out}: significance.png")
     return results
 
 
@@ -198,5 +217,6 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=int, default=0, help="hidden units; 0: a linear one")
     parser.add_argument("--sigma", type=float, default=0.15, help="how far tuning looks around")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="of tuning")
+    parser.add_argument("--out", default="outputs/maximise_significance", help="folder of figures")
     parser.add_argument("--fast", action="store_true", help="few events, few epochs, one seed")
     main(**vars(parser.parse_args()))

@@ -120,9 +120,10 @@ def test_variational_autoencoder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_maximise_significance(capsys):
+def test_maximise_significance(tmp_path, capsys):
     example = load(ROOT / "examples" / "maximise_significance.py")
-    results = example.main(hidden=2, fast=True)
+    results = example.main(hidden=2, out=tmp_path, fast=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["significance.png"]
     assert list(results) == ["cross-entropy", "then tuned"]
     assert all(len(values) == 1 and values[0] > 0.0 for values in results.values())
     assert "of 1 runs" in capsys.readouterr().out
