@@ -52,6 +52,7 @@ def test_links_to_files_lead_somewhere(page):
 
 def test_the_commands_that_are_named_exist():
     targets = (
+        "test-all",
         "test-jax",
         "test-versions",
         "example",
