@@ -11,11 +11,11 @@ example: $(INSTALLED)
 	$(BIN)/python examples/higgs_autoencoder.py --out outputs/higgs_autoencoder
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # With those that take too long for each change.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --slow
 
 test-jax: $(INSTALLED)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2

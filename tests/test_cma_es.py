@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from tiers import quick
 
 from keras_extras.optimizers import CMAES, priors, transforms
 from keras_extras.optimizers.cma_constants import StrategyConstants
@@ -100,7 +101,7 @@ def test_constraint_by_transform():
     np.testing.assert_allclose(w.numpy(), [0.96633, 0.93367], atol=1e-5)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 def test_trains_a_model_in_fit(jit_compile):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(256, 4)).astype("float32")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import quick
 
 from keras_extras import layers, losses, metrics
 
@@ -182,7 +183,7 @@ def test_bad_predictions_and_targets(cls):
         apply(np.zeros((3, 4), "float32"), rv)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], True))
 @pytest.mark.parametrize("loss", ALL[:3], ids=lambda cls: cls.__name__)
 def test_training(loss, jit_compile):
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from contract_support import check_config, policy, saved_and_loaded
+from tiers import quick
 
 from keras_extras import layers, losses
 from keras_extras.layers.distribution_config import (
@@ -69,7 +70,7 @@ def test_several_test_points_and_weight():
     assert float(layer.losses[0]) == pytest.approx(0.5 * exact, rel=0.05)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick([False, True], False))
 def test_regularizer_and_layer_add_the_same(jit_compile):
     def total(regularizer, more):
         keras.utils.set_random_seed(1)

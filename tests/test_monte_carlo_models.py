@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from tiers import UNCOMPILED
+from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -105,7 +105,7 @@ def test_convolution_batch_normalization_and_dropout(jit_compile):
     assert np.abs(normalization.moving_mean.numpy()).max() > 1e-3
 
 
-@pytest.mark.parametrize("cell", [layers.LSTM, layers.GRU])
+@pytest.mark.parametrize("cell", quick([layers.LSTM, layers.GRU], layers.LSTM))
 def test_embedding_and_recurrent_layers(cell):
     model = keras.Sequential([keras.Input((7,)), layers.Embedding(20, 3), cell(4), layers.Dense(1)])
     assert_learns(model, TOKENS, SUMS, to=0.5, epochs=12)
@@ -145,7 +145,7 @@ def test_masked_time_steps_are_left_out_of_the_loss():
     assert history["loss"][-1] < 1
 
 
-@pytest.mark.parametrize("how", ["sample_weight", "class_weight"])
+@pytest.mark.parametrize("how", quick(["sample_weight", "class_weight"], "class_weight"))
 def test_weights_decide_what_is_learnt(how):
     """Rows of class 1 say 5, rows of class 0 say 0; the heavier class wins."""
     x = np.ones((64, 1), "float32")
