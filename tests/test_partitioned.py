@@ -76,7 +76,7 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(u.numpy(), v.numpy(), err_msg=u.path)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", quick(OPTIONS, {}, OPTIONS[1]), ids=str)
 def test_one_gradient_optimizer_trains_as_it_does_alone(options):
     alone = trained(keras.optimizers.Adam(0.01), **options)
     part = trained(PartitionedOptimizer({"*": keras.optimizers.Adam(0.01)}), **options)
@@ -108,7 +108,7 @@ def test_gradient_optimizers_train_as_they_do_in_two_models():
     np.testing.assert_allclose(together, apart, rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", quick(OPTIONS, {}, OPTIONS[-1]), ids=str)
 def test_a_mixed_fit_lowers_the_loss_and_moves_all(options):
     model = make_model(mixed(learning_rate=0.05), **options)
     before = model.get_weights()

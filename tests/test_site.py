@@ -75,6 +75,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
             assert tag not in text, page
 
 
+@pytest.mark.slow
 def test_pages_fit_a_phone_and_complain_of_nothing(site, address, browser):
     pages = [page.relative_to(site).as_posix() for page in sorted(site.rglob("*.html"))]
     assert len(pages) > 50
