@@ -7,7 +7,7 @@ import pytest
 
 from keras_extras import autodiff, tuners
 
-pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("quick_collections")]
+pytestmark = pytest.mark.usefixtures("quick_collections")
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(160, 4)).astype("float32")
@@ -36,6 +36,7 @@ def make_tuner(directory, hyperparameters, objective="val_loss", **arguments):
     )
 
 
+@pytest.mark.both_backends
 def test_each_trial_learns_its_hyperparameters(tmp_path):
     starts = {"learning_rate": autodiff.PerStep(0.1), "momentum": 0.5, "l2/hidden/kernel": 1e-3}
     adam = keras.optimizers.Adam(0.3)
@@ -88,6 +89,7 @@ def test_starts_can_depend_on_what_is_sampled_and_any_metric_can_be_the_objectiv
     assert rates[3] > 2 * rates[12]
 
 
+@pytest.mark.both_backends
 def test_bad_arguments(tmp_path):
     with pytest.raises(TypeError, match="`hyperparameters` must be a dict"):
         make_tuner(tmp_path, ["learning_rate"])

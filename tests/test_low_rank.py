@@ -10,8 +10,6 @@ from tiers import UNCOMPILED, quick
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 
-pytestmark = pytest.mark.both_backends
-
 IMAGES = np.random.default_rng(0).normal(size=(3, 8, 6, 4)).astype("float32")
 RNG = np.random.default_rng(1)
 
@@ -38,6 +36,7 @@ def change_of(kernel):
     return ops.add(kernel, change.product), LowRankKernel(ops.copy(kernel), change)
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("case", CASES)
 def test_a_layer_gives_what_it_gives_with_the_sum(case):
     layer = CASES[case]()
@@ -54,6 +53,7 @@ def test_a_layer_gives_what_it_gives_with_the_sum(case):
     assert np.any(actual != ops.convert_to_numpy(ops.cast(layer(IMAGES), "float32")))
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("layer", [layers.Dense(5), layers.Conv2D(5, 3)])
 def test_the_layers_still_pass_through_the_seam(layer):
     """They compute with both terms, and never read the sum."""
@@ -64,6 +64,7 @@ def test_the_layers_still_pass_through_the_seam(layer):
         assert np.all(np.isfinite(ops.convert_to_numpy(layer(IMAGES))))
 
 
+@pytest.mark.both_backends
 def test_the_seam_leaves_nothing_behind():
     before = layers.Dense.call, layers.Conv2D.convolution_op
     with pytest.raises(KeyError), low_rank_kernels({}):
@@ -83,6 +84,7 @@ def images_model(optimizer, loss="mse", **compile_arguments):
     return model
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("jit_compile", quick([False, True], ON_JAX))
 @pytest.mark.parametrize("population_size", quick([2, 64], 64))
 def test_trains_layers_shared_constrained_and_regularized(population_size, jit_compile):

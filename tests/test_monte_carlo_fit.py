@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from precision import ON_JAX
 from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
@@ -65,7 +66,11 @@ def rich_optimizer(use_ema=False, keep="average"):
 @pytest.mark.both_backends
 @pytest.mark.parametrize(
     ("how", "policy"),
-    [("keras file", "mixed_float16"), pytest.param("backup", "float32", marks=pytest.mark.slow)],
+    [
+        # On JAX the next test does, with a file.
+        pytest.param("keras file", "mixed_float16", marks=[pytest.mark.slow] if ON_JAX else []),
+        pytest.param("backup", "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_continues_exactly(tmp_path, policy, how):
     """Without dropout, whose seeds Keras does not save, and with the weights as `fit` left them."""

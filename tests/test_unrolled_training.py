@@ -97,7 +97,7 @@ def assert_is_difference(derivative, difference, name=""):
 # Of each kind one is enough where all is compiled.
 @pytest.mark.parametrize(
     "name",
-    ["nesterov", "rmsprop with momentum", "adam"]
+    quick(["nesterov", "rmsprop with momentum", "adam"], "nesterov", "adam")
     if ON_JAX
     else quick(OPTIMIZERS, "momentum", "adam"),
 )
