@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.optimizers.directions import DIRECTIONS, dense
 from keras_extras.optimizers.population import candidate_bytes, evaluate_population
 
@@ -86,3 +87,20 @@ def test_memory_of_a_candidate_counts_weights_and_activations():
     x = ops.ones((100, 20))
     size = candidate_bytes(lambda w: ops.sum(ops.relu(ops.matmul(x, w[0]))), [(20, 30)])
     assert 4 * (600 + 2 * 3000) <= size <= 3 * 4 * (600 + 2 * 3000)
+
+
+@pytest.mark.parametrize(
+    ("auto", "pairs", "chunk"),
+    [
+        (48, 128, 32),  # 4 parts are nearer to 5 1/3 than 8
+        (64, 128, 32),
+        (256, 128, 128),
+        (1_000, 128, 128),
+        (48, 127, 22),  # a prime, which has no equal parts
+        (16, 10, 10),  # 1 is near to 1 1/4
+    ],
+)
+def test_automatic_chunks_are_of_equal_size_where_they_can_be(auto, pairs, chunk):
+    optimizer = MonteCarloOptimizer()
+    optimizer._auto_chunk = auto
+    assert optimizer.chunk_of(None, [], pairs, members=2) == chunk

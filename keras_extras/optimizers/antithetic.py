@@ -19,8 +19,8 @@ class Pairs(NamedTuple):
     Attributes:
         sums: For each parameter the sum of directions, each times the difference of its losses.
         usable: How many pairs had two finite losses.
-        best: The best candidate, a tensor for each parameter.
-        best_loss: Its loss, infinite if none is finite.
+        best: The best candidate, a tensor for each parameter; empty where it is not wanted.
+        best_loss: The loss of the best, infinite if none is finite.
     """
 
     sums: list[Any]
@@ -38,6 +38,7 @@ def evaluate_pairs(
     width: Any,
     count: Callable[[Any, Any], None],
     place: Callable[[Any], Any] | None = None,
+    wants_best: bool = True,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
@@ -51,6 +52,7 @@ def evaluate_pairs(
         count: Function that is told losses, and which of them are of candidates.
         place: Function that brings candidates to the devices that are to evaluate them, or
             `None`.
+        wants_best: Boolean, whether to pick out the best candidate.
     """
     centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
@@ -65,7 +67,7 @@ def evaluate_pairs(
         plus, minus = ops.split(losses, 2)
         usable = ops.isfinite(plus - minus)
         differences = ops.where(usable, plus - minus, 0.0)
-        step, loss = best_of(steps, losses)
+        step, loss = best_of(steps if wants_best else [], losses)
         here = [center + dense(e) for center, e in zip(centers, step)]
         return start + chunk, Pairs(
             [total + weighted_sum(differences, e) for total, e in zip(told.sums, directions)],
@@ -78,7 +80,7 @@ def evaluate_pairs(
     told = Pairs(
         [ops.zeros_like(center) for center in centers],
         ops.convert_to_tensor(0.0),
-        centers,
+        centers if wants_best else [],
         ops.convert_to_tensor(float("inf")),
     )
     if chunk >= pairs:

@@ -275,7 +275,15 @@ class MonteCarloOptimizer(PopulationOptimizer):
         if self.shard == "population":
             chunk, place = chunk_for_devices(chunk, self.population_size), shared_out
         told = evaluate_pairs(
-            loss_at, self.parameters, draw, pairs, chunk, width, self.count_nonfinite, place
+            loss_at,
+            self.parameters,
+            draw,
+            pairs,
+            chunk,
+            width,
+            self.count_nonfinite,
+            place,
+            wants_best=self.keep == "best",
         )
         spread = 2 * width * self.update_probability * told.usable
         failed = ops.equal(told.usable, 0)

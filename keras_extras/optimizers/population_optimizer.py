@@ -1,5 +1,6 @@
 """PopulationOptimizer: the base of optimizers that compare candidates for the weights."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -202,10 +203,11 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             if self._auto_chunk is None:
                 fitting = chunk_bytes() // candidate_bytes(loss_at, shapes)
                 self._auto_chunk = max(fitting, _AUTO_CANDIDATES)
-            most = self._auto_chunk
-        if most is None or most >= count * members:
+            chunks = _equal_parts(count, count * members / self._auto_chunk)
+        elif most is None:
             return count
-        chunks = -(-count // max(1, most // members))
+        else:
+            chunks = -(-count // max(1, most // members))
         return -(-count // chunks)
 
     def evaluate(self, loss_at: Callable, candidates: Sequence[Any]) -> Any:
@@ -301,3 +303,11 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 for pattern, entry in (config.get(name) or {}).items()
             }
         return super().from_config(config, custom_objects)
+
+
+def _equal_parts(count, parts):
+    """The number of equal parts of `count` that is nearest to `parts`, if one is near it."""
+    if parts <= 1:
+        return 1
+    near = [n for n in range(math.ceil(parts / 1.5), int(1.5 * parts) + 1) if count % n == 0]
+    return min(near, key=lambda n: abs(math.log(n / parts)), default=math.ceil(parts))
