@@ -145,9 +145,11 @@ def read(folder):
 def listing(folder):
     """What there is, and of what size; changes while it is looked at, too."""
     found = set()
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            found.add((path, path.stat().st_size))
+    # Unlike `rglob`, this goes on where a folder is gone before it is looked into.
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            with contextlib.suppress(OSError):
+                found.add((path, path.stat().st_size))
     return found
 
 
