@@ -1,5 +1,7 @@
 """Searches that are taken up again, and what users of keras-tuner meet in the meantime."""
 
+import os
+
 import keras
 import keras_tuner
 import numpy as np
@@ -72,6 +74,23 @@ def test_a_search_that_is_taken_up_repeats_no_finished_trial(tmp_path):
     assert again.runs == 2
     whole = run(search(tmp_path, tabular(), 4, project_name="whole"))
     assert values_of(again) == values_of(whole)
+
+
+def test_what_a_search_writes_is_whole(tmp_path, monkeypatch):
+    """Stock keras-tuner writes over the file that was there."""
+    tuner = run(search(tmp_path, tabular()))
+    files = {path: path.read_text() for path in tmp_path.rglob("*.json")}
+    assert {path.name for path in files} >= {"oracle.json", "trial.json", "tuner0.json"}
+
+    def full_disk(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    for trial in tuner.oracle.trials.values():
+        trial.score = -1.0
+        with pytest.raises(OSError, match="No space left"):
+            trial.save(str(tmp_path / "untitled_project" / f"trial_{trial.trial_id}/trial.json"))
+    assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == files
 
 
 def test_a_project_of_another_space_is_refused_by_name(tmp_path):

@@ -2,19 +2,23 @@
 
 A tuner that finds its project on the disk takes over the state and the space that it finds. Stock
 keras-tuner then repeats the trial that ended last, and searches the old space even if that of the
-hypermodel has changed. Here `BaseTuner.reload` gets a wrapper, once, when the first hypermodel of
-ours is constructed, by `HypergradientTuner`, and in the processes of `run_workers`.
+hypermodel has changed. It also writes its state in place, so that a kill can leave half a file,
+which no tuner can read. Here `BaseTuner.reload` and the `save` of its base get wrappers, once, when
+the first hypermodel of ours is constructed, by `HypergradientTuner`, and in the processes of
+`run_workers`.
 """
 
 import functools
+import os
 
 from keras_tuner.engine.base_tuner import BaseTuner
 
+from keras_extras._core.files import whole_file
 from keras_extras.tuners.skip_finished_trials import skip_finished_trials
 
 
 def install_reload_hook(hypermodel_class: type) -> None:
-    """Lets tuners that are taken up skip finished trials and refuse another space.
+    """Lets tuners write whole files and, taken up, skip finished trials and refuse another space.
 
     Args:
         hypermodel_class: The class of hypermodels whose `differences` tells of the space.
@@ -39,3 +43,17 @@ def install_reload_hook(hypermodel_class: type) -> None:
             )
 
     BaseTuner.reload = reload
+    # What tuners, oracles and trials have in common.
+    stateful = next(cls for cls in BaseTuner.__mro__[1:] if "save" in vars(cls))
+    stateful.save = _saving_whole(stateful.save)
+
+
+def _saving_whole(stock_save):
+    @functools.wraps(stock_save)
+    def save(self, fname):
+        if not os.path.isdir(os.path.dirname(fname)):  # Not on a disk, or not there.
+            return stock_save(self, fname)
+        with whole_file(fname) as path:
+            return stock_save(self, str(path))
+
+    return save
