@@ -39,6 +39,12 @@ def test_contract(check, case):
     check(case)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", contract_cases.LAYERS, ids=lambda case: case.name)
+def test_layers_without_xla(case):
+    check_layer(case, jit_compile=False)
+
+
 @pytest.mark.parametrize("kind", CHECKS)
 def test_case_names_are_distinct(kind):
     names = [case.name for case in CHECKS[kind][1]]

@@ -123,6 +123,9 @@ def test_what_is_written_holds_numbers_and_json(saved):
 
 
 def test_nothing_unpickles_or_leaves_safe_mode():
-    unsafe = re.compile(r"pickle\.(load|dump\()|allow_pickle=True|enable_unsafe|joblib|marshal")
+    unsafe = re.compile(
+        r"pickle\.(?!dumps\(|PicklingError)|from pickle|import pickle as"
+        r"|allow_pickle=True|enable_unsafe|joblib|marshal"
+    )
     sources = Path(keras_extras.__file__).parent.rglob("*.py")
     assert [path for path in sources if unsafe.search(path.read_text())] == []

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from contract_support import saved_and_loaded
+from tiers import quick
 
 from keras_extras import layers, losses, metrics
 
@@ -202,16 +203,17 @@ def test_graph_and_xla_with_any_batch_size_equal_eager(case):
             np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("jit_compile", quick([False, True], True))
 @pytest.mark.parametrize("case", [c for c in CASES if "Categorical" not in c.name])
-def test_draws_have_mean_and_variance(case):
-    """Within 5 standard errors of what TFP's distribution says, under XLA."""
+def test_draws_have_mean_and_variance(case, jit_compile):
+    """Within 5 standard errors of what TFP's distribution says."""
     layer = make_layer(case, seed=2)
     t = 0.5 * parameters(layer, (2,))
     expected, n = case.expected(t), 20_000
     variance = np.asarray(expected.variance() if case.name != "MultivariateNormalTriL" else 0)
     if case.name == "MultivariateNormalTriL":
         variance = tf.linalg.diag_part(expected.covariance()).numpy()
-    draws = tf.function(lambda: layer(t).sample(n), jit_compile=True)().numpy()
+    draws = tf.function(lambda: layer(t).sample(n), jit_compile=jit_compile)().numpy()
     z = (draws.mean(axis=0) - expected.mean()) / np.sqrt(variance / n)
     assert np.abs(z).max() < 5, f"z = {z}"
     if case.name != "IndependentStudentT":  # whose fourth moment need not exist
@@ -247,15 +249,16 @@ def nll(y, rv_y):
     return -rv_y.log_prob(y)
 
 
+@pytest.mark.parametrize("jit_compile", quick([False, True], True))
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_training_and_saving(case):
+def test_training_and_saving(case, jit_compile):
     tensor = "logits" if case.name in WITHOUT_MEAN else "mean"
     layer = make_layer(case, convert_to_tensor_fn=tensor)
     x = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
     y = np.asarray(case.expected(parameters(layer, (16,), seed=2)).sample(seed=(1, 1)), "float32")
     y = np.clip(y, 1e-3, 1 - 1e-3) if case.name == "IndependentBeta" else y
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(layer.num_params), layer])
-    model.compile(keras.optimizers.Adam(0.01), nll, jit_compile=True)
+    model.compile(keras.optimizers.Adam(0.01), nll, jit_compile=jit_compile)
     losses = model.fit(x, y, epochs=4, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]

@@ -42,12 +42,14 @@ def install_between_batches() -> None:
 
     @functools.wraps(stock)
     def make_train_function(self, force=False):
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        takes_part = isinstance(optimizer, BetweenBatches)
+        if takes_part:
+            _build(self)  # If this raises, no train function is left that lacks the wrapper.
         made_before = self.train_function
         stock(self, force)
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if self.train_function is made_before or not isinstance(optimizer, BetweenBatches):
+        if self.train_function is made_before or not takes_part:
             return
-        _build(self)
         optimizer.begin_training(self)
         wrap = _stateless if keras.backend.backend() == "jax" else _stateful
         self.train_function = wrap(self, optimizer, self.train_function)
