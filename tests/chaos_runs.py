@@ -17,7 +17,7 @@ from keras_extras.callbacks import BackupAndResume
 from keras_extras.datasets.higgs.download import download_atlas_file
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.pipelines import AutoencoderClassifier
-from keras_extras.tuners import skip_finished_trials
+from keras_extras.tuners import TabularHyperModel
 
 _GENERATOR = np.random.default_rng(0)
 _X = _GENERATOR.normal(size=(96, 6)).astype("float32")
@@ -89,27 +89,21 @@ class _Search(keras_tuner.RandomSearch):
     def run_trial(self, trial, *arguments, **keywords):
         with open(Path(self.project_dir).parent / "begun.txt", "a") as file:
             print(trial.trial_id, file=file, flush=True)
+        keras.utils.set_random_seed(1)
         return super().run_trial(trial, *arguments, **keywords)
 
 
-def _build(hp):
-    keras.utils.set_random_seed(1)
-    units = hp.Int("units", 2, 16)
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units), keras.layers.Dense(1)])
-    model.compile(
-        keras.optimizers.Adam(hp.Float("rate", 1e-3, 1e-1, sampling="log")),
-        "mse",
-        jit_compile=False,
-    )
-    return model
-
-
 def search(folder):
+    space = {"hidden_layers": 1, "units": [2, 4, 8], "batch_size": 16, "epochs": 3}
     tuner = _Search(
-        _build, "val_loss", max_trials=4, seed=1, directory=folder, project_name="search"
+        TabularHyperModel(6, space=space),
+        "val_loss",
+        max_trials=4,
+        seed=1,
+        directory=folder,
+        project_name="search",
     )
-    skip_finished_trials(tuner.oracle)
-    tuner.search(_X, _Y, validation_data=(_X, _Y), epochs=3, batch_size=16, verbose=0)
+    tuner.search(_X, _Y, validation_data=(_X, _Y), verbose=0)
     trials = [tuner.oracle.trials[key] for key in sorted(tuner.oracle.trials)]
     best = tuner.get_best_models(1)[0]
     scores = [[trial.score, *trial.hyperparameters.values.values()] for trial in trials]
