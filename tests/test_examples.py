@@ -1,39 +1,20 @@
 """Every example runs, in its fast mode, and leaves what it promises."""
 
-import importlib.util
 import json
-import os
-import re
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from scripts import ROOT, help_of, load
 
 import keras_extras
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
 def test_every_example_has_a_test_and_help(script, monkeypatch, capsys):
     assert f"test_{script.stem}" in globals()
-    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(script), run_name="__main__")
-    assert end.value.code == 0
-    assert "--fast" in capsys.readouterr().out
+    assert "--fast" in help_of(script, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -252,199 +233,3 @@ def test_tune_with_gradients(tmp_path, capsys):
     assert 0.3 < result["accuracy"] <= 1.0
     assert "learning rates: from" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"search", "schedule.png", "model.keras"}
-
-
-@pytest.mark.usefixtures("quick_collections")
-@pytest.mark.slow
-def test_benchmark_of_tuners(capsys, monkeypatch):
-    # By a name that processes of its own can import.
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    benchmark = importlib.import_module("tuners")
-    found = benchmark.gradients(trials=2, steps=12)
-    assert list(found) == ["RandomSearch", "HypergradientTuner"]
-    assert benchmark.memory(trials=8, early=4) < 1.2
-    assert list(benchmark.workers((2,), trials=3, epochs=1, num_events=400)) == [2]
-    printed = capsys.readouterr().out
-    assert re.search(r"^ +2 +3 +3 ", printed, re.M), "each trial is run once"
-
-
-@pytest.mark.slow
-def test_benchmark_of_heads(tmp_path, capsys):
-    benchmark = load(ROOT / "benchmarks" / "heads.py")
-    results = benchmark.main(epochs=1, steps=2, out=tmp_path)
-    assert set(results) == {"graph", "XLA"}
-    assert all(result["ratio"] > 0 for result in results.values())
-    assert "a training step" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["heads.json"]
-
-
-@pytest.mark.slow
-def test_benchmark_of_derivative_free_peers(tmp_path, capsys):
-    benchmark = load(ROOT / "benchmarks" / "derivative_free.py")
-    runs = benchmark.main(seconds=1.0, seeds=1, methods="keras-extras", out=tmp_path)
-    assert [run.task for run in runs] == ["higgs", "synthetic", "digits"]
-    assert {run.method for run in runs} == {"keras-extras MonteCarloOptimizer"}
-    for run in runs:
-        first, *_, last = run.scores
-        assert last > first if run.task == "digits" else last < first
-        assert run.evaluations > 0
-    assert "error over the PCA floor" in capsys.readouterr().out
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
-
-
-def test_benchmark_of_black_boxes(tmp_path, capsys):
-    benchmark = load(ROOT / "benchmarks" / "black_box.py")
-    results = benchmark.main(sizes=(4,), functions="sphere,rastrigin", seeds=1, out=tmp_path)
-    assert all(np.isfinite(result["CMAES"]).all() for result in results.values())
-    assert "pycma" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["black_box.json"]
-
-
-@pytest.mark.slow
-def test_import_time(capsys):
-    benchmark = load(ROOT / "benchmarks" / "import_time.py")
-    medians = benchmark.main(rounds=1)
-    assert list(medians) == list(benchmark.STATEMENTS)
-    assert 0.0 < medians["keras_extras"] < 0.15
-    assert "median of 1" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_benchmark_of_a_ridge_regression(capsys, monkeypatch):
-    benchmark = load(ROOT / "benchmarks" / "ridge.py")
-    adam = "Adam, with the gradient"
-    monkeypatch.setitem(benchmark.METHODS, adam, (*benchmark.METHODS[adam][:3], 2))
-    assert benchmark.problem()[2] == pytest.approx(0.0469897, abs=5e-8)
-    seconds = benchmark.main(seeds=1)
-    assert set(seconds) == set(benchmark.METHODS)
-    printed = capsys.readouterr().out
-    for search in ("MonteCarloOptimizer", "CMAES"):
-        assert re.search(rf"{search} +0\.046990 ", printed)
-
-
-@pytest.mark.slow
-def test_benchmark_of_interval_coverage(capsys):
-    benchmark = load(ROOT / "benchmarks" / "interval_coverage.py")
-    coverages = benchmark.main(data_sets=3, steps=60)
-    assert set(coverages) == {"linear", "logistic"}
-    assert min(coverages.values()) > 0.6
-    assert "width / classical" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_benchmark_of_newton(capsys):
-    benchmark = load(ROOT / "benchmarks" / "newton.py")
-    results = benchmark.main(epochs=2)
-    for runs in results.values():
-        for ours, theirs in (("LBFGS", "lbfgs"), ("NewtonCG", "newton-cg")):
-            assert runs[ours].excess < 1e-6
-            assert runs[ours].error < 1e-3
-            assert runs[ours].evaluations <= 1.5 * runs[f"scikit-learn {theirs}"].evaluations
-    assert "evaluations of NewtonCG / scikit-learn's newton-cg" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_benchmark_of_hypergradient_descent(capsys, monkeypatch):
-    benchmark = load(ROOT / "benchmarks" / "hypergradient_descent.py")
-    monkeypatch.setattr(benchmark, "RATES", (1e-4,))
-    by_rate, by_optimizer = benchmark.main(epochs=2, updates=30)
-    assert all(adaptive < plain for pairs in by_rate.values() for plain, adaptive in pairs)
-    assert set(by_optimizer) == set(benchmark.PAIRS)
-    assert "validation loss after 30 updates" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_benchmark_of_accelerators():
-    pytest.importorskip("jax")
-    arguments = ["--parts", "target", "--epochs", "2"]
-    process = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "gpu.py", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-    )
-    assert "times the error of PCA after" in process.stdout, process.stderr[-3000:]
-
-
-@pytest.mark.slow
-def test_benchmark_of_scaling(capsys):
-    benchmark = load(ROOT / "benchmarks" / "scaling.py")
-    results = benchmark.main(parts="weights,checkpoints", repeats=1, count=2)
-    assert list(results) == ["weights", "checkpoints steps"]
-    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in results.values())
-    assert capsys.readouterr().out.count("exponent") == 2
-    line = benchmark.straight_line(np.array([1, 2, 4]), np.array([3.0, 5.0, 9.0]))
-    np.testing.assert_allclose(line, [3.0, 5.0, 9.0])
-
-
-@pytest.mark.slow
-def test_benchmark_of_large_models(capsys, monkeypatch):
-    benchmark = load(ROOT / "benchmarks" / "large_models.py")
-    small = dict(zip(benchmark.SIZES, [(8, 16, 10)] * len(benchmark.SIZES)))
-    monkeypatch.setattr(benchmark, "SIZES", small)
-    for part in benchmark.PARTS:
-        benchmark.main(parts=part, steps=1)
-    printed = capsys.readouterr().out
-    assert printed.count("forward passes") == 3
-    assert "low_rank / normal" in printed
-
-
-@pytest.mark.slow
-def test_benchmark_of_hypergradients(capsys, monkeypatch):
-    benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
-    monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
-    for part in ("cost", "reversal_short", "meta"):
-        benchmark.main(parts=part, steps=10)
-    printed = capsys.readouterr().out
-    assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
-    assert "peak" in printed
-    assert "of it" in printed
-
-
-@pytest.mark.slow
-def test_benchmark_of_bayesian_layers(tmp_path, capsys):
-    benchmark = load(ROOT / "benchmarks" / "bayesian_layers.py")
-    results = benchmark.main(epochs=1, steps=1, out=tmp_path)
-    assert all(entry["ratio"] > 0.0 for entry in next(iter(results.values())).values())
-    assert "predictions, 100 draws" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["bayesian_layers.json"]
-
-
-@pytest.mark.slow
-def test_benchmark_of_nuts(tmp_path, capsys, monkeypatch):
-    benchmark = load(ROOT / "benchmarks" / "nuts.py")
-    monkeypatch.setitem(sys.modules, "numpyro", None)
-    monkeypatch.setattr(benchmark, "ROWS", 20)
-    monkeypatch.setattr(benchmark, "HIDDEN", 2)
-    results = benchmark.main(chains=2, burnin=50, draws=50, out=tmp_path)
-    assert list(results) == ["keras-extras"], "NumPyro is left out where it is missing"
-    assert results["keras-extras"]["effective samples"] > 0.0
-    assert "NumPyro is left out" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["nuts.json"]
-
-
-@pytest.mark.parametrize("data", [False, True], ids=["diabetes", "published splits"])
-@pytest.mark.slow
-def test_benchmark_of_uci(tmp_path, capsys, data):
-    benchmark = load(ROOT / "benchmarks" / "uci.py")
-    folder = None
-    if data:
-        folder = tmp_path / "data"
-        folder.mkdir()
-        generator = np.random.default_rng(0)
-        rows = {"train_0": np.arange(50), "test_0": np.arange(50, 60)}
-        x = generator.normal(size=(60, 2))
-        np.savez(folder / "yacht.npz", x=x, y=x[:, 0] + generator.normal(size=60), **rows)
-    results = benchmark.main(
-        data=folder,
-        sets=["yacht"],
-        methods=["ensemble", "laplace"],
-        splits=1,
-        epochs=2,
-        out=tmp_path / "out",
-    )
-    (scores,) = results.values()
-    assert list(scores) == ["ensemble", "laplace"]
-    assert all(np.isfinite(list(values.values())).all() for values in scores.values())
-    assert ("best published 1.18" in capsys.readouterr().out) is data
-    assert (tmp_path / "out" / "uci.json").exists()

@@ -381,10 +381,14 @@ def test_a_model_with_its_own_train_step_is_told_the_way_out():
         model.fit(X, Y, verbose=0)
 
 
-def test_a_pattern_that_matches_nothing_stops_fit_before_the_first_step():
+def test_a_pattern_that_matches_nothing_stops_fit_before_the_first_step_however_often():
     model = make_model(MonteCarloOptimizer(priors={"*/gamna": priors.Normal()}))
-    with pytest.raises(ValueError, match="'sequential/normalization/gamma'"):
-        fit(model, 1)
+    weights = model.get_weights()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="'sequential/normalization/gamma'"):
+            fit(model, 1)
+        assert model.train_function is None, "none is left that errors and logs do not go through"
+    np.testing.assert_equal(model.get_weights(), weights)
 
 
 def test_training_goes_on_after_it_was_stopped_at_nan():
