@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_extras.optimizers import LBFGS, HypergradientSGD, MonteCarloOptimizer
+from keras_extras.optimizers import CMAES, LBFGS, HypergradientSGD, MonteCarloOptimizer
 
 X = np.linspace(-1, 1, 32, dtype="float32").reshape(8, 4)
 Y = X.sum(axis=1, keepdims=True)
@@ -103,6 +103,18 @@ def test_recompiling_to_and_from_adam():
         assert model.evaluate(X, Y, verbose=0) < before
         kinds.append(type(model.optimizer).__name__)
     assert kinds == ["Adam", "MonteCarloOptimizer", "Adam"]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("optimizer_class", [MonteCarloOptimizer, CMAES, LBFGS])
+def test_errors_of_a_loss_are_told_as_they_were_raised(optimizer_class):
+    def loss(y, y_pred):
+        raise ValueError("wrong by itself")
+
+    model = small_model()
+    model.compile(optimizer_class(), loss)
+    with pytest.raises(ValueError, match=r"^wrong by itself$"):
+        model.fit(X, Y, verbose=0)
 
 
 def test_another_backend_is_told_at_once(monkeypatch):

@@ -378,6 +378,14 @@ def test_wrong_number_of_parameters(case):
     message = rf"Layer 'head' needs .*{case.name}.params_size\(\.\.\.\) = {right} entries"
     with pytest.raises(ValueError, match=message):
         layer(np.zeros((2, right + 1), "float32"))
+    with pytest.raises(ValueError, match=message) as error:
+        layer(keras.Input((right + 1,)))
+    assert "compute_output_spec" not in str(error.value), "is no fault of the layer"
+
+
+def test_several_inputs():
+    with pytest.raises(TypeError, match="'head' needs one tensor. Received: inputs of type list"):
+        layers.IndependentNormal(1, name="head")([np.zeros((2, 2)), np.zeros((2, 2))])
 
 
 @pytest.mark.parametrize(

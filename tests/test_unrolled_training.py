@@ -322,10 +322,28 @@ def test_data_and_runs_that_go_wrong_are_named():
         training.run(X[:20], Y[:19])
     with pytest.raises(ValueError, match="batch_size=8"):
         training.run(X[:7], Y[:7])
+    with pytest.raises(ValueError, match="must have rows"):
+        training.run(X[:0], Y[:0])
     with pytest.raises(ValueError, match="must start above 0"):
         make_training("sgd", hyperparameters={"l2/*": 0.0}).fit(**DATA, verbose=0)
     with pytest.raises(ValueError, match="built Keras model"):
         autodiff.UnrolledTraining(keras.Sequential(), "mse", "sgd", 3, {"learning_rate": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("validation_data", "message"),
+    [
+        (X, r"must be a tuple \(x, y\) .*Received: ndarray"),
+        ((X,), r"must be a tuple \(x, y\) .*Received: tuple of 1 entries"),
+        ((X[:5], Y[:4]), r"equally many.*Received: \[4, 5\] rows"),
+        ((X[:0], Y[:0]), r"must have rows.*Received: \[0\] rows"),
+    ],
+)
+def test_validation_data_that_are_none_are_named_before_training(validation_data, message):
+    training = make_training("sgd", hyperparameters={"learning_rate": 0.1})
+    for call in (training.run, training.hypergradient):
+        with pytest.raises(ValueError, match=message):
+            call(X[:20], Y[:20], validation_data)
 
 
 def test_a_schedule_of_keras_gives_each_step_its_rate():

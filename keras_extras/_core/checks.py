@@ -106,7 +106,12 @@ def check_same_rows(y_true: Any, y_pred: Any) -> None:
 
 
 def check_inputs(layer_name: str, inputs: Any) -> None:
-    """Raises unless the inputs of a layer are numbers with at least one axis."""
+    """Raises unless the inputs of a layer are one tensor of numbers with at least one axis."""
+    if not hasattr(inputs, "dtype"):
+        raise TypeError(
+            f"Layer {layer_name!r} needs one tensor. Received: inputs of type "
+            f"{type(inputs).__name__}"
+        )
     if "string" in str(inputs.dtype):
         raise TypeError(
             f"Layer {layer_name!r} needs inputs of numbers. Received: inputs of dtype string"

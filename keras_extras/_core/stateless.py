@@ -54,11 +54,33 @@ def assign_eagerly(function: Callable[[], None], variables: Iterable[keras.Varia
         variable.assign(scope.get_current_value(variable))
 
 
+def choose(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+    """`keras.ops.cond`, but errors in a branch are as they were raised, not as of a layer."""
+    raised = []
+
+    def noting_errors(branch):
+        def noted():
+            try:
+                return branch()
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        return noted
+
+    try:
+        return ops.cond(predicate, noting_errors(true_fn), noting_errors(false_fn))
+    except Exception:
+        if raised:
+            raise raised[0] from None
+        raise
+
+
 def cond(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
-    """`keras.ops.cond`, whose branches may assign variables."""
+    """`choose`, whose branches may assign variables."""
     scope = _current_scope()
     if scope is None:
-        return ops.cond(predicate, true_fn, false_fn)
+        return choose(predicate, true_fn, false_fn)
     names = list(scope.state_mapping)
 
     def carrying(branch):
@@ -69,7 +91,7 @@ def cond(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]
 
         return with_values
 
-    result, values = ops.cond(predicate, carrying(true_fn), carrying(false_fn))
+    result, values = choose(predicate, carrying(true_fn), carrying(false_fn))
     scope.state_mapping.update(zip(names, values))
     return result
 

@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from keras_extras.autodiff import backend
+from keras_extras.autodiff.training_data import TrainingData
 from keras_extras.autodiff.training_path import TrainingPath
-from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
+from keras_extras.autodiff.training_step import State, TrainingStep
 
 # Of this many steps each: their states lie in the processor's cache.
 _SEGMENT = 64

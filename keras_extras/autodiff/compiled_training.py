@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_extras.autodiff import backend
-from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
+from keras_extras.autodiff.training_data import TrainingData
+from keras_extras.autodiff.training_step import State, TrainingStep
 
 
 class CompiledTraining:

@@ -20,8 +20,9 @@ import numpy as np
 from keras import ops
 
 from keras_extras.autodiff import backend
+from keras_extras.autodiff.training_data import TrainingData
 from keras_extras.autodiff.training_path import TrainingPath
-from keras_extras.autodiff.training_step import State, TrainingData, TrainingStep
+from keras_extras.autodiff.training_step import State, TrainingStep
 from keras_extras.autodiff.update_rules import UpdateRule
 
 FRACTION_BITS = 48

@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_extras.autodiff import backend, exact_reversal
 from keras_extras.autodiff.exact_reversal import DENOMINATOR, FULL, Buffer, ReversiblePath
-from keras_extras.autodiff.training_step import State, TrainingData
+from keras_extras.autodiff.training_data import TrainingData
+from keras_extras.autodiff.training_step import State
 
 
 class ReversiblePathInOneLoop(ReversiblePath):

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_extras.autodiff.training_step import State, TrainingData
+from keras_extras.autodiff.training_data import TrainingData
+from keras_extras.autodiff.training_step import State
 
 
 class TrainingPath:

@@ -11,6 +11,7 @@ from keras_extras.autodiff import backend
 from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.products import transposed_product
+from keras_extras.autodiff.training_data import TrainingData
 from keras_extras.autodiff.update_rules import UpdateRule
 
 
@@ -26,20 +27,6 @@ class State(NamedTuple):
     weights: list
     slots: list
     statistics: list
-
-
-class TrainingData(NamedTuple):
-    """Rows to train on, and which of them each step takes.
-
-    Args:
-        x: Inputs, a tensor or a structure of tensors.
-        y: Targets, likewise.
-        order: Integer tensor of shape `(steps, batch_size)`.
-    """
-
-    x: Any
-    y: Any
-    order: Any
 
 
 class TrainingStep:

@@ -17,7 +17,8 @@ from keras_extras.autodiff.differentiability import check_gradients_exist, updat
 from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
-from keras_extras.autodiff.training_step import TrainingData, TrainingStep
+from keras_extras.autodiff.training_data import TrainingData, training_data, validation_tensors
+from keras_extras.autodiff.training_step import TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
 
 
@@ -185,12 +186,11 @@ class UnrolledTraining:
             ValueError: If the data do not fit, or the loss is NaN or infinite.
         """
         data = self._data(x, y)
+        validation = None if validation_data is None else validation_tensors(validation_data)
         compiled = self._compile(data)
         state, losses = compiled.train(self._values, self._weights, self._statistics, data)
         self._check_finite(losses)
-        loss = None
-        if validation_data is not None:
-            loss = float(compiled.validate(state, _tensors(validation_data)))
+        loss = None if validation is None else float(compiled.validate(state, validation))
         weights, statistics = (
             [_array(t) for t in part] for part in (state.weights, state.statistics)
         )
@@ -319,7 +319,7 @@ class UnrolledTraining:
 
     def _evaluation(self, x, y, validation_data):
         """A function from hyperparameters to validation loss, gradient, and losses of the steps."""
-        data, validation = self._data(x, y), _tensors(validation_data)
+        data, validation = self._data(x, y), validation_tensors(validation_data)
         compiled = self._compile(data)
 
         def evaluate(values):
@@ -342,26 +342,14 @@ class UnrolledTraining:
         return evaluate
 
     def _data(self, x, y):
-        x, y = _tensors((x, y))
-        lengths = {int(t.shape[0]) for t in keras.tree.flatten((x, y))}
-        rows = min(lengths)
-        size = self.batch_size or rows
-        if len(lengths) != 1 or size > rows:
-            raise ValueError(
-                "`x` and `y` must have equally many rows, and not fewer than `batch_size`. "
-                f"Received: {sorted(lengths)} rows, batch_size={self.batch_size}"
-            )
+        data = training_data(x, y, self.steps, self.batch_size, self.seed)
         for h in self._hyperparameters:
-            if h.varies_over == "rows" and len(h.start) != rows:
+            if h.varies_over == "rows" and len(h.start) != data.rows:
                 raise ValueError(
                     f"The hyperparameter {h.name!r} must have one value for each row of `x`. "
-                    f"Received: {len(h.start)} values for {rows} rows"
+                    f"Received: {len(h.start)} values for {data.rows} rows"
                 )
-        generator = np.random.default_rng(self.seed)
-        epochs = -(-self.steps * size // rows)
-        order = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
-        order = order[: self.steps * size].reshape(self.steps, size)
-        return TrainingData(x, y, ops.convert_to_tensor(order, "int32"))
+        return data
 
     def _compile(self, data):
         """The compiled functions, made when the first data are seen, and checked on two rows."""
@@ -408,10 +396,6 @@ class UnrolledTraining:
                 "Training must stay finite; lower the learning rates or initial scales. Received: "
                 f"a loss that is NaN or infinite at step {faults[0]} of {self.steps}"
             )
-
-
-def _tensors(data):
-    return keras.tree.map_structure(ops.convert_to_tensor, data)
 
 
 def _array(tensor):

@@ -129,7 +129,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 scalar loss of the batch.
 
         Returns:
-            The best candidate, a list of tensors, and its loss, infinite if none is finite.
+            The best candidate, a list of tensors, which may be empty unless `keep="best"`, and its
+            loss, infinite if none is finite.
         """
         raise NotImplementedError(f"{type(self).__name__} must override `generation`.")
 

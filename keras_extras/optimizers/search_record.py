@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.stateless import choose
 from keras_extras.optimizers.replicas import mean_over_replicas, searching_strategy
 from keras_extras.optimizers.search_space import Parameter
 
@@ -78,6 +79,6 @@ class SearchRecord:
         self._numbers["better_share"].assign(share)
 
     def _if_watched(self, number):
-        return ops.cond(
+        return choose(
             ops.copy(self._watched), number, lambda: ops.convert_to_tensor(0.0, "float32")
         )

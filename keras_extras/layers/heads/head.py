@@ -21,7 +21,16 @@ class Head(DistributionLayer):
     arguments: tuple[str, ...] = ()
     num_params: int | None = None
 
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        # Keras takes an error in `call`, on its way to the shape, for a fault of the layer.
+        self._check_inputs(inputs)
+        return super().compute_output_spec(inputs, *args, **kwargs)
+
     def call(self, inputs: Any) -> Any:
+        self._check_inputs(inputs)
+        return super().call(ops.cast(inputs, self.compute_dtype))
+
+    def _check_inputs(self, inputs):
         check_inputs(self.name, inputs)
         if self.num_params is not None and inputs.shape[-1] != self.num_params:
             raise ValueError(
@@ -30,7 +39,6 @@ class Head(DistributionLayer):
                 f"Received: inputs.shape={tuple(inputs.shape)}. "
                 f"Put `keras.layers.Dense({self.num_params})` before it."
             )
-        return super().call(ops.cast(inputs, self.compute_dtype))
 
     def make_distribution(self, inputs: Any) -> Any:
         arguments = (getattr(self, name) for name in self.arguments)
