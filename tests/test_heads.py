@@ -384,7 +384,7 @@ def test_wrong_number_of_parameters(case):
 
 
 def test_several_inputs():
-    with pytest.raises(TypeError, match="'head' needs one tensor. Received: inputs of type list"):
+    with pytest.raises(TypeError, match=r"'head' needs one tensor\. Received: inputs of type list"):
         layers.IndependentNormal(1, name="head")([np.zeros((2, 2)), np.zeros((2, 2))])
 
 

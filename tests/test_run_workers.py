@@ -59,6 +59,8 @@ def test_bad_arguments(tmp_path):
             run_workers(searching.search, port=taken.getsockname()[1], log_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no_such\.py"):
         run_workers(tmp_path / "no_such.py")
+    with pytest.raises(TypeError, match=r"must be a function or the path.*NoneType"):
+        run_workers(None)
     with pytest.raises(TypeError, match="that other processes can import"):
         run_workers(lambda: None)
     with pytest.raises(ValueError, match="`workers` must be at least 1"):

@@ -134,7 +134,7 @@ def test_models_may_search_more_than_the_space_lists(tmp_path):
         make(sigma=Float("sigma", 0.2, 0.3))
 
 
-def test_an_objective_that_no_trial_reports_ends_the_search_at_once(tmp_path):
+def test_objectives_and_inputs_that_no_trial_can_take_end_the_search_at_once(tmp_path):
     pipeline = tuners.AutoencoderClassifierHyperModel(
         6,
         metrics=["accuracy"],
@@ -148,6 +148,9 @@ def test_an_objective_that_no_trial_reports_ends_the_search_at_once(tmp_path):
         with pytest.raises(ValueError, match=r"'loss'.*'val_loss'.*Received: 'val_acc'"):
             tuner.search(X, Y, validation_data=(X, Y), epochs=1, verbose=0)
         assert len(tuner.oracle.trials) == 1
+        with pytest.raises(ValueError, match=r"rows of shape \(6,\).*x.shape=\(60, 5\)"):
+            tuner.search(X[:, :5], Y, validation_data=(X, Y), epochs=1, verbose=0)
+        assert len(tuner.oracle.trials) == 1, "it is taken up again"
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -26,6 +27,28 @@ def test_history_draws_each_run_its_validation_and_the_floor():
 def test_history_of_an_unknown_metric_is_an_error():
     with pytest.raises(ValueError, match=r"one of 'loss'.*metric='auc'"):
         visualization.plot_history({"a": {"loss": [1.0]}}, metric="auc")
+
+
+def test_what_fit_returned_is_drawn_as_it_is():
+    history = keras.callbacks.History()
+    history.set_model(keras.Sequential())
+    history.on_train_begin()
+    history.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0})
+    legend = visualization.plot_history(history).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "training, held out"]
+
+
+@pytest.mark.parametrize(
+    ("histories", "error", "message"),
+    [
+        (None, TypeError, "must be what `fit` returned.*NoneType"),
+        ({}, ValueError, "must hold a run"),
+        ({"loss": [1.0]}, TypeError, "Each entry of `histories` .* type list for 'loss'"),
+    ],
+)
+def test_histories_that_are_none(histories, error, message):
+    with pytest.raises(error, match=message):
+        visualization.plot_history(histories)
 
 
 def test_figures_are_drawn_on_given_axes():
@@ -144,6 +167,8 @@ def test_files_are_complete_or_not_there(tmp_path):
     with pytest.raises(ValueError, match="not supported"):
         visualization.save_figure(figure, tmp_path / "a.nonsense")
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(TypeError, match=r"`figure` must be a matplotlib Figure.*type dict"):
+        visualization.save_figure({}, tmp_path / "b.png")
 
 
 def test_schedules_have_a_panel_for_each_hyperparameter_of_steps():

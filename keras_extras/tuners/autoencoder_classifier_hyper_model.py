@@ -14,7 +14,7 @@ from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.pipelines import AutoencoderClassifier
 from keras_extras.tuners.pipeline_callbacks import of_pipeline
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable, When, check_objective
+from keras_extras.tuners.tunable import Tunable, When, check_objective, check_rows
 
 _EINSTEIN_FORMS = ("field_equation", "linear", "log", "inverse", "diagonal")
 _FORMS = ("dense", *_EINSTEIN_FORMS, "tensor")
@@ -235,6 +235,8 @@ class AutoencoderClassifierHyperModel(Tunable):
             "classifier_epochs": epochs - first_epoch,
             "classifier_callbacks": callbacks,
         }
+        if self.preprocessor is None:
+            check_rows((None, self.num_features), args[0] if args else kwargs.get("x"))
         histories = model.fit(*args, **stages, **kwargs)
         history = histories.classifier
         for key in ("loss", "val_loss"):

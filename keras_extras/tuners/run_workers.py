@@ -100,6 +100,11 @@ def run_workers(
         timeout = check_number("timeout", timeout, above=0.0)
     if callable(target):
         _check_importable(target)
+    elif not isinstance(target, (str, os.PathLike)):
+        raise TypeError(
+            "`target` must be a function or the path of a script. "
+            f"Received: a value of type {type(target).__name__}"
+        )
     elif not Path(target).is_file():
         raise FileNotFoundError(f"`target` must be a function or a script. Received: {target}")
     if environments is None:

@@ -168,9 +168,27 @@ class Tunable(keras_tuner.HyperModel):
         """Trains the model of a trial; what `search` was given goes before what is tuned."""
         values = self.values(hp)
         tuned = {key: values[key] for key in ("batch_size", "epochs") if values[key] is not None}
+        check_rows(getattr(model, "input_shape", None), args[0] if args else kwargs.get("x"))
         history = model.fit(*args, **{**tuned, **kwargs})
         check_objective(history, kwargs.get("callbacks", ()))
         return history
+
+
+def check_rows(expected: Any, x: Any) -> None:
+    """Ends a search whose models do not take its inputs at its first trial.
+
+    Args:
+        expected: The shape that models take; checked if it is that of one array.
+        x: Inputs of `search`, likewise.
+    """
+    shape = getattr(x, "shape", None)
+    if shape is None or not isinstance(expected, tuple) or None in (*expected[1:], *shape[1:]):
+        return
+    if tuple(shape[1:]) != expected[1:]:
+        raise keras_tuner.errors.FatalValueError(
+            f"`x` must have rows of shape {expected[1:]}, as the hypermodel was told. "
+            f"Received: x.shape={tuple(shape)}"
+        )
 
 
 def check_objective(

@@ -43,6 +43,9 @@ def save_figure(figure: Any, path: str | os.PathLike, dpi: int = 150) -> Path:
     Returns:
         The path.
 
+    Raises:
+        TypeError: If `figure` is no figure.
+
     Example:
 
     ```python
@@ -54,6 +57,11 @@ def save_figure(figure: Any, path: str | os.PathLike, dpi: int = 150) -> Path:
     visualization.save_figure(figure, os.path.join(tempfile.mkdtemp(), "loss.png"))
     ```
     """
+    if not hasattr(figure, "savefig"):
+        raise TypeError(
+            "`figure` must be a matplotlib Figure. "
+            f"Received: a value of type {type(figure).__name__}"
+        )
     path = Path(path)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

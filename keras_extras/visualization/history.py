@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_extras._core.optional import import_optional
@@ -10,14 +11,15 @@ from keras_extras.visualization.figures import COLORS, make_axes
 
 
 def plot_history(
-    histories: Mapping[str, Any], metric: str = "loss", floor: float | None = None, ax: Any = None
+    histories: Any, metric: str = "loss", floor: float | None = None, ax: Any = None
 ) -> Any:
     """Plots a metric of one or more training runs against the epochs, on a logarithmic scale.
 
     Values on validation data are dashed.
 
     Args:
-        histories: Dict from names to what `fit` returned, or to its `history` dict.
+        histories: What `fit` returned or, of several runs, a dict from their names to that or to
+            its `history` dict.
         metric: Name in the logs. Defaults to `"loss"`.
         floor: A value that cannot or need not be surpassed, shown as a line. Defaults to `None`.
         ax: Matplotlib axes to draw on; a new figure without. Defaults to `None`.
@@ -26,7 +28,8 @@ def plot_history(
         The matplotlib Figure.
 
     Raises:
-        ValueError: If a run did not log `metric`.
+        TypeError: If `histories` holds something else.
+        ValueError: If a run did not log `metric`, or there is no run.
 
     Example:
 
@@ -37,10 +40,10 @@ def plot_history(
     figure = visualization.plot_history(runs, floor=0.25)
     ```
     """
+    runs = _logs_of_runs(histories)
     ax = make_axes(ax, 7, 4.5)
     longest = 0
-    for color, (name, history) in zip(COLORS * len(histories), histories.items()):
-        logs = getattr(history, "history", history)
+    for color, (name, logs) in zip(COLORS * len(runs), runs.items()):
         if metric not in logs:
             raise ValueError(
                 f"`metric` must be one of {', '.join(map(repr, logs))}, which run {name!r} "
@@ -64,3 +67,24 @@ def plot_history(
     ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.legend(frameon=False)
     return ax.figure
+
+
+def _logs_of_runs(histories):
+    """A dict from names of runs to their logs."""
+    if isinstance(histories, keras.callbacks.History):
+        histories = {"training": histories}
+    if not isinstance(histories, Mapping):
+        raise TypeError(
+            "`histories` must be what `fit` returned, or a dict from names to that. "
+            f"Received: a value of type {type(histories).__name__}"
+        )
+    if not histories:
+        raise ValueError("`histories` must hold a run. Received: histories={}")
+    runs = {name: getattr(history, "history", history) for name, history in histories.items()}
+    for name, logs in runs.items():
+        if not isinstance(logs, Mapping):
+            raise TypeError(
+                "Each entry of `histories` must be what `fit` returned, or its `history`. "
+                f"Received: a value of type {type(logs).__name__} for {name!r}"
+            )
+    return runs
