@@ -53,7 +53,7 @@ def main(
 ) -> dict[str, Any]:
     """Runs the example and returns what it found."""
     out = Path(out)
-    steps, meta_steps, trials = (20, 2, 2) if fast else (200, 30, trials)
+    steps, meta_steps, trials = (20, 2, 1) if fast else (200, 30, trials)
     (x, y), validation, test = load_data()
     starts = {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5, "l2/*kernel": 1e-4}
     tuner = tuners.HypergradientTuner(
@@ -94,5 +94,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--out", default="outputs/tune_with_gradients", help="folder of figures")
-    parser.add_argument("--fast", action="store_true", help="two trials of few steps")
+    parser.add_argument("--fast", action="store_true", help="one trial of few steps")
     main(**vars(parser.parse_args()))

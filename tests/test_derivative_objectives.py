@@ -6,6 +6,7 @@ import pytest
 from contract_support import assert_equal, saved_and_loaded
 from keras import layers, ops
 from precision import WIDE, needs_tensorflow, tolerance
+from tiers import UNCOMPILED
 
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.layers import IndependentNormal
@@ -200,7 +201,7 @@ def test_a_wrapped_model_trains_saves_and_loads_in_safe_mode():
     model = keras.Sequential(
         [keras.Input((2,)), GradientPenalty(wrapper, num_projections=1, seed=2)]
     )
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", **UNCOMPILED)
     x = ROWS[:, :2].astype("float32")
     model.fit(x, x[:, :1], verbose=0)
     loaded = saved_and_loaded(model)

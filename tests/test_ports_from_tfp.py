@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tiers import quick
 
 from keras_extras import layers as tfpl
 
@@ -92,7 +91,8 @@ class RBFKernelFn(tf.keras.layers.Layer):
 
 
 @pytest.mark.filterwarnings("ignore:Argument `input_shape` is deprecated")  # Keras 3, for its own
-@pytest.mark.parametrize("floatx", quick(["float32", "float64"], "float32"))
+@pytest.mark.slow
+@pytest.mark.parametrize("floatx", ["float32", "float64"])
 def test_regression_functional_uncertainty(floatx):
     before = tf.keras.backend.floatx()
     tf.keras.backend.set_floatx(floatx)

@@ -153,7 +153,11 @@ def rank_p_value(model, likelihood, runs=100, draws=19):
     ("head", "targets"),
     [
         (layers.IndependentNormal, _Y),
-        (lambda _: layers.OneHotCategorical(2), np.eye(2, dtype="float32")[(_Y[:, 0] > 0) * 1]),
+        pytest.param(
+            lambda _: layers.OneHotCategorical(2),
+            np.eye(2, dtype="float32")[(_Y[:, 0] > 0) * 1],
+            marks=pytest.mark.slow,
+        ),
         (lambda _: layers.Categorical(2), (_Y[:, 0] > 0).astype("int32")),
     ],
     ids=["IndependentNormal", "OneHotCategorical", "Categorical"],

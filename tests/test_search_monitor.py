@@ -51,7 +51,11 @@ def monte_carlo(**arguments):
     [
         (lambda: monte_carlo(generations_per_batch=2, chunk_size=12), {}),
         (lambda: monte_carlo(), {"run_eagerly": True}),
-        (lambda: CMAES(restarts=1, keep="best", seed=0), {"jit_compile": True}),
+        pytest.param(
+            lambda: CMAES(restarts=1, keep="best", seed=0),
+            {"jit_compile": True},
+            marks=pytest.mark.slow,
+        ),
         (lambda: PartitionedOptimizer({"head/*": monte_carlo(), "*": "adam"}), {}),
     ],
     ids=["monte_carlo", "eager", "cma_es", "partitioned"],
@@ -118,6 +122,7 @@ def test_the_width_falls_as_documented_and_the_step_is_that_of_the_center():
         assert state["step"] == pytest.approx(rms, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_axes_of_a_narrow_valley_are_learnt():
     w = keras.Variable([1.0, 1.0], name="w")
     optimizer = CMAES(sigma=0.5, generations_per_batch=10, seed=0)
