@@ -88,17 +88,21 @@ def judge(labels: np.ndarray, one_draw: np.ndarray, prediction: Any) -> dict[str
 
 def plot(labels: np.ndarray, result: dict[str, Any]) -> Any:
     """The mutual information of both kinds of events, and the AUC of the surest of them."""
-    figure = visualization.figures.make_figure(11, 4)
+    figures = visualization.figures
+    figure = figures.make_figure(11, 4)
     left, right = figure.subplots(1, 2)
+    for ax in (left, right):
+        figures.style_axes(ax)
     information = 1000.0 * result["mutual_information"]
     bins = np.linspace(0.0, np.quantile(information, 0.99), 50)
-    for value, name in ((1, "signal"), (0, "background")):
-        left.hist(information[labels == value], bins, density=True, alpha=0.6, label=name)
+    for value, name, color in zip((1, 0), ("signal", "background"), figures.COLORS):
+        of_kind = information[labels == value]
+        left.hist(of_kind, bins, density=True, alpha=0.6, color=color, label=name)
     left.set_xlabel("mutual information of label and weights, thousandths of a nat")
     left.set_ylabel("density")
-    left.legend()
-    shares = list(result["auc_of_kept"])
-    right.plot([100 * share for share in shares], list(result["auc_of_kept"].values()), "o-")
+    left.legend(frameon=False)
+    percent = [100 * share for share in result["auc_of_kept"]]
+    right.plot(percent, list(result["auc_of_kept"].values()), "o-", color=figures.COLORS[0])
     right.set_xlabel("events kept, the surest first, %")
     right.set_ylabel("area under the ROC curve")
     return figure

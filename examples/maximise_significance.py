@@ -21,7 +21,6 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
@@ -165,14 +164,15 @@ def cross_validate(
 
 def plot(results: dict[str, list[float]]) -> Any:
     """A line for each seed from the significance of training to that of tuning."""
-    figure, axes = plt.subplots(figsize=(5.0, 4.0), layout="constrained")
+    up, down = visualization.figures.COLORS[:2]
+    axes = visualization.figures.make_axes(None, 5, 4)
     for before, after in zip(results[TRAINED], results[TUNED]):
-        axes.plot([0, 1], [before, after], "o-", color="tab:blue" if after > before else "tab:red")
+        axes.plot([0, 1], [before, after], "o-", color=up if after > before else down)
     axes.set_xticks([0, 1], [TRAINED, TUNED])
     axes.set_xlim(-0.3, 1.3)
     axes.set_ylabel("approximate median significance")
     axes.set_title("Events that were selected, one line a seed")
-    return figure
+    return axes.figure
 
 
 def main(
