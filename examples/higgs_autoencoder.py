@@ -264,6 +264,7 @@ def draw(events: dict, pipeline: Any, histories: dict, floor: float, fast: bool)
 
 def main(
     data: str = "simulated",
+    events: int | None = None,
     optimizer: str = "monte_carlo",
     form: str = "field_equation",
     epochs: int = 180,
@@ -279,30 +280,30 @@ def main(
     epochs, classifier_epochs, trees = (3, 2, 20) if fast else (epochs, CLASSIFIER_EPOCHS, 300)
 
     print(f"Loading events: {data}")
-    events = load_events(data, 2_000 if fast else None, seed)
-    print(", ".join(f"{len(rows.labels):,} to {part}" for part, rows in events.items()))
+    parts = load_events(data, 2_000 if fast else events, seed)
+    print(", ".join(f"{len(rows.labels):,} to {part}" for part, rows in parts.items()))
 
     pipeline, history, seconds = train_autoencoders(
-        events, optimizer, form, epochs, realizations, seed
+        parts, optimizer, form, epochs, realizations, seed
     )
     reference, reference_history, reference_seconds = train_autoencoders(
-        events, "adam", form, min(epochs, 120), 1, seed
+        parts, "adam", form, min(epochs, 120), 1, seed
     )
     pipelines = {optimizer: (pipeline, seconds), "adam": (reference, reference_seconds)}
-    autoencoders = compare_autoencoders(events, pipelines)
+    autoencoders = compare_autoencoders(parts, pipelines)
 
     floor = next(iter(autoencoders.values()))["mse"]
     histories = {"adam": reference_history, optimizer: history}
-    figures = draw(events, pipeline, histories, floor, fast)
+    figures = draw(parts, pipeline, histories, floor, fast)
     for name, figure in figures.items():
         visualization.save_figure(figure, out / f"{name}.png")
     print(f"Figures written to {out}; now the classifiers", flush=True)
-    classifiers = compare_classifiers(events, pipeline, classifier_epochs, trees, seed)
+    classifiers = compare_classifiers(parts, pipeline, classifier_epochs, trees, seed)
 
     pipeline.save(out / "pipeline.keras")
     loaded = keras.models.load_model(out / "pipeline.keras")
     predictions = [
-        model.predict(events["test"].features, 4096, verbose=0) for model in (pipeline, loaded)
+        model.predict(parts["test"].features, 4096, verbose=0) for model in (pipeline, loaded)
     ]
     difference = float(np.abs(predictions[0] - predictions[1]).max())
 
@@ -330,6 +331,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="simulated", help="simulated, atlas or a CSV file")
+    parser.add_argument("--events", type=int, help="the first of a file, or so many to simulate")
     parser.add_argument(
         "--optimizer",
         default="monte_carlo",

@@ -1,7 +1,7 @@
 """A classifier of Higgs events, tuned for the significance of what it selects.
 
 A search for new particles is judged by the significance of the events that it selects. That has no
-gradient, so that classifiers are trained for the cross-entropy in its place. Here a linear
+gradient, so classifiers are trained for the cross-entropy instead. Here a linear
 classifier is trained so, with the weights of the events, by Adam until the validation loss stops
 falling. It is then tuned for the significance itself, by MonteCarloOptimizer in stock `fit` on
 full batches. Each seed is a cross-validation in three parts: every event is judged by classifiers

@@ -4,7 +4,7 @@ Every optimizer starts from the same point of four surfaces (a quadratic bowl a 
 steeper one way than the other, Rosenbrock's valley, Beale's function, and a saddle between two
 minima) and from the same weights of a network on scikit-learn's digits, and takes the same number
 of steps, each on all rows. Learning rates are a matter of luck unless they are searched for, so
-that each optimizer is shown at the best of nine; those with a line search need none. A step of
+each optimizer is shown at the best of nine; those with a line search need none. A step of
 Newton's method or of a search by sampling costs more than one of SGD: the table counts steps.
 
     python examples/optimizer_race.py                     # some minutes

@@ -186,21 +186,38 @@ def test_nuts(tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["nuts.json"]
 
 
-@pytest.mark.parametrize("data", [False, True], ids=["diabetes", "published splits"])
+def as_arrays(folder, arrays):
+    folder.mkdir()
+    np.savez(folder / "wine.npz", **arrays)
+
+
+def as_texts(folder, arrays):
+    texts = folder / "wine-quality-red" / "data"
+    texts.mkdir(parents=True)
+    np.savetxt(texts / "data.txt", np.column_stack([arrays["y"], arrays["x"]]))
+    columns = {"features": [1, 2], "target": [0]}
+    rows = {name: arrays[name] for name in ("train_0", "test_0")}
+    for name, index in {**columns, **rows}.items():
+        np.savetxt(texts / f"index_{name}.txt", index)
+
+
 @pytest.mark.slow
-def test_uci(tmp_path, capsys, data):
+@pytest.mark.parametrize("write", [None, as_arrays, as_texts])
+def test_uci(tmp_path, capsys, write):
     benchmark = load(ROOT / "benchmarks" / "uci.py")
     folder = None
-    if data:
+    if write is not None:
         folder = tmp_path / "data"
-        folder.mkdir()
         generator = np.random.default_rng(0)
-        rows = {"train_0": np.arange(50), "test_0": np.arange(50, 60)}
         x = generator.normal(size=(60, 2))
-        np.savez(folder / "yacht.npz", x=x, y=x[:, 0] + generator.normal(size=60), **rows)
+        arrays = {"x": x, "y": x[:, 0] + generator.normal(size=60)}
+        write(folder, {**arrays, "train_0": np.arange(50), "test_0": np.arange(50, 60)})
+        ((*_, x_test, y_test),) = benchmark.published_splits(folder, "wine", 1)
+        np.testing.assert_allclose(x_test, x[50:])
+        np.testing.assert_allclose(y_test, arrays["y"][50:])
     results = benchmark.main(
         data=folder,
-        sets=["yacht"],
+        sets=["wine"],
         methods=["ensemble", "laplace"],
         splits=1,
         epochs=2,
@@ -209,5 +226,5 @@ def test_uci(tmp_path, capsys, data):
     (scores,) = results.values()
     assert list(scores) == ["ensemble", "laplace"]
     assert all(np.isfinite(list(values.values())).all() for values in scores.values())
-    assert ("best published 1.18" in capsys.readouterr().out) is data
+    assert ("best published 0.93" in capsys.readouterr().out) is (write is not None)
     assert (tmp_path / "out" / "uci.json").exists()
