@@ -20,7 +20,7 @@ def test_history_draws_each_run_its_validation_and_the_floor():
     assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
     assert ax.get_xlim() == (1, 3)
     figure.draw_without_rendering()
-    ticks = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels())))
+    ticks = dict(zip(ax.get_yticks().round(6), (t.get_text() for t in ax.get_yticklabels())))
     assert {ticks[value] for value in (0.5, 1.0, 2.0, 3.0)} == {"0.5", "1", "2", "3"}
 
 
