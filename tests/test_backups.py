@@ -145,3 +145,14 @@ def test_chains(tmp_path):
 def test_bad_folders():
     with pytest.raises(TypeError, match="`backup_dir` must be the path of a folder"):
         BackupAndResume(3)
+
+
+@pytest.mark.parametrize("delete_backup", [True, False])
+def test_what_else_is_in_the_folder_stays(tmp_path, delete_backup):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    (tmp_path / ".DS_Store").write_text("")
+    fit(make_model(), BackupAndResume(tmp_path, delete_backup=delete_backup))
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "precious"
+    backups = {path.name for path in tmp_path.iterdir()} - {"mine", ".DS_Store"}
+    assert len(backups) == (not delete_backup)

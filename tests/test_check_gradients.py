@@ -265,6 +265,7 @@ def test_what_has_no_gradient_is_named():
     report = autodiff.check_gradients(model, X, Y[:, :1], loss="mse")
     assert report.blocking_layers == [rounding.name]
     assert f"Layers that let no gradient through: {rounding.name}" in str(report)
+    assert all("call" not in vars(layer) for layer in model.layers)
 
 
 def test_what_rightly_has_a_gradient_of_zero_passes():

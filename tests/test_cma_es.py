@@ -185,3 +185,13 @@ def test_the_model_is_measured_once():
     optimizer = CMAES(generations_per_batch=5, seed=0)
     optimizer.minimize(lambda: loss(1.0 * w), [w])
     assert len(calls) == 6
+
+
+def test_negative_weights_of_small_populations_are_those_of_the_tutorial():
+    """Equations 51 and 53 (arXiv:1604.00772), which bind here: 2.258 for 7 in 3 dimensions."""
+    raw = np.log(4.0) - np.log(np.arange(1, 8))
+    better, worse = raw[raw > 0], raw[raw < 0]
+    mass, worse_mass = (np.sum(w) ** 2 / np.sum(w**2) for w in (better, worse))
+    weights = StrategyConstants.of(7, 3).weights
+    assert -weights[weights < 0].sum() == pytest.approx(1 + 2 * worse_mass / (mass + 2))
+    assert -weights[weights < 0].sum() == pytest.approx(2.258, abs=5e-4)

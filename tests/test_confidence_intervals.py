@@ -187,3 +187,56 @@ def test_the_number_of_rows_must_be_known():
     optimizer.minimize(lambda: ops.sum(w**2), [w])
     with pytest.raises(ValueError, match="size of the training set, which is unknown"):
         optimizer.confidence_intervals()
+
+
+@pytest.mark.parametrize(
+    "transform", [transforms.Simplex(), transforms.Ordered(), transforms.OneHot()]
+)
+def test_entries_that_are_coupled_have_no_interval_of_their_own(transform):
+    start = transform(ops.convert_to_tensor([0.1, 0.2, 0.4]))
+    target = np.array(start)
+    lower, center, upper = minimised(
+        lambda w: 1.0 + ops.sum((w - target) ** 2), target, transforms={"*": transform}
+    )
+    np.testing.assert_array_equal(lower, -np.inf)
+    np.testing.assert_array_equal(upper, np.inf)
+    assert np.isfinite(center).all()
+
+
+def test_a_weight_that_is_not_held_has_no_ends_within_bounds_either():
+    bounds = {"*": transforms.Bounds(-3.0, 3.0)}
+    lower, _, upper = minimised(lambda w: 1.0 + w[0] ** 2, [0.0, 1.0], transforms=bounds)
+    assert -1 < lower[0] < 0 < upper[0] < 1
+    assert (lower[1], upper[1]) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("transform", "coordinate", "ends"),
+    [
+        (transforms.Bounds(0.0), 0.05, (0.0, 0.35)),
+        (transforms.Bounds(0.0), -0.05, (0.0, 0.35)),
+        (transforms.Bounds(upper=1.0), 0.9, (0.6, 1.0)),
+        (transforms.Bounds(0.0, 1.0), 1.9, (0.0, 0.4)),
+        (transforms.Choice([1, 2, 4]), 1.6, (2, 4)),
+        (transforms.Integer(), 1.6, (1, 2)),
+    ],
+)
+def test_ends_are_clipped_where_values_are_reflected(transform, coordinate, ends):
+    found = transform.ends(ops.convert_to_tensor([coordinate]), ops.convert_to_tensor([0.3]))
+    np.testing.assert_allclose(np.ravel(found), ends, atol=1e-6)
+
+
+def test_a_curvature_that_was_not_finite_is_missing_until_it_is_measured_again():
+    calls = iter([float("nan")] * 1 + [1.0] * 99)
+    w = keras.Variable([0.5, 0.5], name="w")
+    optimizer = MonteCarloOptimizer(1e-9, sigma_decay=0.0, curvature="diagonal", seed=1)
+
+    def step():
+        factor = next(calls)
+        optimizer.minimize(lambda: factor * ops.sum(3.0 * w**2), [w])
+
+    step()
+    assert optimizer._curvature.missing == 2
+    step()
+    assert optimizer._curvature.missing == 0
+    np.testing.assert_allclose(optimizer._curvature._values.numpy(), 6.0, rtol=1e-2)

@@ -212,3 +212,16 @@ def test_losses_and_metrics_of_one_name_are_both_found():
     for thing in (losses.NegativeLogLikelihood(), metrics.NegativeLogLikelihood()):
         config = keras.saving.serialize_keras_object(thing)
         assert type(keras.saving.deserialize_keras_object(config)) is type(thing)
+
+
+def test_many_draws_do_not_overflow():
+    gamma = tfd.Gamma(2.0, [1.0])
+    few, many = (
+        float(
+            losses.ContinuousRankedProbability(num_samples=n, seed=1).call(np.array([3.0]), gamma)[
+                0
+            ]
+        )
+        for n in (20_000, 50_000)
+    )
+    assert many == pytest.approx(few, rel=0.02)

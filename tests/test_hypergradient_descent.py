@@ -262,3 +262,11 @@ def test_a_callback_may_set_the_rate():
         "learning_rate"
     ]
     assert rates[0] < 0.01 < 0.05 < rates[1]
+
+
+@pytest.mark.parametrize("rule", ["additive", "multiplicative"])
+def test_no_gradients_at_all_are_what_they_are_in_keras(rule):
+    optimizer, w = HypergradientSGD(0.1, rule=rule), keras.Variable([1.0])
+    optimizer.apply([ops.ones(1)], [w])
+    with pytest.raises(ValueError, match="No gradients provided"):
+        optimizer.apply([None], [w])

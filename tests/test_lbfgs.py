@@ -225,3 +225,11 @@ def test_constraints_and_other_variables_are_errors():
     optimizer.minimize(lambda: ops.sum(one**2), [one])
     with pytest.raises(ValueError, match="was built for other variables"):
         optimizer.minimize(lambda: ops.sum(other**2), [other])
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("make", [LBFGS, NewtonCG])
+def test_a_loss_without_a_gradient_is_told(make):
+    w = keras.Variable([1.0, -2.0], name="weights")
+    with pytest.raises(ValueError, match=r"no gradient.*MonteCarloOptimizer.*'weights'"):
+        make().minimize(lambda: ops.sum(ops.cast(w > 0.0, "float32")), [w])

@@ -7,7 +7,7 @@ from keras import layers, ops
 from precision import ON_JAX
 from tiers import UNCOMPILED, quick
 
-from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
+from keras_extras.optimizers import CMAES, LBFGS, MonteCarloOptimizer, priors, transforms
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
@@ -233,7 +233,7 @@ def test_a_batch_without_a_finite_loss_stops_training_and_changes_no_weight():
         def on_train_batch_begin(self, batch, logs=None):
             seen.append(self.model.get_weights())
 
-    with pytest.raises(ValueError, match=r"every candidate .* NaN or infinite"):
+    with pytest.raises(ValueError, match=r"each pair of candidates .* NaN or infinite"):
         model.fit(
             nan_rows(32), Y, batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=[Watch()]
         )
@@ -397,3 +397,22 @@ def test_training_goes_on_after_it_was_stopped_at_nan():
     stop = keras.callbacks.TerminateOnNaN()
     model.fit(np.full_like(X, np.nan), Y, batch_size=len(X), verbose=0, callbacks=[stop])
     assert np.isfinite(fit(model, 1)["loss"][0])
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("make", [MonteCarloOptimizer, CMAES, LBFGS])
+def test_a_batch_that_fails_is_told_whichever_step_of_an_execution_it_was(make):
+    model = make_model(make(), steps_per_execution=3)
+    with pytest.raises(ValueError, match="Training stopped"):
+        model.fit(nan_rows(0), Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("keep", ["average", "mean"])
+def test_variables_are_kept_out_of_weight_decay(keep):
+    decayed, kept = (keras.Variable([1.0, 1.0], name=name) for name in ("decayed", "kept"))
+    optimizer = MonteCarloOptimizer(0.1, population_size=8, weight_decay=0.5, keep=keep, seed=1)
+    optimizer.exclude_from_weight_decay(var_list=[kept])
+    for _ in range(5):
+        optimizer.minimize(lambda: 0.0 * (ops.sum(decayed) + ops.sum(kept)), [decayed, kept])
+    np.testing.assert_array_equal(kept.numpy(), 1.0)
+    assert np.all(decayed.numpy() < 0.95)

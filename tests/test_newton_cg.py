@@ -122,3 +122,11 @@ def test_recurrent_layers(hessian):
 def test_bad_hessian():
     with pytest.raises(ValueError, match="`hessian` must be one of 'auto', 'full', 'products'"):
         NewtonCG(hessian="diagonal")
+
+
+def test_a_flat_bowl_is_no_saddle():
+    """Curvatures far below those of standardised data are positive all the same."""
+    w = keras.Variable([1.0, -2.0])
+    optimizer = NewtonCG(hessian="products", tolerance=1e-14)
+    optimizer.minimize(lambda: 1e-9 * ops.sum(ops.convert_to_tensor([1.0, 3.0]) * w**2), [w])
+    np.testing.assert_allclose(w.numpy(), 0.0, atol=1e-4)

@@ -201,8 +201,49 @@ def test_no_samples_yet():
         (lambda: SGLD(thinning_steps=0), "`thinning_steps` must be at least 1"),
         (lambda: CyclicalSGLD(exploration=1.0), "`exploration` must be less than 1"),
         (lambda: CyclicalSGLD(cycle_steps=0), "`cycle_steps` must be at least 1"),
+        (lambda: CyclicalSGLD(cycle_steps=40), "leave 8 steps, and thinning_steps=10"),
     ],
 )
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_samples_are_weights_that_the_model_had():
+    """Not those of steps that only accumulate, nor such as the constraint takes back."""
+    for jit_compile in (False, True):
+        optimizer = SGLD(0.01, thinning_steps=1, gradient_accumulation_steps=4, seed=1)
+        positive = {"kernel_constraint": "non_neg", "kernel_initializer": "zeros"}
+        dense = keras.layers.Dense(1, use_bias=False, **positive)
+        model = keras.Sequential([keras.Input((3,)), dense])
+        model.compile(optimizer, _loss, jit_compile=jit_compile)
+        train(optimizer, 16, model=model)
+        (samples,) = optimizer.samples()
+        assert len(samples) == 4
+        assert samples.min() == 0.0
+        assert np.all(samples.any(axis=(1, 2)))
+        np.testing.assert_array_equal(samples[-1], model.get_weights()[0])
+
+
+def test_the_first_step_of_a_loop_is_a_sample_too():
+    optimizer = SGLD(0.1, training_set_size=10, thinning_steps=1, seed=1)
+    w = keras.Variable([1.0, 2.0])
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones(2)], [w])
+    assert optimizer.samples()[0].shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "first"),
+    [
+        (SGLD(0.01, 200, burnin_steps=3, thinning_steps=2), 5),
+        (CyclicalSGLD(0.01, 10, training_set_size=200, thinning_steps=2), 10),
+        (CyclicalSGLD(0.01, 10, training_set_size=200, thinning_steps=2, burnin_steps=10), 20),
+    ],
+)
+def test_the_error_names_the_first_step_that_is_a_sample(optimizer, first):
+    model = train(optimizer, first - 1)
+    with pytest.raises(ValueError, match=f"train for at least {first} steps"):
+        optimizer.samples()
+    train(optimizer, 1, model=model)
+    assert len(optimizer.samples()[0]) == 1

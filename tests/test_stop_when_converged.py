@@ -87,3 +87,17 @@ def test_bad_arguments(arguments, error, match):
 def test_an_unknown_quantity_is_an_error():
     with pytest.raises(ValueError, match=r"'loss', 'val_loss'.*monitor='accuracy'"):
         stopped_epoch([1.0], monitor="accuracy")
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+def test_epochs_without_validation_are_passed_over(monitor):
+    x = np.linspace(-1.0, 1.0, 16)[:, None].astype("float32")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    options = {"validation_data": (x, x), "validation_freq": 2, "epochs": 5, "verbose": 0}
+    callback = StopWhenConverged(window=2, z_score=0.0, monitor=monitor)
+    if monitor == "val_loss":
+        assert len(model.fit(x, 2 * x, callbacks=[callback], **options).history["loss"]) == 5
+    else:
+        with pytest.raises(ValueError, match="monitor='val_accuracy'"):
+            model.fit(x, 2 * x, callbacks=[callback], **options)

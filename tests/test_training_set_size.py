@@ -56,6 +56,15 @@ SOURCES = {
     "arrays": (lambda: {"x": _X, "y": _Y}, 40),
     "arrays and a validation split": (lambda: {"x": _X, "y": _Y, "validation_split": 0.25}, 30),
     "arrays and fewer steps": (lambda: {"x": _X, "y": _Y, "steps_per_epoch": 1}, 40),
+    "a split beside validation data": (
+        lambda: {"x": _X, "y": _Y, "validation_split": 0.25, "validation_data": (_X, _Y)},
+        40,
+    ),
+    "dataset and fewer steps": (
+        lambda: {"x": _dataset(), "steps_per_epoch": 2, "shuffle": False},
+        40,
+    ),
+    "PyDataset and fewer steps": (lambda: {"x": _Batches(), "steps_per_epoch": 2}, 40),
     "tensors": (lambda: {"x": tf.constant(_X), "y": tf.constant(_Y)}, 40),
     "dataset": (lambda: {"x": _dataset(), "shuffle": False}, 40),
     "endless dataset": (
@@ -237,3 +246,27 @@ def test_warm_up_needs_bayesian_weights(is_built):
 def test_warm_up_checks_its_arguments(epochs, start):
     with pytest.raises(ValueError, match="must be at"):
         keras_extras.callbacks.KLWarmUp(epochs, start)
+
+
+def test_a_warm_up_that_is_interrupted_leaves_new_layers_alone():
+    class Interrupted(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    for is_built in (True, False):
+        callbacks = [keras_extras.callbacks.KLWarmUp(5), Interrupted()]
+        with pytest.raises(KeyboardInterrupt):
+            make_model(is_built).fit(_X, _Y, callbacks=callbacks, verbose=0)
+        assert float(make_model().layers[0].kl_warm_up) == 1.0
+
+
+def test_a_warm_up_of_nothing_is_told_after_the_first_execution():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=2)
+    batches = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(1))
+    with pytest.raises(ValueError, match="which has none"):
+        model.fit(
+            _X, _Y, 8, callbacks=[count, keras_extras.callbacks.KLWarmUp(2)], epochs=2, verbose=0
+        )
+    assert len(batches) == 1

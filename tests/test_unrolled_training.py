@@ -326,6 +326,12 @@ def test_data_and_runs_that_go_wrong_are_named():
         training.run(X[:0], Y[:0])
     with pytest.raises(ValueError, match="must start above 0"):
         make_training("sgd", hyperparameters={"l2/*": 0.0}).fit(**DATA, verbose=0)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+        make_training("sgd", hyperparameters={"learning_rate": 0.1}, batch_size=0)
+    model = make_model()
+    model.trainable_variables[0].constraint = keras.constraints.NonNeg()
+    with pytest.raises(ValueError, match=r"no constraints.*'model/hidden/kernel'"):
+        make_training("sgd", model=model, hyperparameters={"learning_rate": 0.1})
     with pytest.raises(ValueError, match="built Keras model"):
         autodiff.UnrolledTraining(keras.Sequential(), "mse", "sgd", 3, {"learning_rate": 0.1})
 

@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from typing import Any
 
+import keras
 import numpy as np
 
 
@@ -51,7 +52,9 @@ def check_number(
             )
             if math.isfinite(limit)
         ]
-        rule = " and ".join(rules) or "finite"
+        if not math.isfinite(number):
+            rules.append("finite")
+        rule = " and ".join(rules)
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
     return number
 
@@ -84,8 +87,16 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_seed(seed: Any) -> int | None:
-    """Returns `seed` if it is an integer or None."""
-    return None if seed is None else check_integer("seed", seed, minimum=-(2**63))
+    """Returns `seed` if it is None, or an integer that Keras' backend takes."""
+    if seed is None:
+        return None
+    is_unsigned = keras.backend.backend() == "jax"
+    seed = check_integer("seed", seed, minimum=0 if is_unsigned else -(2**63))
+    if seed >= 2 ** (32 if is_unsigned else 63):
+        raise ValueError(
+            f"`seed` must be less than {2 ** (32 if is_unsigned else 63):,}. Received: seed={seed}"
+        )
+    return seed
 
 
 def check_learning_rate(learning_rate: Any) -> Any:

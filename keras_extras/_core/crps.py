@@ -96,6 +96,6 @@ def _of_draws(draws, y):
     # Far from zero the ranks would weigh rounded numbers against each other.
     errors = draws - y
     ordered = tf.sort(errors, axis=0)
-    pairs = tf.cast(count * (count - 1), y.dtype)
+    pairs = tf.cast(count, y.dtype) * tf.cast(count - 1, y.dtype)
     half_spread = tf.tensordot(ranks, ordered, axes=1) / pairs
     return tf.reduce_mean(tf.abs(errors), axis=0) - half_spread

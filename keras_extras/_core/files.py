@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,15 @@ def remove_folder(path: str | os.PathLike) -> None:
         temporary = _beside(path)
         os.rename(path, temporary)
         shutil.rmtree(temporary)
+
+
+def remove_folders(parent: str | os.PathLike, *patterns: str) -> None:
+    """Removes the folders in `parent` that match, and then itself if nothing else is in it."""
+    for pattern in patterns:
+        for path in Path(parent).glob(pattern):
+            remove_folder(path)
+    with suppress(OSError):  # It is not there, or holds what is not ours.
+        Path(parent).rmdir()
 
 
 def _beside(path):

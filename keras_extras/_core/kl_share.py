@@ -2,5 +2,5 @@
 
 import contextvars
 
-# Layers that are built while a warm-up runs start with its share.
+# Layers that are built in the first step of a warm-up start with its share.
 current_share: contextvars.ContextVar[float] = contextvars.ContextVar("kl_share", default=1.0)

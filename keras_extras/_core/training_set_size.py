@@ -90,7 +90,9 @@ def _wrap(stock):
             arguments["x"], rows = _peek(arguments["x"])
             size = _of_batches(arguments["steps_per_epoch"], rows)
         else:
-            size = training_set_size(**{name: arguments[name] for name in _ARGUMENTS})
+            has_validation_data = arguments["validation_data"] is not None
+            split = 0.0 if has_validation_data else arguments["validation_split"]
+            size = training_set_size(arguments["x"], split, arguments["steps_per_epoch"])
         for variable in variables:
             variable.assign(size)
         token = _current.set(size)
@@ -102,9 +104,6 @@ def _wrap(stock):
     return fit
 
 
-_ARGUMENTS = ("x", "validation_split", "steps_per_epoch")
-
-
 def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | None) -> float:
     """Returns the number of rows that `fit` trains on with these arguments, 0 if unknown.
 
@@ -113,10 +112,11 @@ def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | No
     """
     if hasattr(x, "cardinality"):  # tf.data.Dataset
         length = int(x.cardinality())
-        steps = steps_per_epoch if length < 0 else min(length, steps_per_epoch or length)
+        # Fewer steps in an epoch go on through the data in the next.
+        steps = steps_per_epoch if length < 0 else length
         return _of_batches(steps, lambda: _rows(next(iter(x.take(1)))))
     if isinstance(x, keras.utils.PyDataset):
-        steps = steps_per_epoch or x.num_batches
+        steps = x.num_batches or steps_per_epoch
         return _of_batches(steps, lambda: _rows(x[0]))
     if hasattr(x, "dataset") and hasattr(x.dataset, "__len__"):  # torch's DataLoader
         return float(len(x.dataset))

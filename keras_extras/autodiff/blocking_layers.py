@@ -26,16 +26,19 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     ]
     if not layers:
         return []
-    calls = [layer.call for layer in layers]
+    own_calls = [vars(layer).get("call") for layer in layers]
     found: list[str] = []
     try:
-        for layer, call in zip(layers, calls):
-            layer.call = _recording(layer.name, call, found)
+        for layer in layers:
+            layer.call = _recording(layer.name, layer.call, found)
         with keras.StatelessScope():
             model(x, training=training)
     finally:
-        for layer, call in zip(layers, calls):
-            layer.call = call
+        for layer, call in zip(layers, own_calls):
+            if call is None:
+                del layer.call  # Its class has one.
+            else:
+                layer.call = call
     return found
 
 

@@ -144,8 +144,15 @@ class UnrolledTraining:
                 "`model` must be a built Keras model with trainable weights; give it an "
                 f"`Input` or call it on data first. Received: model={model!r}"
             )
+        constrained = [v.path for v in model.trainable_variables if v.constraint is not None]
+        if constrained:
+            raise ValueError(
+                "`model` must have no constraints of its weights, which training as a function "
+                "does not keep; compute such a weight from a free one, as in "
+                f"`keras.ops.softplus(w)`. Received: constraints of {constrained}"
+            )
         self.steps = check_integer("steps", steps)
-        self.batch_size = batch_size and check_integer("batch_size", batch_size)
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size)
         self.memory = check_choice("memory", memory, ("all", "checkpoints", "reversal"))
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model

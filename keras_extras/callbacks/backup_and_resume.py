@@ -8,12 +8,14 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
-from keras_extras._core.files import remove_folder, whole_folder
+from keras_extras._core.files import remove_folders, whole_folder
 from keras_extras.callbacks.training_state import (
     forget_initial_epoch,
     load_training_state,
     save_training_state,
 )
+
+_BACKUPS = ("epoch_*", ".epoch_*")  # The latter are those that a kill left unfinished.
 
 
 class BackupAndResume(keras.callbacks.Callback):
@@ -36,7 +38,7 @@ class BackupAndResume(keras.callbacks.Callback):
 
     Args:
         backup_dir: String or path, the folder of the backups of this one training.
-        delete_backup: Boolean, whether the folder is deleted once `fit` is through. Defaults to
+        delete_backup: Boolean, whether the backups are deleted once `fit` is through. Defaults to
             `True`.
 
     Raises:
@@ -77,7 +79,7 @@ class BackupAndResume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.backup_dir.mkdir(parents=True, exist_ok=True)
-        before = list(self.backup_dir.iterdir())
+        before = [path for name in _BACKUPS for path in self.backup_dir.glob(name)]
         with whole_folder(self.backup_dir / f"epoch_{epoch + 1:06d}") as folder:
             save_training_state(self.model, folder, epoch + 1)
         for path in before:
@@ -87,4 +89,4 @@ class BackupAndResume(keras.callbacks.Callback):
         if self._resumed:
             forget_initial_epoch(self.model)
         if self.delete_backup:
-            remove_folder(self.backup_dir)
+            remove_folders(self.backup_dir, *_BACKUPS)

@@ -54,26 +54,32 @@ class KLWarmUp(keras.callbacks.Callback):
         self.epochs = check_integer("epochs", epochs)
         self.start = check_number("start", start, at_least=0.0, at_most=1.0)
 
+        self._awaits_layers = False
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._assign(min(1.0, self.start + (1.0 - self.start) * epoch / self.epochs))
+        share = min(1.0, self.start + (1.0 - self.start) * epoch / self.epochs)
+        if self.model.built:
+            self._assign(share)
+        else:
+            current_share.set(share)
+            self._awaits_layers = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if batch == 0:
-            self._variables()  # A model that was not built before is now.
+        if self._awaits_layers:
+            self._awaits_layers = False
+            current_share.set(1.0)
+            self._variables()
 
     def on_train_end(self, logs: Any = None) -> None:
         self._assign(1.0)
 
     def _assign(self, share):
-        current_share.set(share)
-        if self.model.built:
-            for variable in self._variables():
-                variable.assign(share)
+        for variable in self._variables():
+            variable.assign(share)
 
     def _variables(self):
         variables = [v for v in self.model.variables if v.name == "kl_warm_up"]
         if not variables:
-            current_share.set(1.0)
             raise ValueError(
                 "`KLWarmUp` needs a model with layers that have Bayesian weights, such as "
                 f"`keras_extras.layers.DenseFlipout`. Received: {self.model.name!r}, which has none"

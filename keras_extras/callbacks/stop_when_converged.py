@@ -76,24 +76,35 @@ class StopWhenConverged(keras.callbacks.Callback):
         self.verbose = verbose
         self.stopped_epoch: int | None = None
         self._values: collections.deque[float] = collections.deque(maxlen=2 * self.window)
+        self._logged: dict[str, Any] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.stopped_epoch = None
         self._values.clear()
+        self._logged = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = logs or {}
-        if self.monitor not in logs:
-            raise ValueError(
-                f"`monitor` must be one of {', '.join(map(repr, logs))}, which the model logs. "
-                f"Received: monitor={self.monitor!r}"
-            )
-        self._values.append(float(logs[self.monitor]))
+        self._logged = logs or {}
+        if self.monitor not in self._logged:
+            if not self.monitor.startswith("val_"):
+                self._raise_not_logged()
+            return  # Validation may be for some epochs only.
+        self._values.append(float(self._logged[self.monitor]))
         if self._optimizer_has_converged() or self._has_converged():
             self.stopped_epoch = epoch
             self.model.stop_training = True
             if self.verbose:
                 print(f"Epoch {epoch + 1}: {self.monitor} has converged")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._logged and not self._values:
+            self._raise_not_logged()
+
+    def _raise_not_logged(self):
+        raise ValueError(
+            f"`monitor` must be one of {', '.join(map(repr, self._logged))}, which the model logs. "
+            f"Received: monitor={self.monitor!r}"
+        )
 
     def _optimizer_has_converged(self):
         optimizer = getattr(self.model, "optimizer", None)

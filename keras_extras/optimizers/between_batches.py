@@ -21,12 +21,12 @@ class BetweenBatches:
         """Called when `model` has made its train function for this optimizer."""
 
     @property
-    def failed(self) -> Any:
-        """Whether the last step failed."""
+    def has_failed(self) -> Any:
+        """Whether one of the last steps failed."""
         return False
 
     def raise_if_failed(self) -> None:
-        """Called before each batch, to raise an error if the last step failed."""
+        """Called before each execution of steps, to raise an error if one of the last failed."""
 
     def extra_logs(self) -> dict[str, Any]:
         """Called after each batch; what to log beside the metrics."""
@@ -84,7 +84,7 @@ def _stateless(model, optimizer, stock_train_function):
 
     def train_function(state, iterator):
         with values_of(state):
-            failed = bool(optimizer.failed)
+            failed = bool(optimizer.has_failed)
         if failed:
             model.jax_state_sync()
             optimizer.raise_if_failed()

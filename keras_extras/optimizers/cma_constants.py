@@ -32,7 +32,7 @@ class StrategyConstants(NamedTuple):
         rank_mu = min(1 - rank_one, 2 * (0.25 + mass + 1 / mass - 2) / ((size + 2) ** 2 + mass))
         share = min(
             1 + rank_one / rank_mu,
-            1 + 2 * worse_mass / (worse_mass + 2),
+            1 + 2 * worse_mass / (mass + 2),
             (1 - rank_one - rank_mu) / (size * rank_mu),
         )
         weights = better / better.sum() - share * worse / worse.sum()

@@ -39,7 +39,8 @@ class Curvature:
         size = sum(self.sizes)
         self.full = full
         self._rows, self._columns = np.triu_indices(size) if full else [np.arange(size)] * 2
-        self._values = optimizer.add_variable((len(self._rows),), name="curvatures")
+        nothing = keras.initializers.Constant(float("nan"))
+        self._values = optimizer.add_variable((len(self._rows),), nothing, name="curvatures")
         self._loss = optimizer.add_variable((), name="kept_loss")
         self._measured = optimizer.add_variable((), dtype="int32", name="measured_curvatures")
 
@@ -82,7 +83,7 @@ class Curvature:
     @property
     def missing(self) -> int:
         """How many values are not yet measured."""
-        return max(0, len(self._rows) - int(self._measured.numpy()))
+        return int(np.isnan(self._values.numpy()).sum())
 
     @property
     def loss(self) -> float:
@@ -130,4 +131,5 @@ def _share(rounds, least):
 
 
 def _renewed(known, value, share):
-    return ops.where(ops.isfinite(value), known + share * (value - known), known)
+    renewed = ops.where(ops.isfinite(known), known + share * (value - known), value)
+    return ops.where(ops.isfinite(value), renewed, known)

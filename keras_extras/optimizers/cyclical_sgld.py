@@ -79,6 +79,13 @@ class CyclicalSGLD(SGLD):
             raise ValueError(
                 f"`exploration` must be less than 1. Received: exploration={exploration!r}"
             )
+        sampled = self.cycle_steps - self._first_sampling_step
+        if sampled < self.thinning_steps:
+            raise ValueError(
+                "Each cycle must sample for at least `thinning_steps` steps, else no weights are "
+                f"kept. Received: cycle_steps={cycle_steps} and exploration={exploration}, which "
+                f"leave {sampled} steps, and thinning_steps={thinning_steps}"
+            )
 
     def step_size(self, learning_rate: Any) -> Any:
         share = ops.cast(self._step_of_cycle(), "float32") / self.cycle_steps
@@ -88,10 +95,16 @@ class CyclicalSGLD(SGLD):
         return ops.where(self._step_of_cycle() >= self._first_sampling_step, self.temperature, 0.0)
 
     def collects(self) -> Any:
-        sampled = self._step_of_cycle() + 1 - self._first_sampling_step
-        is_due = ops.equal(ops.mod(sampled, self.thinning_steps), 0)
-        after_burnin = self.iterations >= self.burnin_steps
-        return ops.logical_and(ops.logical_and(sampled > 0, is_due), after_burnin)
+        return self._is_due(ops.copy(self.iterations))
+
+    @property
+    def first_sample_step(self) -> int:
+        steps = range(self.burnin_steps, self.burnin_steps + 2 * self.cycle_steps)
+        return 1 + next(filter(self._is_due, steps))
+
+    def _is_due(self, step):
+        sampled = step % self.cycle_steps + 1 - self._first_sampling_step
+        return (sampled > 0) & (sampled % self.thinning_steps == 0) & (step >= self.burnin_steps)
 
     def _step_of_cycle(self):
         return ops.mod(self.iterations, self.cycle_steps)

@@ -63,7 +63,8 @@ class Orthogonal(Directions):
     The weights are split into blocks, and each weight of a block has a row of a Hadamard matrix of
     its own as its signs over the directions; which one is drawn anew for each block, and each
     weight draws a sign for its row. Directions are orthogonal to each other as far as whole blocks
-    go, and with at least as many directions as weights a difference quotient is exact.
+    go. If their number is a multiple of the least power of two that is not below the number of
+    weights, a difference quotient is exact.
 
     Choromanski et al. (2018), "Structured evolution with compact architectures for scalable policy
     optimization", [arXiv:1804.02395](https://arxiv.org/abs/1804.02395), compare such directions

@@ -63,7 +63,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         _check_one_replica(self)
         grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
-        if self.built:
+        if self.built and any(g is not None for g in grads):
             self._adapt(grads, trainable_variables)
         super().apply(grads, trainable_variables)
 

@@ -49,10 +49,9 @@ def intervals_of(
 
 
 def _interval(parameter: Parameter, distance: np.ndarray) -> Interval:
-    center = np.array(ops.copy(parameter.kept))
-    low, middle, high = (
-        np.array(parameter.to_values(ops.convert_to_tensor(ends.astype(center.dtype))))
-        for ends in (center - distance, center, center + distance)
-    )
-    values = np.stack([low, middle, high])
-    return Interval(values.min(axis=0), middle, values.max(axis=0))
+    coordinates = np.array(ops.copy(parameter.kept))
+    is_held = np.isfinite(distance)
+    distance = ops.convert_to_tensor(np.where(is_held, distance, 0.0).astype(coordinates.dtype))
+    center = np.array(parameter.to_values(ops.convert_to_tensor(coordinates)))
+    lower, upper = map(np.array, parameter.ends(ops.convert_to_tensor(coordinates), distance))
+    return Interval(np.where(is_held, lower, -np.inf), center, np.where(is_held, upper, np.inf))

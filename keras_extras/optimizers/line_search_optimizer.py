@@ -102,6 +102,12 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
             value, (gradient,) = value_and_gradients(
                 lambda vectors: loss_of(self._shaped(vectors[0])), [vector]
             )
+            if gradient is None:
+                raise ValueError(
+                    f"The loss has no gradient with respect to the weights, which {self.name} "
+                    "follows: look for rounding, argmax and the like, or take MonteCarloOptimizer "
+                    f"or CMAES. Received: {', '.join(repr(v.path) for v in variables)}"
+                )
             return ops.cast(value, self._dtype), gradient
 
         given = self._flat(variables)
@@ -187,14 +193,12 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
                 f"{', '.join(repr(v.path) for v in self._built_for)}"
             )
 
-    def raise_if_failed(self) -> None:
-        if bool(self._failed.numpy()):
-            self._failed.assign(False)
-            raise ValueError(
-                f"Training stopped: in the last batch, the loss or its gradient was NaN or "
-                f"infinite at the weights that {self.name} started from. The model keeps these. "
-                "Look for NaN in the inputs or targets and for a loss that overflows."
-            )
+    def failure(self) -> str:
+        return (
+            f"Training stopped: in the last batch, the loss or its gradient was NaN or "
+            f"infinite at the weights that {self.name} started from. The model keeps these. "
+            "Look for NaN in the inputs or targets and for a loss that overflows."
+        )
 
     def extra_logs(self) -> dict[str, Any]:
         """What `fit` logs beside the metrics: how steep the loss is, and what it took so far."""

@@ -65,8 +65,9 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                 )
         install_fit_hook(LossEvaluatingOptimizer)
         super().__init__(check_learning_rate(learning_rate), **kwargs)
-        # Two counters that the compiled step writes and the host reads between batches.
+        # What compiled steps write and the host reads between executions of them.
         self._failed = self.add_variable((), dtype="bool", name="failed")
+        self._has_failed = self.add_variable((), dtype="bool", name="has_failed")
         self._nonfinite = self.add_variable((), dtype="int32", name="nonfinite_candidates")
         self._model: weakref.ref[keras.Model] | None = None
 
@@ -158,6 +159,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             return loss if is_double else ops.cast(loss, "float32")
 
         self.search(loss_of, variables)
+        self._has_failed.assign(ops.logical_or(self._has_failed, self._failed))
 
     def take_step(
         self,
@@ -204,18 +206,28 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         """Forgets what an earlier training run with `model` found wrong."""
         self._model = weakref.ref(model)
         self._failed.assign(False)
+        self._has_failed.assign(False)
         self._nonfinite.assign(0)
 
+    @property
+    def has_failed(self) -> Any:
+        """Whether one of the last steps failed."""
+        return ops.copy(self._has_failed)
+
     def raise_if_failed(self) -> None:
-        """Raises a ValueError if the last step failed."""
-        if bool(self._failed.numpy()):
-            self._failed.assign(False)
-            raise ValueError(
-                f"Training stopped: in the last batch, every candidate of {self.name} had a loss "
-                "that is NaN or infinite. The model keeps the weights from before that batch. "
-                "Look for NaN in the inputs or targets and for a loss that overflows, or make "
-                "the search narrower (a smaller `sigma` or `learning_rate`)."
-            )
+        """Raises a ValueError if one of the last steps failed."""
+        if bool(self._has_failed.numpy()):
+            self._has_failed.assign(False)
+            raise ValueError(self.failure())
+
+    def failure(self) -> str:
+        """What to tell when a step has failed."""
+        return (
+            f"Training stopped: in the last batch, every candidate of {self.name} had a loss "
+            "that is NaN or infinite. The model keeps the weights from before that batch. "
+            "Look for NaN in the inputs or targets and for a loss that overflows, or make "
+            "the search narrower (a smaller `sigma` or `learning_rate`)."
+        )
 
     def extra_logs(self) -> dict[str, int]:
         """What `fit` logs beside the metrics: candidates with a non-finite loss, if any."""
@@ -229,3 +241,4 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         if model is not None and not model.stop_training:
             self.raise_if_failed()
         self._failed.assign(False)
+        self._has_failed.assign(False)

@@ -53,7 +53,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
     for intervals.
 
     Candidates whose loss is not finite are left out, with their partner, and counted as
-    `nonfinite_candidates` in the logs. When no candidate has a finite loss, training stops with
+    `nonfinite_candidates` in the logs. When no pair has two finite losses, training stops with
     a `ValueError` and the weights stay as they were.
 
     Args:
@@ -310,6 +310,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
         self._descend_unless(failed, gradients)
         return better_candidate(self.parameters, draw, width, plus, minus)
+
+    def failure(self) -> str:
+        return super().failure().replace("every candidate", "each pair of candidates")
 
     def _width(self, updates=None):
         updates = self.iterations + 1 if updates is None else updates

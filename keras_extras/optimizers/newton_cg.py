@@ -148,7 +148,7 @@ def _truncated_newton(product, gradient, epsilon):
     def improve(count, is_done, solution, residual, direction):
         image = product(direction)
         curvature = ops.sum(direction * image)
-        is_convex = curvature > epsilon * ops.sum(direction**2)
+        is_convex = curvature > epsilon * ops.norm(direction) * ops.norm(image)
         squared = ops.sum(residual**2)
         step = ops.where(is_convex, squared / curvature, 0.0)
         new_residual = residual + step * image

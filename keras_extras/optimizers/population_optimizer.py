@@ -116,6 +116,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._auto_chunk: int | None = None
         self._record = SearchRecord(self)
         self._keeps_no_copies = False
+        self._undecayed: set[int] = set()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -145,8 +146,17 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             for variable, transform, prior in zip(variables, transforms, priors)
         ]
         coordinates = [p.coordinates for p in self.parameters]
+        kept_out = [p.coordinates for p in self.parameters if id(p.variable) in self._undecayed]
+        if kept_out:
+            super().exclude_from_weight_decay(var_list=kept_out)
         super().build(coordinates)
         self.build_search(coordinates)
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[keras.Variable] | None = None, var_names: Any = None
+    ) -> None:
+        super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
+        self._undecayed = {id(variable) for variable in var_list or ()}
 
     def _parameter(self, variable, transform, prior):
         if transform is not None:

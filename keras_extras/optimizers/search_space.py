@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_extras.optimizers.priors import Prior
+from keras_extras.optimizers.transforms import in_order
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Parameter:
         """Coordinates of given values."""
         inverse = getattr(self.transform, "inverse", None)
         return values if inverse is None else inverse(values)
+
+    def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
+        """Lower and upper ends of the values of coordinates that are known up to a distance."""
+        ends_of = getattr(self.transform, "ends", None)
+        if ends_of is None:
+            lower, upper = coordinates - distance, coordinates + distance
+            if self.transform is not None:
+                lower, upper = in_order(self.transform(lower), self.transform(upper))
+        else:
+            lower, upper = ends_of(coordinates, distance)
+        constraint = self.variable.constraint
+        return (lower, upper) if constraint is None else (constraint(lower), constraint(upper))
 
     def pull(self) -> None:
         """Follows weights that were set from outside since the last step."""

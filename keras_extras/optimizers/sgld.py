@@ -121,6 +121,7 @@ class SGLD(keras.optimizers.Optimizer):
             self._size = self.add_variable(
                 (), keras.initializers.Constant(current_training_set_size()), "float32", name=NAME
             )
+        self._sampled = list(variables)
         self._num_collected = self.add_variable((), "zeros", "int32", name="num_collected")
         self._samples = [
             self.add_variable(
@@ -130,8 +131,20 @@ class SGLD(keras.optimizers.Optimizer):
         ]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        collects = self.collects() if self.built else False
+        before, is_due = ops.copy(self.iterations), self.collects()
         super().apply(grads, trainable_variables)
+        # Accumulated gradients have not moved the weights yet.
+        collects = ops.logical_and(is_due, self.iterations > before)
+        slot = ops.mod(self._num_collected, self.num_samples)
+
+        def collect():
+            for samples, variable in zip(self._samples, self._sampled):
+                start = (slot, *(0,) * len(variable.shape))
+                samples.assign(ops.slice_update(samples, start, ops.copy(variable)[None]))
+            return slot
+
+        # Only steps that collect touch the samples, which are many times larger than the weights.
+        ops.cond(collects, collect, lambda: slot)
         self._num_collected.assign_add(ops.cast(collects, "int32"))
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
@@ -145,16 +158,6 @@ class SGLD(keras.optimizers.Optimizer):
         value = variable - step_size * gradient
         value = value + ops.sqrt(2.0 * step_size * temperature / size) * noise
         self.assign(variable, value)
-        samples = self._samples[self._get_variable_index(variable)]
-        slot = ops.mod(self._num_collected, self.num_samples)
-
-        def collect():
-            start = (slot, *(0,) * len(variable.shape))
-            samples.assign(ops.slice_update(samples, start, value[None]))
-            return slot
-
-        # Only steps that collect touch the samples, which are many times larger than the weights.
-        ops.cond(self.collects(), collect, lambda: slot)
 
     def step_size(self, learning_rate: Any) -> Any:
         """Returns the step size of this step."""
@@ -168,6 +171,11 @@ class SGLD(keras.optimizers.Optimizer):
         """Returns whether the weights after this step are kept."""
         step = self.iterations + 1 - self.burnin_steps
         return ops.logical_and(step > 0, ops.equal(ops.mod(step, self.thinning_steps), 0))
+
+    @property
+    def first_sample_step(self) -> int:
+        """After how many steps the first weights are kept."""
+        return self.burnin_steps + self.thinning_steps
 
     def _known_size(self):
         if self._size is None:
@@ -187,8 +195,8 @@ class SGLD(keras.optimizers.Optimizer):
         count = int(ops.convert_to_numpy(self._num_collected)) if self.built else 0
         if count == 0:
             raise ValueError(
-                f"The optimizer {self.name!r} has collected no samples yet: train for more than "
-                f"burnin_steps + thinning_steps = {self.burnin_steps + self.thinning_steps} steps"
+                f"The optimizer {self.name!r} has collected no samples yet: train for at least "
+                f"{self.first_sample_step} steps"
             )
         # A ring: the oldest sample is where the next would be written.
         order = np.arange(count - min(count, self.num_samples), count) % self.num_samples

@@ -17,7 +17,8 @@ class Transform:
     """Base class: a function from search coordinates to allowed values of the same shape.
 
     A subclass implements `__call__`, `inverse` unless allowed values are their own coordinates,
-    and `get_config` for its arguments.
+    `ends` unless each entry is a monotone function of its own coordinate, and `get_config` for its
+    arguments.
 
     Example:
 
@@ -44,6 +45,10 @@ class Transform:
     def inverse(self, values: Any) -> Any:
         """Returns coordinates for allowed values; where a search goes on from given weights."""
         return values
+
+    def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
+        """Returns lower and upper ends of the values of coordinates known up to a distance."""
+        return in_order(self(coordinates - distance), self(coordinates + distance))
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -95,6 +100,16 @@ class Bounds(Transform):
         phase = ops.mod(coordinates - self.lower, 2 * width)
         return self.lower + width - ops.abs(phase - width)
 
+    def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
+        # Between the bounds reflection keeps distances; beyond them there is nothing.
+        values = self(coordinates)
+        lower, upper = values - distance, values + distance
+        if self.lower is not None:
+            lower = ops.maximum(lower, self.lower)
+        if self.upper is not None:
+            upper = ops.minimum(upper, self.upper)
+        return lower, upper
+
     def get_config(self) -> dict[str, Any]:
         return {"lower": self.lower, "upper": self.upper}
 
@@ -143,8 +158,16 @@ class Integer(Transform):
         return ops.round(coordinates)
 
 
+class _Coupled(Transform):
+    """Values that are no functions of their own coordinates alone, and have no intervals."""
+
+    def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
+        infinite = ops.full_like(coordinates, float("inf"))
+        return -infinite, infinite
+
+
 @serializable
-class Simplex(Transform):
+class Simplex(_Coupled):
     """Keeps the entries along the last axis positive with sum 1, as shares: w = softmax(u).
 
     Steps near the border are small in w, so that a share of exactly 0 is approached, not reached.
@@ -169,7 +192,7 @@ class Simplex(Transform):
 
 
 @serializable
-class Ordered(Transform):
+class Ordered(_Coupled):
     """Keeps the entries along the last axis in ascending order.
 
     The first is free, and each other is the one before it plus log(1 + exp(u)). Equal entries are
@@ -197,7 +220,7 @@ class Ordered(Transform):
 
 
 @serializable
-class OneHot(Transform):
+class OneHot(_Coupled):
     """Chooses one of the categories along the last axis: 1 for the greatest coordinate, 0 else.
 
     The coordinates are scores of the categories. The loss does not change unless a candidate
@@ -256,9 +279,19 @@ class Choice(Transform):
             )
 
     def __call__(self, coordinates: Any) -> Any:
-        within = Bounds(-0.5, len(self.values) - 0.5)(coordinates)
-        position = ops.clip(ops.round(within), 0, len(self.values) - 1)
-        values = ops.cast(ops.convert_to_tensor(self.values), coordinates.dtype)
+        return self._at(self._positions(coordinates))
+
+    def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
+        lower, upper = self._positions.ends(coordinates, distance)
+        return self._at(lower), self._at(upper)
+
+    @property
+    def _positions(self):
+        return Bounds(-0.5, len(self.values) - 0.5)
+
+    def _at(self, position):
+        position = ops.clip(ops.round(position), 0, len(self.values) - 1)
+        values = ops.cast(ops.convert_to_tensor(self.values), position.dtype)
         return ops.take(values, ops.cast(position, "int32"))
 
     def inverse(self, values: Any) -> Any:
@@ -267,3 +300,8 @@ class Choice(Transform):
 
     def get_config(self) -> dict[str, Any]:
         return {"values": self.values}
+
+
+def in_order(one: Any, other: Any) -> tuple[Any, Any]:
+    """Returns the lesser and the greater of two tensors, entry by entry."""
+    return ops.minimum(one, other), ops.maximum(one, other)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_extras._core.files import remove_folder
+from keras_extras._core.files import remove_folders
 from keras_extras.pipelines.arrays import as_inputs, as_labels, check_finite, check_same_rows
 from keras_extras.pipelines.backups import fit_with_backup
 from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
@@ -187,7 +187,7 @@ class TwoStageTrainer(keras.Model):
             **shared,
         )
         if backup_dir is not None:
-            remove_folder(backup_dir)
+            remove_folders(backup_dir, "autoencoder_*", "classifier*")
         return StageHistories(autoencoder, classifier)
 
     def fit_autoencoder(
