@@ -188,6 +188,8 @@ def main(
     """Runs the example and returns the significances of its table, one for each seed."""
     num_events, adam_epochs = (2_000, 2) if fast else (None, 300)
     seeds, epochs = (1, 2) if fast else (seeds, epochs)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[float]] = {TRAINED: [], TUNED: []}
     print(f"seed{TRAINED:>16}{TUNED:>16}{'improvement':>16}")
     for seed in range(seeds):
@@ -202,7 +204,7 @@ def main(
         values = [summary(values) for values in (*results.values(), gains)]
         print(f"{name:6}{values[0]:14.3f}{values[1]:16.3f}{values[2]:16.3f}")
     print(f"Tuning improves the significance in {np.sum(gains > 0)} of {len(gains)} runs.")
-    visualization.save_figure(plot(results), Path(out) / "significance.png")
+    visualization.save_figure(plot(results), out / "significance.png")
     print(f"Written to {out}: significance.png")
     return results
 

@@ -192,3 +192,9 @@ def test_wrong_classes():
         metric.update_state(np.zeros((2, 3)), np.zeros((2, 2), "float32"))
     with pytest.raises(ValueError, match="`num_bins` must be at least 1"):
         metrics.ExpectedCalibrationError(num_bins=0)
+
+
+def test_predictions_of_no_weight_may_be_nan():
+    metric = metrics.ExpectedCalibrationError(num_bins=4)
+    metric.update_state([1, 0, 1], [0.9, 0.2, np.nan], sample_weight=[1.0, 1.0, 0.0])
+    assert np.isfinite(float(metric.result()))

@@ -225,3 +225,8 @@ def test_many_draws_do_not_overflow():
         for n in (20_000, 50_000)
     )
     assert many == pytest.approx(few, rel=0.02)
+
+
+def test_another_dtype_than_that_of_distributions_is_told():
+    with pytest.raises(ValueError, match=r"must be that of the distributions, 'float32'.*float64"):
+        losses.NegativeLogLikelihood(dtype="float64")

@@ -1,5 +1,9 @@
 """Named heads against TensorFlow Probability's distributions on the same parameters."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -421,3 +425,35 @@ def test_several_inputs():
 def test_wrong_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+COUNTS = """
+import keras
+import numpy as np
+from keras_extras import layers, losses
+
+x, y = np.zeros((40, 2)), np.random.default_rng(0).poisson(1.0, size=(40, 1))
+for head in (
+    layers.IndependentPoisson(1),
+    layers.IndependentNegativeBinomial(1),
+    layers.ZeroInflated(layers.IndependentPoisson(1)),
+    layers.MixtureSameFamily(2, layers.IndependentPoisson(1)),
+):
+    size = head.num_params
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(size), head])
+    model.compile("adam", losses.NegativeLogLikelihood(), jit_compile=True, metrics=["mae"])
+    model.fit(x, y, epochs=1, verbose=0)
+    assert model.predict(x, verbose=0).shape == (40, 1)
+print("compiled")
+"""
+
+
+def test_draws_of_counts_compile_after_shapes_were_inferred():
+    """In a process of its own: TFP traces its sampler once for all."""
+    found = subprocess.run(
+        [sys.executable, "-c", COUNTS],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert "compiled" in found.stdout, found.stderr[-3000:]

@@ -99,3 +99,19 @@ def test_paths_of_a_model_must_fit_and_spread():
         LossLandscape.from_model(model, x, x, {"p": [[np.zeros(3)]]})
     with pytest.raises(ValueError, match="spread in two directions"):
         LossLandscape.from_model(model, x, x, {"p": [model.get_weights()] * 3})
+
+
+def test_the_plane_is_one_of_weights_alone():
+    """Counts and moving averages move much farther than weights, and stay as they are."""
+    x = np.random.default_rng(0).normal(50.0, 30.0, size=(64, 3)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    path = [model.get_weights()]
+    for _ in range(4):
+        model.fit(x, x[:, :1] / 50.0, verbose=0)
+        path.append(model.get_weights())
+    landscape = LossLandscape.from_model(model, x, x[:, :1] / 50.0, {"SGD": path}, resolution=4)
+    assert np.isfinite(landscape.losses).all()
+    assert np.abs(landscape.paths["SGD"]).max() < 5.0

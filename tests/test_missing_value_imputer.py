@@ -221,3 +221,10 @@ def test_bad_data_explains_itself(data, error, message):
 def test_bad_arguments_explain_themselves(arguments, error, message):
     with pytest.raises(error, match=message):
         keras_extras.layers.MissingValueImputer(**arguments)
+
+
+def test_a_sentinel_of_single_precision_in_a_table():
+    table = pd.DataFrame({"a": np.array([1.0, 2.0, -999.9, 3.0], "float32")})
+    imputer = keras_extras.layers.MissingValueImputer(sentinel=-999.9, strategy="mean")
+    imputer.adapt(table)
+    np.testing.assert_allclose(imputer.statistics, [2.0])

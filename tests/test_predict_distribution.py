@@ -317,3 +317,27 @@ def test_models_with_several_outputs_are_refused():
     model = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(1)(inputs)])
     with pytest.raises(ValueError, match="`model` must have one output"):
         predict_distribution(model, _X)
+
+
+def test_mutual_information_of_few_draws_of_many_classes():
+    members = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(10)]) for _ in range(3)]
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    prediction = keras_extras.predict_distribution(
+        members, x, likelihood=lambda outputs: tfd.Categorical(logits=outputs)
+    )
+    p = np.stack([np.asarray(keras.ops.softmax(member(x))) for member in members])
+
+    def entropy(p):
+        return -np.sum(p * np.log(p), axis=-1)
+
+    expected = entropy(p.mean(axis=0)) - entropy(p).mean(axis=0)
+    np.testing.assert_allclose(prediction.mutual_information(), expected, atol=1e-5)
+
+
+def test_a_likelihood_is_for_models():
+    class Fitted:
+        def predict_distribution(self, x, **options):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="`likelihood` is for models; Fitted has one"):
+        keras_extras.predict_distribution(Fitted(), np.zeros((1, 1)), likelihood=tfd.Normal)

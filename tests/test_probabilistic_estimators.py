@@ -173,3 +173,13 @@ def test_intervals_of_bad_levels():
 def test_one_class_is_not_enough():
     with pytest.raises(ValueError, match="at least two classes"):
         ProbabilisticClassifier().fit(_X, np.zeros(120, int))
+
+
+def test_targets_far_from_zero_keep_their_digits():
+    y = 1e6 + 0.1 * (_X[:, 0] - 100.0) / 7.0
+    regressor = ProbabilisticRegressor(random_state=0, **_QUICK).fit(_X, y)
+    assert regressor.score(_X, y) > 0.9
+    mean, stddev = regressor.predict(_X, return_std=True)
+    lower, upper = regressor.predict_interval(_X)
+    assert np.all((lower < mean) & (mean < upper))
+    assert np.all((stddev > 0) & (stddev < 1.0))

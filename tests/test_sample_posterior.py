@@ -326,3 +326,17 @@ def test_the_samples_of_an_optimizer():
     model.compile("sgd", "mse")
     with pytest.raises(TypeError, match="an optimizer that collects samples"):
         Posterior.from_optimizer(model)
+
+
+def test_nan_in_the_inputs_is_not_taken_for_randomness():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="must be finite where chains start"):
+        sample_posterior(model, np.full_like(_X, np.nan), _Y, likelihood=noise, verbose=0)
+
+
+def test_a_backup_begins_once_the_data_are_right(tmp_path, linear_model):
+    options = {"num_results": 10, "num_burnin_steps": 10, "num_chains": 2, "seed": 1, "verbose": 0}
+    options |= {"likelihood": noise, "backup_dir": tmp_path / "backup"}
+    with pytest.raises(ValueError, match="must be finite where chains start"):
+        sample_posterior(linear_model, _X, np.full_like(_Y, np.nan), **options)
+    sample_posterior(linear_model, _X, _Y, **options)

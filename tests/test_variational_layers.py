@@ -373,3 +373,37 @@ def test_a_posterior_function_of_the_wrong_size_is_named():
     layer = layers.DenseVariational(2, make_posterior, "standard_normal")
     with pytest.raises(ValueError, match=r"`make_posterior_fn`.*event shape \(8,\)"):
         layer(np.zeros((4, 3), "float32"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: layers.DenseReparameterization(2, **options),
+        lambda **options: layers.DenseVariational(2, posterior="mean_field", **options),
+    ],
+)
+def test_what_was_built_frozen_can_be_trained_later(make):
+    layer, always = make(trainable=False), make()
+    for one in (layer, always):
+        one(np.ones((1, 3), "float32"))
+    assert layer.trainable_variables == []
+    layer.trainable = True
+    assert len(layer.trainable_variables) == len(always.trainable_variables) > 0
+
+
+def test_a_posterior_that_depends_on_the_inputs_has_a_kernel_for_each_row():
+    def posterior(kernel_size, bias_size, dtype):
+        size = kernel_size + bias_size
+        return keras.Sequential(
+            [keras.layers.Dense(size), layers.DistributionLambda(as_point, "mean")]
+        )
+
+    def as_point(t):
+        return tfd.Independent(tfd.Normal(t, 1.0), 1)
+
+    layer = layers.DenseVariational(2, posterior, "standard_normal")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    outputs = layer(x)
+    weights = np.asarray(layer.posterior.layers[0](x))
+    kernels, biases = weights[:, :6].reshape(5, 3, 2), weights[:, 6:]
+    np.testing.assert_allclose(outputs, np.einsum("ni,nij->nj", x, kernels) + biases, rtol=1e-5)

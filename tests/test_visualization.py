@@ -190,3 +190,14 @@ def test_schedules_have_a_panel_for_each_hyperparameter_of_steps():
 def test_schedules_of_no_or_unequal_lengths_are_an_error(schedules):
     with pytest.raises(ValueError, match="`schedules` must hold"):
         visualization.plot_schedules(schedules)
+
+
+def test_losses_below_zero_are_drawn_on_a_plain_scale():
+    ax = visualization.plot_history({"a": {"loss": [0.5, -0.2, -1.0]}}).axes[0]
+    assert ax.get_yscale() == "linear"
+    assert ax.get_ylim()[0] < -1.0
+
+
+def test_all_runs_have_a_line_however_many_there_are():
+    schedules = {str(n): {"learning_rate": np.full(4, 0.1 + n)} for n in range(9)}
+    assert len(visualization.plot_schedules(schedules).axes[0].lines) == 9

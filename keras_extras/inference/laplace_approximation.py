@@ -195,7 +195,7 @@ class LaplaceApproximation:
         offsets = noise / np.sqrt(self._eigenvalues + self.prior_precision)
         if self._vectors is not None:
             offsets = offsets @ self._vectors.T
-        return self._shaped(offsets.astype("float32"))
+        return self._shaped(offsets.astype(keras.config.floatx()))
 
     def predict_distribution(
         self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None

@@ -84,6 +84,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
             TypeError: If the model does not predict classes.
         """
         entries = entries_of(self.components_distribution)
+        by_row = isinstance(entries, _BatchReshape)
+        if by_row:
+            entries = entries_of(entries.distribution)
         if isinstance(entries, tfd.Bernoulli):
             kind, axis = tfd.Bernoulli, self._draw_axis
         elif isinstance(entries, tfd.Categorical | tfd.OneHotCategorical):
@@ -94,6 +97,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
                 f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
             )
         probabilities = entries.probs_parameter()
+        if by_row:
+            rows_and_draws = self.components_distribution.batch_shape
+            probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
         of_mean = kind(probs=tf.reduce_mean(probabilities, axis)).entropy()
         of_each = kind(probs=probabilities).entropy()
         return of_mean - tf.reduce_mean(of_each, axis if kind is tfd.Bernoulli else -1)
@@ -191,7 +197,9 @@ class _BatchReshape(tfd.BatchReshape):
 
 
 def _mixture(components):
-    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1]))
+    dtype = tf.as_dtype(components.dtype)
+    dtype = dtype if dtype.is_floating else tf.float32
+    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1], dtype))
     return PosteriorPredictive(weights, components)
 
 

@@ -37,7 +37,7 @@ def predict_distribution(
             training, such as `keras.layers.Dropout`, are as in prediction.
         x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
         samples: Integer, the number of draws, of an ensemble that of each member. A model in which
-            nothing is random is computed once. Defaults to `100`.
+            no layer draws random numbers is computed once. Defaults to `100`.
         batch_size: Integer, rows to compute at once. Memory grows with `samples * batch_size`.
             Defaults to `256`.
         seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults to
@@ -77,6 +77,11 @@ def predict_distribution(
     """
     require_probability()
     if hasattr(model, "predict_distribution"):
+        if likelihood is not None:
+            raise ValueError(
+                f"`likelihood` is for models; {type(model).__name__} has one of its own. "
+                f"Received: likelihood={likelihood!r}"
+            )
         return model.predict_distribution(x, samples=samples, batch_size=batch_size, seed=seed)
     from keras_extras.inference.posterior_predictive import predictive_of
 

@@ -155,19 +155,14 @@ def sample_posterior(
     def log_probs_fn(vectors):
         return np.array([target.log_prob(tf.convert_to_tensor(v), *data) for v in vectors])
 
+    _check_finite(log_probs_fn(start))
     backup = None
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
         shape = {"num_chains": num_chains, "sizes": target.sizes}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape})
         start = backup.start(start, log_probs_fn, generator)
-    log_probs = log_probs_fn(start)
-    if not np.isfinite(log_probs).all():
-        raise ValueError(
-            "The density of the posterior must be finite where chains start; check `x`, `y` and "
-            "the weights of the model for NaN, and targets for values that the likelihood does "
-            f"not allow. Received: log densities {log_probs}"
-        )
+        _check_finite(log_probs_fn(start))
     bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
     draws = target.chains.run(
         start,
@@ -184,11 +179,30 @@ def sample_posterior(
     return Posterior(model, samples, draws.stats, likelihood)
 
 
+def _check_precision(variables):
+    others = {v.path: v.dtype for v in variables if v.dtype != "float32"}
+    if others:
+        raise ValueError(
+            "Chains are computed in single precision: the weights of the model must be float32. "
+            f"Received: {others}"
+        )
+
+
+def _check_finite(log_probs):
+    if not np.isfinite(log_probs).all():
+        raise ValueError(
+            "The density of the posterior must be finite where chains start; check `x`, `y` and "
+            "the weights of the model for NaN, and targets for values that the likelihood does "
+            f"not allow. Received: log densities {log_probs}"
+        )
+
+
 class _Target:
     """The density of a model's weights as one vector, and the compiled chains that draw from it."""
 
     def __init__(self, model, x, prior, likelihood, settings):
         self.function = WeightFunction(model, x, likelihood)
+        _check_precision(self.function.variables)
         self.priors = WeightPriors(prior, self.function.variables)
         self.shapes = [tuple(variable.shape) for variable in self.function.variables]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]

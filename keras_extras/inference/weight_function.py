@@ -104,7 +104,8 @@ class WeightFunction:
         state += zip(self.seed_states, seeds)
         with keras.StatelessScope(state_mapping=state, collect_losses=True) as scope:
             output = self.model(x, training=False)
-        penalty = tf.add_n([tf.zeros(()), *scope.losses])
+        floatx = keras.config.floatx()
+        penalty = sum((tf.cast(v, floatx) for v in scope.losses), tf.zeros((), floatx))
         return output if self.head is None else output.made_from[1], penalty
 
     def check_not_random(self, x: Any) -> None:
@@ -116,7 +117,7 @@ class WeightFunction:
             self.parameters(None, [tf.constant([n, 0], v.dtype) for v in self.seed_states], row)
             for n in (1, 2)
         )
-        if not np.array_equal(one, other):
+        if not np.array_equal(one, other, equal_nan=True):
             raise ValueError(
                 f"The output of the model {self.model.name!r} is random: layers such as "
                 "`DenseFlipout` and `MCDropout` draw at every call. Take the same model with plain "

@@ -84,7 +84,11 @@ class AutoregressiveTransform(DistributionLayer):
                 f"Layer {self.name!r} must follow a layer of distributions, such as "
                 f"`MultivariateNormalDiag`. Received: inputs of type {type(inputs).__name__}"
             )
-        flow = tfb.MaskedAutoregressiveFlow(lambda x: tf.unstack(self.made(x), axis=-1))
+
+        def shift_and_log_scale(x):
+            return tf.unstack(tf.cast(self.made(x), x.dtype), axis=-1)
+
+        flow = tfb.MaskedAutoregressiveFlow(shift_and_log_scale)
         return tfd.TransformedDistribution(unwrap(inputs), bijector=flow)
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:

@@ -16,7 +16,7 @@ class MCDropout(keras.layers.Dropout):
     Each call is then a draw from an approximate posterior of the network, and
     `keras_extras.predict_distribution` averages over many. In place of the divergence from a
     prior stands an L2 regularizer of the weights behind it: with a normal prior of standard
-    deviation `s` and `n` training rows, `L2((1 - rate) / (2 n s^2))`.
+    deviation `s` and `n` training rows, `L2(1 / (2 n s^2 (1 - rate)))`.
 
     References:
         Gal and Ghahramani (2016), "Dropout as a Bayesian approximation",

@@ -112,7 +112,8 @@ class MissingValueImputer(keras.layers.Layer):
             )
         missing = np.isnan(values)
         if self.sentinel is not None:
-            missing |= values == self.sentinel
+            # Also as a table of single precision holds it.
+            missing |= np.isin(values, [self.sentinel, np.float32(self.sentinel)])
         empty = missing.all(axis=0)
         if empty.any():
             names = getattr(data, "columns", range(values.shape[-1]))

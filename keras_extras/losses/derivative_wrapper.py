@@ -113,13 +113,13 @@ def unit_vectors(output: Any) -> list[Any]:
     return [ops.zeros_like(output) + units[i] for i in range(size)]
 
 
-def known_shape(output: Any) -> tuple[int, ...]:
-    """The shape of a row of `output`."""
-    shape = tuple(output.shape[1:])
+def known_shape(tensor: Any, kind: str = "output") -> tuple[int, ...]:
+    """The shape of a row of an output or an input."""
+    shape = tuple(tensor.shape[1:])
     if None in shape:
         raise ValueError(
-            "Derivatives of each output need outputs of which all sizes but that of the batch are "
-            f"known. Received: an output of shape {tuple(output.shape)}"
+            f"Derivatives of each {kind} need {kind}s of which all sizes but that of the batch are "
+            f"known. Received: an {kind} of shape {tuple(tensor.shape)}"
         )
     return shape
 

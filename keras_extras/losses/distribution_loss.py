@@ -22,6 +22,12 @@ class DistributionLoss(keras.losses.Loss):
 
     def __init__(self, name: str, reduction: str | None, dtype: Any):
         require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
+        floatx = keras.config.floatx()
+        if dtype is not None and keras.backend.standardize_dtype(dtype) != floatx:
+            raise ValueError(
+                f"`dtype` must be that of the distributions, {floatx!r}, or None. "
+                f"Received: dtype={dtype!r}"
+            )
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:

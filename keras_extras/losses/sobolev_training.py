@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_extras._core.differentiation import jacobian_vector_products, vector_jacobian_products
 from keras_extras._core.registration import serializable
-from keras_extras.losses.derivative_wrapper import DerivativeWrapper, unit_vectors
+from keras_extras.losses.derivative_wrapper import DerivativeWrapper, known_shape, unit_vectors
 from keras_extras.losses.input_directions import (
     check_directions,
     directions_at,
@@ -96,6 +96,7 @@ class SobolevTraining(DerivativeWrapper):
     def call(self, inputs: Any) -> dict[str, Any]:
         self.check_inputs(inputs)
         if self.directions is None:
+            known_shape(inputs, "input")
             value, derivatives = self.differentiate(vector_jacobian_products, inputs, unit_vectors)
         else:
             vectors = directions_at(self.directions, inputs)

@@ -80,6 +80,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         if sample_weight is not None:
             given = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
             weight = weight * (ops.reshape(given, (-1,)) if given.shape else given)
+        # What has no weight counts for nothing, NaN or not.
+        confidence = ops.where(weight > 0, confidence, ops.zeros_like(confidence))
         index = ops.clip(ops.ceil(confidence * self.num_bins) - 1, 0, self.num_bins - 1)
         bins = ops.one_hot(ops.cast(index, "int32"), self.num_bins, dtype=self.dtype)
         self.weight.assign_add(ops.matmul(weight, bins))

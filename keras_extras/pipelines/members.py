@@ -37,7 +37,7 @@ class Members(keras.Model):
         num_members: int,
         prior_stddev: float | None,
     ):
-        super().__init__(name="members")
+        super().__init__(name="members", dtype=keras.config.floatx())
         self._function = function
         self._num_members = num_members
         self._prior_stddev = prior_stddev

@@ -111,12 +111,16 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         Returns:
             A `keras_extras.inference.PosteriorPredictive` of batch shape `(n,)`.
         """
+        return self._in_units_of_targets(self._prediction(X))
+
+    def _prediction(self, X):
+        """The same in the units of the network."""
         validation.check_is_fitted(self)
         x = validation.validate_data(self, X, dtype="float64", reset=False)
         x = self._standardized(x)
         trainable = trainable_network(self._spec(x.shape[1], self._num_outputs))
         parameters = self._parameters(trainable.function, x)
-        return self._in_units_of_targets(predictive_of(trainable.function, parameters))
+        return predictive_of(trainable.function, parameters)
 
     def _parameters(self, function, x):
         """What the draws of the network make distributions of, of shape `(draws, n, ...)`."""

@@ -140,9 +140,11 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         Returns:
             Array of the shape of `y`, or a tuple of two.
         """
-        prediction = self.predict_distribution(X)
+        prediction = self._prediction(X)
         mean = self._like_targets(prediction.mean())
-        return (mean, self._like_targets(prediction.stddev())) if return_std else mean
+        if not return_std:
+            return mean
+        return mean, self._like_targets(prediction.stddev(), 0.0)
 
     def predict_interval(self, X: Any, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Returns central intervals of the predictive distributions.
@@ -155,11 +157,13 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             Two arrays of the shape of `y`, the lower and the upper ends.
         """
         level = check_share("level", level)
-        lower, upper = self.predict_distribution(X).interval(level)
+        lower, upper = self._prediction(X).interval(level)
         return self._like_targets(lower), self._like_targets(upper)
 
-    def _like_targets(self, values):
-        values = np.asarray(values, "float64")
+    def _like_targets(self, values, mean=None):
+        """In double precision, since targets may be far from zero."""
+        mean = self.y_mean_ if mean is None else mean
+        values = np.asarray(values, "float64") * self.y_scale_ + mean
         return values[:, 0] if self._has_one_target else values
 
     def _in_units_of_targets(self, prediction):

@@ -13,9 +13,9 @@ from keras_extras.visualization.figures import COLORS, make_axes
 def plot_history(
     histories: Any, metric: str = "loss", floor: float | None = None, ax: Any = None
 ) -> Any:
-    """Plots a metric of one or more training runs against the epochs, on a logarithmic scale.
+    """Plots a metric of one or more training runs against the epochs.
 
-    Values on validation data are dashed.
+    The scale is logarithmic if all values are positive. Values on validation data are dashed.
 
     Args:
         histories: What `fit` returned or, of several runs, a dict from their names to that or to
@@ -42,7 +42,7 @@ def plot_history(
     """
     runs = _logs_of_runs(histories)
     ax = make_axes(ax, 7, 4.5)
-    longest = 0
+    longest, is_positive = 0, floor is None or floor > 0
     for color, (name, logs) in zip(COLORS * len(runs), runs.items()):
         if metric not in logs:
             raise ValueError(
@@ -58,13 +58,16 @@ def plot_history(
                 marker = "o" if len(epochs) == 1 else None
                 ax.plot(epochs, logs[key], style, marker=marker, color=color, label=label)
                 longest = max(longest, len(epochs))
+                is_positive = is_positive and not np.any(np.less_equal(logs[key], 0))
     if floor is not None:
         ax.axhline(floor, color="0.4", linewidth=1, linestyle=":", label=f"floor, {floor:.4g}")
-    ax.set(xlabel="epoch", ylabel=metric, xlim=(1, max(longest, 2)), yscale="log")
-    ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
-    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    ax.set(xlabel="epoch", ylabel=metric, xlim=(1, max(longest, 2)))
+    if is_positive:
+        ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.legend(frameon=False)
     return ax.figure
 

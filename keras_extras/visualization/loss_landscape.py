@@ -164,6 +164,11 @@ class LossLandscape:
             name: np.stack([_flatten(name, weights, kept) for weights in path])
             for name, path in paths.items()
         }
+        # What is counted or averaged beside the weights stays as it is.
+        trained = {id(weight) for weight in model.trainable_weights}
+        moves = [np.full(k.size, id(w) in trained) for k, w in zip(kept, model.weights)]
+        here, is_trained = np.concatenate([k.ravel() for k in kept]), np.concatenate(moves)
+        flat = {name: np.where(is_trained, path, here) for name, path in flat.items()}
         everything = np.concatenate(list(flat.values())).astype("float64")
         center = everything.mean(axis=0)
         _, singular, axes = np.linalg.svd(everything - center, full_matrices=False)

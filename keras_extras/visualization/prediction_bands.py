@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice, check_share
 from keras_extras._core.marginals import quantile
-from keras_extras._core.probability import tfd
 from keras_extras.visualization.arguments import column, flat, rows_of
 from keras_extras.visualization.figures import COLORS, make_axes
 
@@ -146,12 +145,6 @@ def _checked_levels(levels):
     if not levels.size:
         raise ValueError("`levels` must not be empty. Received: levels=()")
     return levels
-
-
-def _quantile(distribution, probability):
-    if isinstance(distribution, tfd.Independent):
-        distribution = distribution.distribution
-    return flat(distribution.quantile(probability))
 
 
 def _points(x_train, y_train):

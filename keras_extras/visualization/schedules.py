@@ -59,7 +59,7 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
     all_axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for ax, name in zip(all_axes, names):
         style_axes(ax)
-        for color, (run, found) in zip(COLORS, runs.items()):
+        for color, (run, found) in zip(COLORS * len(runs), runs.items()):
             if name in found:
                 values = np.broadcast_to(found[name], steps.shape)
                 ax.plot(steps, values, color=color, label=run)

@@ -6,6 +6,7 @@ from typing import Any
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.poisson_draws import poisson
 
 
 @serializable
@@ -67,6 +68,7 @@ def _negative_binomial():
         def _sample_n(self, n, seed=None):
             gamma_seed, poisson_seed = tfp.random.split_seed(seed)
             gamma = tfd.Gamma(self.total_count, log_rate=-self.logits)
-            return tfd.Poisson(gamma.sample(n, seed=gamma_seed)).sample(seed=poisson_seed)
+            log_rate = tf.math.log(gamma.sample(n, seed=gamma_seed))
+            return poisson()(log_rate=log_rate).sample(seed=poisson_seed)
 
     return NegativeBinomial

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.poisson_draws import poisson
 
 
 @serializable
@@ -48,4 +48,4 @@ class IndependentPoisson(IndependentHead):
     @staticmethod
     def entries(log_rate: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return tfd.Poisson(log_rate=log_rate, validate_args=validate_args)
+        return poisson()(log_rate=log_rate, validate_args=validate_args)

@@ -136,7 +136,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
                 self.variable_dtype,
                 (self._num_weights,),
                 kind,
-                self.trainable,
+                True,
                 functools.partial(self.add_weight, autocast=False),
             )
         return choice(self._kernel_size, bias_size, self.variable_dtype)
@@ -161,7 +161,10 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         width = self._kernel_size // self.units
         shape = tf.concat([tf.shape(weights)[:-1], [width, self.units]], axis=0)
         kernel = tf.reshape(weights[..., : self._kernel_size], shape)
-        outputs = tf.matmul(inputs, kernel)
+        if weights.shape.rank > 1:  # A kernel for each row.
+            outputs = tf.squeeze(tf.matmul(inputs[..., None, :], kernel), axis=-2)
+        else:
+            outputs = tf.matmul(inputs, kernel)
         if self.use_bias:
             outputs += weights[..., self._kernel_size :]
         return self.activation(outputs)

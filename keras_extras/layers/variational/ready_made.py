@@ -52,7 +52,7 @@ def make_distribution(
     if choice is None:
         return None
     if isinstance(choice, tfd.Distribution):
-        return _for_all_entries(unwrap(choice), argument, shape)
+        return _for_all_entries(unwrap(choice), argument, shape, tf.as_dtype(dtype))
     make = ready_made[choice] if isinstance(choice, str) else choice
     distribution = unwrap(make(dtype, shape, name, trainable, add_variable_fn))
     event_shape = getattr(distribution, "event_shape", None)
@@ -64,15 +64,15 @@ def make_distribution(
     return distribution
 
 
-def _for_all_entries(distribution, argument, shape):
+def _for_all_entries(distribution, argument, shape, dtype):
     if distribution.batch_shape.rank or distribution.event_shape.rank:
         raise ValueError(
             f"`{argument}` as a distribution must be one of a single number, which all entries of "
             f"the weight have. Received: {distribution}"
         )
     if isinstance(distribution, tfd.Normal):  # `tfd.kl_divergence` knows no samples.
-        loc = tf.broadcast_to(distribution.loc, shape)
-        return tfd.Independent(tfd.Normal(loc, distribution.scale), len(shape))
+        loc, scale = (tf.cast(v, dtype) for v in (distribution.loc, distribution.scale))
+        return tfd.Independent(tfd.Normal(tf.broadcast_to(loc, shape), scale), len(shape))
     return tfd.Sample(distribution, shape)
 
 

@@ -100,7 +100,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                     self.variable_dtype,
                     shapes[weight],
                     f"{weight}_{kind}",
-                    self.trainable,
+                    True,
                     functools.partial(self.add_weight, autocast=False),
                 )
             setattr(self, f"{weight}_{kind}", distribution)

@@ -1,0 +1,48 @@
+"""The one seam to TensorFlow Probability's private modules: draws of a Poisson that XLA compiles.
+
+TFP draws by one `tf.function` for the whole process. Its trace from a graph that is not compiled,
+such as the one in which Keras infers shapes, is taken again under XLA, where it fails. The function
+is traced anew for another `name`, which `tfd.Poisson` gives no way to pass: here each graph has a
+name of its own. `tests/test_heads.py` fails when TFP moves the function.
+"""
+
+import functools
+import itertools
+import weakref
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+
+_numbers = itertools.count()
+_names: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+@functools.cache
+def poisson() -> Any:
+    """Returns the class of Poisson distributions whose draws XLA compiles."""
+    from tensorflow_probability.python.distributions.poisson import random_poisson
+
+    base: Any = tfd.Poisson
+
+    class Poisson(base):
+        def _sample_n(self, n, seed=None):
+            draws, _ = random_poisson(
+                shape=tf.reshape(n, (1,)),
+                rates=None,
+                log_rates=self._log_rate_parameter_no_checks(),
+                output_dtype=self.dtype,
+                seed=seed,
+                name=_name_of_graph(),
+            )
+            return draws
+
+    return Poisson
+
+
+def _name_of_graph():
+    if tf.executing_eagerly():
+        return None
+    graph = tf.compat.v1.get_default_graph()
+    if graph not in _names:
+        _names[graph] = f"poisson_{next(_numbers)}"
+    return _names[graph]
