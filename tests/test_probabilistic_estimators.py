@@ -2,6 +2,7 @@
 
 import pickle
 
+import keras
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -128,6 +129,15 @@ def test_searches_and_pipelines():
     search = GridSearchCV(regressor, {"epochs": [2, 40]}, cv=2).fit(_X, _Y)
     assert search.best_params_ == {"epochs": 40}
     assert make_pipeline(StandardScaler(), regressor).fit(_X, _Y).score(_X, _Y) > 0.9
+
+
+def test_the_random_state_alone_decides():
+    predictions = []
+    for global_seed in (1, 2):
+        keras.utils.set_random_seed(global_seed)
+        regressor = ProbabilisticRegressor(random_state=0, **_QUICK)
+        predictions.append(regressor.fit(_X, _Y).predict(_X))
+    np.testing.assert_array_equal(*predictions)
 
 
 def test_equal_networks_are_compiled_once():

@@ -90,8 +90,8 @@ class UnrolledTraining:
             `True`.
 
     Raises:
-        TypeError, ValueError: If a name matches nothing, a schedule has the wrong length, or the
-            memory mode and the optimizer do not fit together.
+        TypeError, ValueError: If a name matches nothing, a schedule has the wrong length, weights
+            have constraints, or the memory mode and the optimizer do not fit together.
 
     Example:
 

@@ -135,16 +135,37 @@ def train(
     def cosine(epoch):
         return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / epochs))
 
-    rows = tf.data.Dataset.from_tensor_slices((x, y))
+    generator = np.random.default_rng(seed)
+    order = tf.Variable(np.arange(len(x)))
+
+    def shuffle(epoch, logs):
+        order.assign(generator.permutation(len(x)))
+
     members.num_rows.assign(len(x))
     members.fit(
-        rows.shuffle(len(x), seed=seed).batch(batch_size),
-        shuffle=False,  # The rows shuffle themselves, from the seed.
+        _batches(x, y, batch_size, order),
+        shuffle=False,  # That of `Dataset` depends on the global seed, too.
         epochs=epochs,
-        callbacks=[keras.callbacks.LearningRateScheduler(cosine)],
+        callbacks=[
+            keras.callbacks.LearningRateScheduler(cosine),
+            keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
+        ],
         verbose=verbose,
     )
     return [np.asarray(stack) for stack in members.stacks]
+
+
+def _batches(x, y, batch_size, order):
+    """The batches of an epoch, of rows in the order that the variable holds when it begins."""
+    known_length = tf.data.experimental.assert_cardinality(-(-len(x) // batch_size))
+    x, y = map(tf.constant, (x, y))
+    return (
+        tf.data.Dataset.from_tensors(0)
+        .flat_map(lambda _: tf.data.Dataset.from_tensor_slices(tf.identity(order)))
+        .batch(batch_size)
+        .map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
+        .apply(known_length)
+    )
 
 
 def _initial_weights(trainable, seed):
