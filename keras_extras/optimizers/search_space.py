@@ -9,7 +9,6 @@ import keras
 from keras import ops
 
 from keras_extras.optimizers.priors import Prior
-from keras_extras.optimizers.transforms import in_order
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,12 @@ class Parameter:
 
     def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
         """Lower and upper ends of the values of coordinates that are known up to a distance."""
-        ends_of = getattr(self.transform, "ends", None)
-        if ends_of is None:
-            lower, upper = coordinates - distance, coordinates + distance
-            if self.transform is not None:
-                lower, upper = in_order(self.transform(lower), self.transform(upper))
-        else:
-            lower, upper = ends_of(coordinates, distance)
+        lower, upper = coordinates - distance, coordinates + distance
+        if hasattr(self.transform, "ends"):
+            lower, upper = self.transform.ends(coordinates, distance)
+        elif self.transform is not None:
+            one, other = self.transform(lower), self.transform(upper)
+            lower, upper = ops.minimum(one, other), ops.maximum(one, other)
         constraint = self.variable.constraint
         return (lower, upper) if constraint is None else (constraint(lower), constraint(upper))
 

@@ -48,7 +48,8 @@ class Transform:
 
     def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
         """Returns lower and upper ends of the values of coordinates known up to a distance."""
-        return in_order(self(coordinates - distance), self(coordinates + distance))
+        one, other = self(coordinates - distance), self(coordinates + distance)
+        return ops.minimum(one, other), ops.maximum(one, other)
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -300,8 +301,3 @@ class Choice(Transform):
 
     def get_config(self) -> dict[str, Any]:
         return {"values": self.values}
-
-
-def in_order(one: Any, other: Any) -> tuple[Any, Any]:
-    """Returns the lesser and the greater of two tensors, entry by entry."""
-    return ops.minimum(one, other), ops.maximum(one, other)
