@@ -53,8 +53,9 @@ class Parameter:
     def ends(self, coordinates: Any, distance: Any) -> tuple[Any, Any]:
         """Lower and upper ends of the values of coordinates that are known up to a distance."""
         lower, upper = coordinates - distance, coordinates + distance
-        if hasattr(self.transform, "ends"):
-            lower, upper = self.transform.ends(coordinates, distance)
+        ends_of = getattr(self.transform, "ends", None)
+        if ends_of is not None:
+            lower, upper = ends_of(coordinates, distance)
         elif self.transform is not None:
             one, other = self.transform(lower), self.transform(upper)
             lower, upper = ops.minimum(one, other), ops.maximum(one, other)
