@@ -434,6 +434,7 @@ def test_what_cannot_be_differentiated_is_told_when_the_model_is_put_together(
         make()(keras.Input((WIDTH,), dtype=dtype))
 
 
+@needs_tensorflow  # On JAX shapes are inferred with numbers in their place.
 def test_derivatives_by_each_input_need_to_know_how_many_there_are():
     with pytest.raises(ValueError, match=r"known. Received: an input of shape \(None, None, 3\)"):
         SobolevTraining(layers.GlobalAveragePooling1D())(keras.Input((None, 3)))

@@ -39,8 +39,8 @@ class Curvature:
         size = sum(self.sizes)
         self.full = full
         self._rows, self._columns = np.triu_indices(size) if full else [np.arange(size)] * 2
-        nothing = keras.initializers.Constant(float("nan"))
-        self._values = optimizer.add_variable((len(self._rows),), nothing, name="curvatures")
+        self._values = optimizer.add_variable((len(self._rows),), name="curvatures")
+        self._known = optimizer.add_variable((len(self._rows),), dtype="bool", name="is_known")
         self._loss = optimizer.add_variable((), name="kept_loss")
         self._measured = optimizer.add_variable((), dtype="int32", name="measured_curvatures")
 
@@ -72,10 +72,13 @@ class Curvature:
         )
         plus, minus, here = losses[:count], losses[count:-1], losses[-1]
         values = (plus + minus - 2.0 * here) / width**2
-        known = ops.copy(self._values)
+        before, is_known = ops.copy(self._values), ops.copy(self._known)
+        was_known, is_finite = ops.take(is_known, index), ops.isfinite(values)
         share = _share(measured // len(self._rows), _CURVATURE_RENEWAL)
-        values = _renewed(ops.take(known, index), values, share)
-        self._values.assign(ops.scatter_update(known, index[:, None], values))
+        values = _renewed(ops.take(before, index), values, ops.where(was_known, share, 1.0))
+        self._values.assign(ops.scatter_update(before, index[:, None], values))
+        now_known = ops.logical_or(was_known, is_finite)
+        self._known.assign(ops.scatter_update(is_known, index[:, None], now_known))
         share = _share(measured // count, _LOSS_RENEWAL)
         self._loss.assign(_renewed(ops.copy(self._loss), here, share))
         self._measured.assign_add(count)
@@ -83,7 +86,7 @@ class Curvature:
     @property
     def missing(self) -> int:
         """How many values are not yet measured."""
-        return int(np.isnan(self._values.numpy()).sum())
+        return int(np.sum(~np.array(self._known)))
 
     @property
     def loss(self) -> float:
@@ -131,5 +134,4 @@ def _share(rounds, least):
 
 
 def _renewed(known, value, share):
-    renewed = ops.where(ops.isfinite(known), known + share * (value - known), value)
-    return ops.where(ops.isfinite(value), renewed, known)
+    return ops.where(ops.isfinite(value), known + share * (value - known), known)
