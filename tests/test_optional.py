@@ -66,7 +66,7 @@ model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
 draws = [np.zeros((1, 8, *variable.shape)) for variable in model.trainable_variables]
 posterior = inference.Posterior(model, draws)
 for use in (
-    lambda: visualization.plot_history({"loss": [1.0, 0.5]}),
+    lambda: visualization.plot_history({"a": {"loss": [1.0, 0.5]}}),
     lambda: keras_extras.datasets.higgs.load_events("events.csv"),
     lambda: pipelines.ProbabilisticRegressor(),
     lambda: posterior.summary(),

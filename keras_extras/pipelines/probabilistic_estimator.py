@@ -6,6 +6,7 @@ They subclass scikit-learn's, so this module is imported with the first of them.
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
@@ -150,6 +151,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             dropout_rate=float(self.dropout_rate),
             prior_stddev=float(self.prior_stddev),
             num_members=self.num_members if is_group else 1,
+            precision=(keras.config.floatx(), keras.config.dtype_policy().name),
         )
 
     def _check_parameters(self):

@@ -41,6 +41,7 @@ class NetworkSpec(NamedTuple):
     dropout_rate: float
     prior_stddev: float
     num_members: int
+    precision: tuple[str, str]
 
 
 class TrainableNetwork(NamedTuple):
