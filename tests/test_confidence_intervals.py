@@ -147,7 +147,7 @@ def test_the_diagonal_of_many_weights_takes_no_matrix():
     w = keras.Variable(np.zeros(10_000, "float32"))
     optimizer.build([w])
     optimizer._curvature._values.assign(np.arange(1.0, 10_001.0))
-    optimizer._curvature._measured.assign(10_000)
+    optimizer._curvature._known.assign(np.ones(10_000, bool))
     tracemalloc.start()
     interval = optimizer.confidence_intervals(0.9, "negative_log_likelihood", 100)[w.path]
     assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
