@@ -174,9 +174,9 @@ def test_mixed_float16_clipping_and_moving_averages():
     keras.config.set_dtype_policy("mixed_float16")
     optimizer = HypergradientSGD(1e-2, 0.9, global_clipnorm=1.0, use_ema=True, weight_decay=1e-4)
     model, x, y = _digits_model(optimizer)
-    history = model.fit(x, y, batch_size=128, epochs=3, verbose=0).history
+    history = model.fit(x, y, batch_size=128, epochs=4, verbose=0).history
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
     # Gradients come unscaled: else the rate would be 2 ** 15 times as far.
     assert 1e-2 < history["learning_rate"][-1] < 0.2
 

@@ -409,10 +409,12 @@ def test_a_batch_that_fails_is_told_whichever_step_of_an_execution_it_was(make):
 
 @pytest.mark.parametrize("keep", ["average", "mean"])
 def test_variables_are_kept_out_of_weight_decay(keep):
-    decayed, kept = (keras.Variable([1.0, 1.0], name=name) for name in ("decayed", "kept"))
+    names = ("decayed", "kept", "named")
+    decayed, kept, named = (keras.Variable([1.0, 1.0], name=name) for name in names)
     optimizer = MonteCarloOptimizer(0.1, population_size=8, weight_decay=0.5, keep=keep, seed=1)
-    optimizer.exclude_from_weight_decay(var_list=[kept])
+    optimizer.exclude_from_weight_decay(var_list=[kept], var_names=["named"])
     for _ in range(5):
-        optimizer.minimize(lambda: 0.0 * (ops.sum(decayed) + ops.sum(kept)), [decayed, kept])
+        optimizer.minimize(lambda: 0.0 * ops.sum(decayed + kept + named), [decayed, kept, named])
     np.testing.assert_array_equal(kept.numpy(), 1.0)
+    np.testing.assert_array_equal(named.numpy(), 1.0)
     assert np.all(decayed.numpy() < 0.95)

@@ -85,11 +85,10 @@ class StopWhenConverged(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._logged = logs or {}
-        if self.monitor not in self._logged:
-            if not self.monitor.startswith("val_"):
-                self._raise_not_logged()
-            return  # Validation may be for some epochs only.
-        self._values.append(float(self._logged[self.monitor]))
+        if self.monitor in self._logged:
+            self._values.append(float(self._logged[self.monitor]))
+        elif not self.monitor.startswith("val_"):  # Validation may be for some epochs only.
+            self._raise_not_logged()
         if self._optimizer_has_converged() or self._has_converged():
             self.stopped_epoch = epoch
             self.model.stop_training = True

@@ -117,6 +117,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._record = SearchRecord(self)
         self._keeps_no_copies = False
         self._undecayed: set[int] = set()
+        self._undecayed_names: Any = None
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -148,7 +149,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         coordinates = [p.coordinates for p in self.parameters]
         kept_out = [p.coordinates for p in self.parameters if id(p.variable) in self._undecayed]
         if kept_out:
-            super().exclude_from_weight_decay(var_list=kept_out)
+            super().exclude_from_weight_decay(kept_out, self._undecayed_names)
         super().build(coordinates)
         self.build_search(coordinates)
 
@@ -157,6 +158,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     ) -> None:
         super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
         self._undecayed = {id(variable) for variable in var_list or ()}
+        self._undecayed_names = var_names
 
     def _parameter(self, variable, transform, prior):
         if transform is not None:
