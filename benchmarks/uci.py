@@ -56,7 +56,8 @@ def published_splits(folder: Path, name: str, splits: int) -> Iterator[Split]:
         }
         x, y = data[:, file["features"]], data[:, file["target"][0]]
     else:
-        file = np.load(folder / f"{name}.npz")
+        with np.load(folder / f"{name}.npz") as archive:
+            file = dict(archive)
         x, y = file["x"], file["y"]
     for number in range(splits):
         train, test = file[f"train_{number}"], file[f"test_{number}"]
