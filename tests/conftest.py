@@ -48,11 +48,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def fresh_keras_state():
-    """Names, random seeds and dtype policy do not leak from test to test."""
+    """Names, random seeds, dtype policy and backend do not leak from test to test."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(20)
     policy = keras.config.dtype_policy()
+    backend = os.environ.get("KERAS_BACKEND")
     yield
+    assert os.environ.get("KERAS_BACKEND") == backend, "Processes to come would use another backend"
     keras.config.set_dtype_policy(policy)
 
 

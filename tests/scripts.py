@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import keras
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,8 +20,9 @@ def load(path: Path) -> ModuleType:
 
 
 def help_of(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
-    """What the script prints for `--help`."""
+    """What the script prints for `--help`; it may choose a backend for a process of its own."""
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(path), run_name="__main__")
     assert end.value.code == 0
