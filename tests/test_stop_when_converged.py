@@ -101,3 +101,12 @@ def test_epochs_without_validation_are_passed_over(monitor):
     else:
         with pytest.raises(ValueError, match="monitor='val_accuracy'"):
             model.fit(x, 2 * x, callbacks=[callback], **options)
+
+
+def test_a_fit_that_never_validates_is_told():
+    x = np.linspace(-1.0, 1.0, 16)[:, None].astype("float32")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callback = StopWhenConverged(monitor="val_loss")
+    with pytest.warns(UserWarning, match="'val_loss'.*never validated"):
+        model.fit(x, x, validation_data=(x, x), validation_freq=5, callbacks=[callback], verbose=0)

@@ -3,6 +3,7 @@
 import collections
 import math
 import statistics
+import warnings
 from typing import Any
 
 import keras
@@ -76,17 +77,18 @@ class StopWhenConverged(keras.callbacks.Callback):
         self.verbose = verbose
         self.stopped_epoch: int | None = None
         self._values: collections.deque[float] = collections.deque(maxlen=2 * self.window)
-        self._logged: dict[str, Any] = {}
+        self._logged: set[str] = set()
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.stopped_epoch = None
         self._values.clear()
-        self._logged = {}
+        self._logged = set()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._logged = logs or {}
-        if self.monitor in self._logged:
-            self._values.append(float(self._logged[self.monitor]))
+        logs = logs or {}
+        self._logged.update(logs)
+        if self.monitor in logs:
+            self._values.append(float(logs[self.monitor]))
         elif not self.monitor.startswith("val_"):  # Validation may be for some epochs only.
             self._raise_not_logged()
         if self._optimizer_has_converged() or self._has_converged():
@@ -96,12 +98,19 @@ class StopWhenConverged(keras.callbacks.Callback):
                 print(f"Epoch {epoch + 1}: {self.monitor} has converged")
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._logged and not self._values:
+        if not self._logged or self._values:
+            return
+        if any(name.startswith("val_") for name in self._logged):
             self._raise_not_logged()
+        warnings.warn(
+            f"StopWhenConverged watched {self.monitor!r}, but `fit` never validated: give it "
+            "`validation_data`, and more epochs than `validation_freq`.",
+            stacklevel=2,
+        )
 
     def _raise_not_logged(self):
         raise ValueError(
-            f"`monitor` must be one of {', '.join(map(repr, self._logged))}, which the model logs. "
+            f"`monitor` must be one of {', '.join(map(repr, sorted(self._logged)))}, which the model logs. "
             f"Received: monitor={self.monitor!r}"
         )
 

@@ -195,8 +195,8 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
 
     def failure(self) -> str:
         return (
-            f"Training stopped: in the last batch, the loss or its gradient was NaN or "
-            f"infinite at the weights that {self.name} started from. The model keeps these. "
+            f"Training stopped: on a batch just before, the loss or its gradient was NaN or "
+            f"infinite where {self.name} started. That batch left the weights as they were. "
             "Look for NaN in the inputs or targets and for a loss that overflows."
         )
 

@@ -223,8 +223,8 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     def failure(self) -> str:
         """What to tell when a step has failed."""
         return (
-            f"Training stopped: in the last batch, every candidate of {self.name} had a loss "
-            "that is NaN or infinite. The model keeps the weights from before that batch. "
+            f"Training stopped: on a batch just before, every candidate of {self.name} had a loss "
+            "that is NaN or infinite. That batch left the weights as they were. "
             "Look for NaN in the inputs or targets and for a loss that overflows, or make "
             "the search narrower (a smaller `sigma` or `learning_rate`)."
         )
