@@ -8,6 +8,7 @@ from scipy import stats
 from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
+from keras_extras.optimizers.search_space import Parameter
 
 ROWS, FEATURES = 200, 5
 X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype("float32")
@@ -201,6 +202,22 @@ def test_entries_that_are_coupled_have_no_interval_of_their_own(transform):
     np.testing.assert_array_equal(lower, -np.inf)
     np.testing.assert_array_equal(upper, np.inf)
     assert np.isfinite(center).all()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "ends"),
+    [
+        (keras.constraints.NonNeg(), [(0.0, 1.1), (0.5, 0.7)]),
+        (keras.constraints.MaxNorm(10.0), [(-0.3, 1.1), (0.5, 0.7)]),
+        (keras.constraints.UnitNorm(axis=0), [(-np.inf, np.inf)] * 2),
+    ],
+)
+def test_ends_under_a_constraint_of_keras(constraint, ends):
+    variable = keras.Variable([0.4, 0.6])
+    variable.constraint = constraint
+    parameter = Parameter(variable, variable, variable, transform=None, prior=None)
+    found = parameter.ends(variable.value, ops.convert_to_tensor([0.7, 0.1]))
+    np.testing.assert_allclose(np.transpose(found), ends, atol=1e-6)
 
 
 def test_a_weight_that_is_not_held_has_no_ends_within_bounds_either():

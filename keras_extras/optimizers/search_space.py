@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_extras.optimizers.priors import Prior
@@ -60,7 +61,15 @@ class Parameter:
             one, other = self.transform(lower), self.transform(upper)
             lower, upper = ops.minimum(one, other), ops.maximum(one, other)
         constraint = self.variable.constraint
-        return (lower, upper) if constraint is None else (constraint(lower), constraint(upper))
+        if constraint is None:
+            return lower, upper
+        # Entries that a constraint couples, such as those of a unit norm, have no ends of their own.
+        one, other = constraint(lower), constraint(upper)
+        some = np.random.default_rng(0).random(lower.shape) < 0.5
+        mixed = constraint(ops.where(some, lower, upper))
+        if np.allclose(mixed, ops.where(some, one, other)):
+            return one, other
+        return ops.full_like(lower, -np.inf), ops.full_like(upper, np.inf)
 
     def pull(self) -> None:
         """Follows weights that were set from outside since the last step."""
