@@ -46,6 +46,13 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if is_run(item)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """What was imported, and what earlier files left, is passed over in the search for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras_state():
     """Names, random seeds, dtype policy and backend do not leak from test to test."""
@@ -56,14 +63,6 @@ def fresh_keras_state():
     yield
     assert os.environ.get("KERAS_BACKEND") == backend, "Processes to come would use another backend"
     keras.config.set_dtype_policy(policy)
-
-
-@pytest.fixture
-def quick_collections():
-    """keras-tuner collects garbage before each trial; what earlier tests left is left out of it."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

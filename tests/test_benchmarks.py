@@ -17,7 +17,6 @@ def test_every_benchmark_has_a_test_and_help(script, monkeypatch, capsys):
     assert "usage: " in help_of(script, monkeypatch, capsys)
 
 
-@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.slow
 def test_tuners(capsys, monkeypatch):
     # By a name that processes of its own can import.

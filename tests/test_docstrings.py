@@ -143,9 +143,7 @@ def test_every_public_class_and_function_has_an_example():
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_run(example, tmp_path, monkeypatch, request):
-    if ".tuners." in request.node.nodeid:
-        request.getfixturevalue("quick_collections")
+def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "<docstring example>", "exec"), {"__name__": "__main__"})
 

@@ -149,7 +149,6 @@ def test_learn_the_schedule(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
 
 
-@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.slow
 def test_tune_higgs(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_higgs.py")
@@ -201,7 +200,6 @@ def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
         example.main(data=tmp_path / "events.csv", out=tmp_path)
 
 
-@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.slow
 def test_tune_uncertainty(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_uncertainty.py")
@@ -224,7 +222,6 @@ def test_tune_uncertainty(tmp_path, capsys):
     }
 
 
-@pytest.mark.usefixtures("quick_collections")
 def test_tune_with_gradients(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_with_gradients.py")
     result = example.main(out=tmp_path, fast=True)

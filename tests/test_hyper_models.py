@@ -10,8 +10,6 @@ from tiers import quick
 import keras_extras
 from keras_extras import metrics, tuners
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
-
 _GENERATOR = np.random.default_rng(0)
 X = _GENERATOR.normal(size=(96, 6)).astype("float32")
 LABELS = (X[:, 0] + 0.3 * _GENERATOR.normal(size=96) > 0.0).astype("float32")[:, None]

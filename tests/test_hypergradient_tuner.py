@@ -7,8 +7,6 @@ import pytest
 
 from keras_extras import autodiff, tuners
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
-
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(160, 4)).astype("float32")
 Y = (X[:, 0] * X[:, 1] > 0.0).astype("float32")[:, None]

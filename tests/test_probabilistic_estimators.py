@@ -21,13 +21,19 @@ _NOISE = 2.0
 _Y = 3.0 * (_X[:, 0] - 100.0) + 500.0 + _NOISE * _GENERATOR.normal(size=120)
 _LABELS = np.where(_X[:, 0] + _GENERATOR.normal(size=120) > 100.0, "signal", "background")
 
-_QUICK = {"epochs": 60, "num_members": 2, "num_samples": 40, "num_burnin_steps": 50}
+_QUICK = {
+    "epochs": 25,
+    "learning_rate": 0.03,
+    "num_members": 2,
+    "num_samples": 40,
+    "num_burnin_steps": 50,
+}
 
 
 @parametrize_with_checks(
     [
-        ProbabilisticRegressor(hidden_units=(16,), epochs=40, learning_rate=0.03, num_members=2),
-        ProbabilisticClassifier(hidden_units=(16,), epochs=40, learning_rate=0.03, num_members=2),
+        ProbabilisticRegressor(hidden_units=(16,), epochs=15, learning_rate=0.1, num_members=2),
+        ProbabilisticClassifier(hidden_units=(16,), epochs=15, learning_rate=0.1, num_members=2),
     ]
 )
 def test_scikit_learn(estimator, check):
@@ -125,9 +131,9 @@ def test_noise_that_depends_on_the_inputs_is_seen():
 
 def test_searches_and_pipelines():
     regressor = ProbabilisticRegressor(random_state=0, **_QUICK)
-    assert cross_val_score(regressor, _X, _Y, cv=3).min() > 0.9
-    search = GridSearchCV(regressor, {"epochs": [2, 40]}, cv=2).fit(_X, _Y)
-    assert search.best_params_ == {"epochs": 40}
+    assert cross_val_score(regressor, _X, _Y, cv=2).min() > 0.9
+    search = GridSearchCV(regressor, {"epochs": [1, 20]}, cv=2).fit(_X, _Y)
+    assert search.best_params_ == {"epochs": 20}
     assert make_pipeline(StandardScaler(), regressor).fit(_X, _Y).score(_X, _Y) > 0.9
 
 

@@ -10,8 +10,6 @@ from keras_tuner.engine.hyperparameters import Float
 
 from keras_extras import tuners
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
-
 X = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
 Y = (X[:, :1] > 0.0).astype("float32")
 ORACLES = keras_tuner.oracles
