@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_weights():
     model, x, y = _regression(LBFGS())
     before = model.get_weights()
     x[3, 2] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite at the weights that lbfgs"):
+    with pytest.raises(ValueError, match="NaN or infinite where lbfgs started"):
         model.fit(x, y, batch_size=64, epochs=2, verbose=0)
     for mine, theirs in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
