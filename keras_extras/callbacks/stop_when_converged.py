@@ -109,8 +109,9 @@ class StopWhenConverged(keras.callbacks.Callback):
         )
 
     def _raise_not_logged(self):
+        logged = ", ".join(map(repr, sorted(self._logged)))
         raise ValueError(
-            f"`monitor` must be one of {', '.join(map(repr, sorted(self._logged)))}, which the model logs. "
+            f"`monitor` must be one of {logged}, which the model logs. "
             f"Received: monitor={self.monitor!r}"
         )
 

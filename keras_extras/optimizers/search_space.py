@@ -63,7 +63,7 @@ class Parameter:
         constraint = self.variable.constraint
         if constraint is None:
             return lower, upper
-        # Entries that a constraint couples, such as those of a unit norm, have no ends of their own.
+        # Entries that a constraint couples, as a unit norm does, have no ends of their own.
         one, other = constraint(lower), constraint(upper)
         some = np.random.default_rng(0).random(lower.shape) < 0.5
         mixed = constraint(ops.where(some, lower, upper))
