@@ -21,13 +21,7 @@ _NOISE = 2.0
 _Y = 3.0 * (_X[:, 0] - 100.0) + 500.0 + _NOISE * _GENERATOR.normal(size=120)
 _LABELS = np.where(_X[:, 0] + _GENERATOR.normal(size=120) > 100.0, "signal", "background")
 
-_QUICK = {
-    "epochs": 25,
-    "learning_rate": 0.03,
-    "num_members": 2,
-    "num_samples": 40,
-    "num_burnin_steps": 50,
-}
+_QUICK = {"epochs": 60, "num_members": 2, "num_samples": 40, "num_burnin_steps": 50}
 
 
 @parametrize_with_checks(
