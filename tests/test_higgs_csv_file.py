@@ -116,6 +116,7 @@ def test_skips_empty_lines(write, events):
         (replace(5, "DER_pt_h", ""), "line 5, column DER_pt_h: .*number.*''"),
         (replace(5, "PRI_met", "nan"), "line 5, column PRI_met: .*finite.*'nan'"),
         (replace(21, "Weight", "inf"), "line 21, column Weight: .*finite.*'inf'"),
+        (replace(3, "PRI_met", "1e90"), "line 3, column PRI_met: .*single precision.*'1e90'"),
         (replace(2, "EventId", "one"), "line 2, column EventId: .*integer.*'one'"),
         (replace(2, "EventId", "1.5"), "line 2, column EventId: .*integer.*'1.5'"),
         (replace(7, "Label", "h"), "line 7, column Label: .*'s'.*'b'.*'h'"),

@@ -241,6 +241,7 @@ def test_quantiles_and_intervals_cover_what_they_say():
         assert np.abs(coverage - level).max() < 0.02, coverage
     both = prediction.quantile([0.05, 0.95])
     np.testing.assert_allclose(both, np.stack(prediction.interval(0.9)), rtol=1e-4)
+    np.testing.assert_allclose(prediction.quantile(np.array(0.05)), both[0], rtol=1e-4)
 
 
 def test_our_metrics_take_predictions():

@@ -24,8 +24,9 @@ def test_variable_layer():
     assert layers.VariableLayer(3, dtype="float64")(tf.zeros(())).dtype == tf.float64
     frozen = layers.VariableLayer(3, trainable=False)
     assert not frozen.trainable_variables
-    with pytest.raises(TypeError, match="`shape` must be an integer"):
-        layers.VariableLayer((2.5,))
+    for shape in ((2.5,), np.array(3.0)):
+        with pytest.raises(TypeError, match="`shape` must be an integer"):
+            layers.VariableLayer(shape)
 
 
 def test_regularizer_and_constraint_of_the_variable():

@@ -7,6 +7,7 @@ prediction.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
@@ -114,8 +115,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         Returns:
             Tensor of the shape of `mean`.
         """
-        if hasattr(value, "__iter__"):
-            return tf.stack([self.quantile(float(one)) for one in value])
+        if np.ndim(value):
+            return tf.stack([self.quantile(one) for one in np.asarray(value)])
+        value = float(np.asarray(value))
         if _is_point(self.components_distribution):
             points = self.components_distribution.mean()
             return tfp.stats.percentile(

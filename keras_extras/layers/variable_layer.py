@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.checks import check_integers
 from keras_extras._core.registration import serializable
 
 
@@ -65,8 +65,7 @@ class VariableLayer(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
-        dims = shape if hasattr(shape, "__iter__") else [shape]
-        self.shape = tuple(check_integer("shape", dim, minimum=0) for dim in dims)
+        self.shape = check_integers("shape", shape, minimum=0)
         self.activation = keras.activations.get(activation)
         self.initializer = keras.initializers.get(initializer)
         self.regularizer = keras.regularizers.get(regularizer)

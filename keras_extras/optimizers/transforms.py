@@ -268,7 +268,8 @@ class Choice(Transform):
     """
 
     def __init__(self, values: Sequence[float]):
-        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+        is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+        if not is_list or getattr(values, "ndim", 1) == 0:
             raise TypeError(
                 "`values` must be a sequence of numbers, such as [16, 32, 64]. "
                 f"Received: values={values!r}"

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import itertools
-import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +52,9 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
             _raise_first_fault(path, num_events)
             raise ValueError(f"{path} cannot be read as a CSV file: {error}") from error
 
-        features = frame[list(FEATURE_NAMES)].to_numpy()
-        weights = frame["Weight"].to_numpy()
+        with np.errstate(over="ignore"):  # What overflows is told below.
+            features = frame[list(FEATURE_NAMES)].to_numpy("float32")
+            weights = frame["Weight"].to_numpy("float32")
         labels = frame["Label"].map(_LABELS).to_numpy("float64")
         are_finite = all(np.isfinite(values).all() for values in (features, weights, labels))
         if not are_finite or frame.iloc[:, -1].isna().any():
@@ -62,9 +62,9 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
     if len(frame) == 0:
         raise ValueError(f"{path} has a header, but no events.")
     return HiggsEvents(
-        features.astype("float32"),
+        features,
         labels.astype("int32"),
-        weights.astype("float32"),
+        weights,
         frame["EventId"].to_numpy(),
         FEATURE_NAMES,
     )
@@ -111,7 +111,8 @@ def _check_value(place, name, text):
             raise ValueError(f"{place}, column EventId: expected an integer. Received: {text!r}")
     elif name in _COLUMN_TYPES and not _is_finite_number(text):
         raise ValueError(
-            f"{place}, column {name}: expected a finite number (-999.0 where undefined). "
+            f"{place}, column {name}: expected a finite number of single precision (-999.0 where "
+            "undefined). "
             f"Received: {text!r}"
         )
 
@@ -126,7 +127,7 @@ def _is_integer(text):
 
 def _is_finite_number(text):
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= np.finfo("float32").max
     except ValueError:
         return False
 
