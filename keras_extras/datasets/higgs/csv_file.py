@@ -35,7 +35,8 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
             line (the header is line 1) and column.
     """
     pandas = import_optional("pandas", extra="data", purpose="Reading events from a CSV file")
-    with _explained_errors(path):
+    # A number beyond single precision becomes infinite, which is told with its place.
+    with _explained_errors(path), np.errstate(over="ignore"):
         header = _read_header(path)
         try:
             frame = pandas.read_csv(
@@ -52,9 +53,8 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
             _raise_first_fault(path, num_events)
             raise ValueError(f"{path} cannot be read as a CSV file: {error}") from error
 
-        with np.errstate(over="ignore"):  # What overflows is told below.
-            features = frame[list(FEATURE_NAMES)].to_numpy("float32")
-            weights = frame["Weight"].to_numpy("float32")
+        features = frame[list(FEATURE_NAMES)].to_numpy("float32")
+        weights = frame["Weight"].to_numpy("float32")
         labels = frame["Label"].map(_LABELS).to_numpy("float64")
         are_finite = all(np.isfinite(values).all() for values in (features, weights, labels))
         if not are_finite or frame.iloc[:, -1].isna().any():
