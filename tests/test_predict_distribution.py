@@ -242,6 +242,8 @@ def test_quantiles_and_intervals_cover_what_they_say():
     both = prediction.quantile([0.05, 0.95])
     np.testing.assert_allclose(both, np.stack(prediction.interval(0.9)), rtol=1e-4)
     np.testing.assert_allclose(prediction.quantile(np.array(0.05)), both[0], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"`value` must be at least 0 and at most 1.*value=1.5"):
+        prediction.quantile([0.1, 1.5])
 
 
 def test_our_metrics_take_predictions():

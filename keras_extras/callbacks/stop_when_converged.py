@@ -44,6 +44,9 @@ class StopWhenConverged(keras.callbacks.Callback):
         TypeError: If an argument is not a number.
         ValueError: If an argument is out of range; in `fit`, if the logs have no such quantity.
 
+    Warns:
+        UserWarning: If `monitor` is a quantity of validation and `fit` never validated.
+
     Example:
 
     ```python

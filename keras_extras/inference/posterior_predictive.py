@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from keras_extras._core.checks import check_share
+from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.marginals import entries_of, quantile
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
@@ -114,10 +114,15 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 
         Returns:
             Tensor of the shape of `mean`.
+
+        Raises:
+            TypeError: If `value` is not a number.
+            ValueError: If it is not between 0 and 1.
         """
-        if np.ndim(value):
-            return tf.stack([self.quantile(one) for one in np.asarray(value)])
-        value = float(np.asarray(value))
+        value = np.asarray(value).tolist()
+        if isinstance(value, list):
+            return tf.stack([self.quantile(one) for one in value])
+        value = check_number("value", value, at_least=0.0, at_most=1.0)
         if _is_point(self.components_distribution):
             points = self.components_distribution.mean()
             return tfp.stats.percentile(

@@ -385,7 +385,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
         large batches and until the loss falls no more. With `curvature="diagonal"` each interval
         takes the other weights for known, and is too narrow where weights can stand in for each
         other. Where there is a transform, the search's coordinates stand for w, and the ends are
-        transformed; transforms of several entries together, such as `Simplex`, leave them infinite.
+        transformed; transforms of several entries together, such as `Simplex`, leave them
+        infinite, and so do such constraints, e.g. `UnitNorm`.
 
         Args:
             level: Float between 0 and 1. Defaults to `0.9`.

@@ -112,8 +112,7 @@ def _check_value(place, name, text):
     elif name in _COLUMN_TYPES and not _is_finite_number(text):
         raise ValueError(
             f"{place}, column {name}: expected a finite number of single precision (-999.0 where "
-            "undefined). "
-            f"Received: {text!r}"
+            f"undefined). Received: {text!r}"
         )
 
 
