@@ -79,14 +79,37 @@ def test_accurate_for_little_and_for_much_signal(s):
     assert float(value) == pytest.approx(expected, rel=5e-6)
 
 
-def test_nothing_selected_and_values_that_are_not_numbers():
+def test_nothing_selected_is_no_significance():
     metric = ApproximateMedianSignificance(regularization=0.0)
     assert float(metric(Y_TRUE, np.zeros(5))) == 0.0
 
+
+def test_rows_without_weight_and_weights_of_events_left_out_may_be_nan():
     metric = ApproximateMedianSignificance()
     y_pred = np.where(np.arange(5) == 4, np.nan, Y_PRED)
-    weight = np.where(np.arange(5) == 3, np.nan, WEIGHT)
+    weight = np.array([50.0, 50.0, 90.0, np.nan, 0.0])
     assert float(metric(Y_TRUE, y_pred, weight)) == pytest.approx(ams(50, 90), rel=1e-6)
+
+
+INVALID = [
+    (np.where(Y_TRUE == 1, 2, 0), Y_PRED, r"y_true=\[2.0, 2.0, 2.0\]"),
+    (np.where(Y_TRUE == 1, 1, -1), Y_PRED, "y_true=\\[-1.0, -1.0\\]"),
+    (np.where(Y_TRUE == 1, 1.0, np.nan), Y_PRED, "y_true=\\[nan, nan\\]"),
+    (Y_TRUE, np.where(Y_PRED > 0.8, np.nan, Y_PRED), "y_pred=\\[nan\\] among 5 rows"),
+]
+
+
+@pytest.mark.parametrize(("y_true", "y_pred", "received"), INVALID)
+def test_invalid_values_are_an_error_or_make_the_metric_nan(y_true, y_pred, received):
+    metric = ApproximateMedianSignificance()
+    with pytest.raises(ValueError, match=f"labels `y_true` of 0 and 1.*{received}"):
+        metric.update_state(y_true, y_pred, WEIGHT)
+    assert float(metric.result()) == 0.0
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("linear")])
+    model.compile(loss="mse", weighted_metrics=[metric])
+    logs = model.evaluate(y_pred[:, None], y_true, sample_weight=WEIGHT, verbose=0)
+    assert math.isnan(logs[-1])
 
 
 def test_negative_weights_never_give_nan():

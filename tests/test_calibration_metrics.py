@@ -198,3 +198,39 @@ def test_predictions_of_no_weight_may_be_nan():
     metric = metrics.ExpectedCalibrationError(num_bins=4)
     metric.update_state([1, 0, 1], [0.9, 0.2, np.nan], sample_weight=[1.0, 1.0, 0.0])
     assert np.isfinite(float(metric.result()))
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "weight", "received"),
+    [
+        ([0.0, np.nan], [0.2, 0.9], [1.0, 1.0], "y_true=.nan., y_pred="),
+        ([0.0, 2.0], [0.2, 0.9], [1.0, 1.0], "y_true=.2.0."),
+        ([0.0, -1.0], [0.2, 0.9], [1.0, 1.0], "y_true=.-1.0."),
+        ([0.0, 0.7], [0.2, 0.9], [1.0, 1.0], "y_true=.0.69"),
+        ([0.0, 1.0], [0.2, 3.0], [1.0, 1.0], r"y_pred=\[\[-2.0, 3.0\]\]"),
+        ([0.0, 1.0], [0.2, np.nan], [1.0, 1.0], r"y_pred=\[\[nan, nan\]\]"),
+        ([0.0, 1.0], [0.2, 0.9], [1.0, -1.0], "sample_weight=.-1.0. among 2 rows"),
+        ([0.0, 1.0], [0.2, 0.9], [1.0, np.nan], "sample_weight=.nan."),
+    ],
+)
+def test_invalid_values_are_an_error_or_make_the_calibration_error_nan(
+    y_true, y_pred, weight, received
+):
+    y_true, y_pred, weight = (np.array(v, "float32") for v in (y_true, y_pred, weight))
+    metric = metrics.ExpectedCalibrationError()
+    with pytest.raises(ValueError, match=f"labels `y_true` from 0 to 1, .*{received}"):
+        metric.update_state(y_true, y_pred, weight)
+    assert float(metric.result()) == 0.0
+
+    @tf.function
+    def update():
+        metric.update_state(y_true, y_pred, weight)
+
+    update()
+    assert np.isnan(float(metric.result()))
+
+
+def test_labels_beyond_the_classes_are_an_error():
+    probabilities = np.full((2, 3), 1 / 3, "float32")
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        metrics.ExpectedCalibrationError().update_state([1, 3], probabilities)

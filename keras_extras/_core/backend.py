@@ -2,6 +2,7 @@
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import keras
 
@@ -52,3 +53,14 @@ def backend_module(package: str, owner: str) -> ModuleType:
     """
     require_tensorflow_or_jax(owner)
     return importlib.import_module(f"{package}.{keras.backend.backend()}")
+
+
+def is_traced(tensor: Any) -> bool:
+    """Returns whether a tensor belongs to a program that is being compiled."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()

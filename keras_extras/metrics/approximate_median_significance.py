@@ -8,6 +8,7 @@ from keras import ops
 from keras_extras._core.checks import check_number, check_same_rows
 from keras_extras._core.registration import serializable
 from keras_extras._core.significance import approximate_median_significance
+from keras_extras._core.valid_values import require_values
 
 
 @serializable
@@ -31,8 +32,9 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
     and the formula is applied to the totals. The AMS grows with the total weight: on a part of
     the events, first scale the weights up to the total of all.
 
-    A prediction that is NaN selects nothing. Where negative weights make `s` negative, the AMS
-    is 0.
+    Labels other than 0 and 1 and predictions that are NaN are an error in eager code, and make the
+    AMS NaN in compiled training; where a weight is 0 both may be anything. Where negative weights
+    make `s` negative, the AMS is 0.
 
     References:
         Cowan, Cranmer, Gross and Vitells (2011), "Asymptotic formulae for likelihood-based tests
@@ -51,7 +53,8 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
     Raises:
         TypeError: If `threshold` or `regularization` is not a number.
         ValueError: If they are not finite, if `regularization` is negative, or, in
-            `update_state`, if an input holds more than one value for each event.
+            `update_state`, if an input holds more than one value for each event, or, in eager
+            code, a label other than 0 and 1 or a prediction that is NaN.
 
     Example:
 
@@ -114,8 +117,18 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
         # `where`, not a product: the weight of an event that is not selected may be NaN.
         signal = ops.where(ops.logical_and(selected, is_signal), weight, 0.0)
         background = ops.where(ops.logical_and(selected, ~is_signal), weight, 0.0)
-        self.signal.assign_add(ops.sum(signal))
-        self.background.assign_add(ops.sum(background))
+        is_label = ops.logical_or(y_true == 0.0, y_true == 1.0)
+        valid = ops.logical_and(is_label, ~ops.isnan(y_pred))
+        sums = require_values(
+            ops.logical_or(valid, weight == 0.0),
+            ops.stack([ops.sum(signal), ops.sum(background)]),
+            "ApproximateMedianSignificance needs labels `y_true` of 0 and 1 and predictions "
+            "`y_pred` that are not NaN, except where the weight is 0.",
+            y_true=y_true,
+            y_pred=y_pred,
+        )
+        self.signal.assign_add(sums[0])
+        self.background.assign_add(sums[1])
 
     def result(self) -> Any:
         """Returns the AMS of all events since the last reset."""

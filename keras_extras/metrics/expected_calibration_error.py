@@ -8,6 +8,7 @@ from keras import ops
 from keras_extras._core.checks import check_integer, check_same_rows
 from keras_extras._core.class_probabilities import class_probabilities
 from keras_extras._core.registration import serializable
+from keras_extras._core.valid_values import require_values
 
 
 @serializable
@@ -37,7 +38,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     Raises:
         TypeError: If `num_bins` is not an integer, or, in `update_state`, if the prediction is a
             distribution of something else than classes.
-        ValueError: If `num_bins` is not positive, or, in `update_state`, if shapes do not fit.
+        ValueError: If `num_bins` is not positive, or, in `update_state`, if shapes do not fit, or,
+            in eager code, if a label, probability or weight is out of range. In compiled training
+            the error is NaN then.
 
     Example:
 
@@ -74,13 +77,28 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         labels = _labels(y_true, probabilities.shape[-1])
         check_same_rows(labels, probabilities)
         confidence = ops.max(probabilities, axis=-1)
-        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "float32")
         correct = ops.cast(ops.equal(predicted, labels), self.dtype)
         weight = ops.ones_like(confidence)
         if sample_weight is not None:
             given = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
             weight = weight * (ops.reshape(given, (-1,)) if given.shape else given)
-        # What has no weight counts for nothing, NaN or not.
+        in_range = ops.logical_and(labels >= 0.0, labels < probabilities.shape[-1])
+        is_label = ops.logical_and(in_range, labels == ops.floor(labels))
+        # Sums of rounded probabilities exceed 1.
+        within = ops.logical_and(probabilities >= 0.0, probabilities <= 1.0 + 1e-3)
+        valid = ops.logical_and(is_label, ops.all(within, axis=-1))
+        weight = require_values(
+            ops.logical_or(weight == 0.0, ops.logical_and(valid, weight > 0.0)),
+            weight,
+            f"{type(self).__name__} needs labels `y_true` from 0 to "
+            f"{probabilities.shape[-1] - 1}, probabilities `y_pred` in [0, 1] and weights of at "
+            "least 0.",
+            y_true=labels,
+            y_pred=probabilities,
+            sample_weight=weight,
+        )
+        # A row without weight does not count, though it is NaN.
         confidence = ops.where(weight > 0, confidence, ops.zeros_like(confidence))
         index = ops.clip(ops.ceil(confidence * self.num_bins) - 1, 0, self.num_bins - 1)
         bins = ops.one_hot(ops.cast(index, "int32"), self.num_bins, dtype=self.dtype)
@@ -98,6 +116,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 
 def _labels(y_true, classes):
+    """Labels as floats, so that what is not a whole number shows."""
     y_true = ops.convert_to_tensor(y_true)
     if len(y_true.shape) == 2 and y_true.shape[1] == classes:
         y_true = ops.argmax(y_true, axis=-1)
@@ -106,4 +125,4 @@ def _labels(y_true, classes):
             "`y_true` must hold labels, of shape (n,) or (n, 1), or be one-hot, of shape "
             f"(n, {classes}). Received: y_true.shape={tuple(y_true.shape)}"
         )
-    return ops.reshape(ops.cast(y_true, "int32"), (-1,))
+    return ops.reshape(ops.cast(y_true, "float32"), (-1,))
