@@ -107,13 +107,14 @@ def test_recompiling_to_and_from_adam():
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("optimizer_class", [MonteCarloOptimizer, CMAES, LBFGS])
-def test_errors_of_a_loss_are_told_as_they_were_raised(optimizer_class):
+def test_errors_of_a_loss_keep_their_message(optimizer_class):
     def loss(y, y_pred):
         raise ValueError("wrong by itself")
 
     model = small_model()
     model.compile(optimizer_class(), loss)
-    with pytest.raises(ValueError, match=r"^wrong by itself(\n|$)"):
+    # From version 3.16 on Keras puts a line before it.
+    with pytest.raises(ValueError, match=r"(?m)^wrong by itself$"):
         model.fit(X, Y, verbose=0)
 
 

@@ -394,7 +394,7 @@ SHARED = keras.optimizers.Adam()
     [
         ({"*": "adamm"}, ValueError, r"names such as \"adam\".*Received: 'adamm' for '\*'"),
         ({"*": None}, ValueError, "Received: None"),
-        ({"*": keras.optimizers.Adam}, ValueError, "must hold optimizers"),
+        ({"*": keras.layers.Dense}, ValueError, "must hold optimizers"),
         ({"*": {"class_name": "Adamm", "config": {}}}, ValueError, "Adamm"),
         ({}, ValueError, "must not be empty"),
         ("adam", TypeError, "must be a dict.*'adam'"),
@@ -414,11 +414,13 @@ def test_bad_maps(optimizer_map, error, match):
         PartitionedOptimizer(optimizer_map)
 
 
-def test_names_and_configurations_make_optimizers():
+def test_names_configurations_and_classes_make_optimizers():
     adam = {"class_name": "Adam", "config": {"learning_rate": 0.5}}
-    sgd, adam = PartitionedOptimizer({"a": "sgd", "b": adam}).optimizers
+    optimizer_map = {"a": "sgd", "b": adam, "c": keras.optimizers.RMSprop}
+    sgd, adam, rmsprop = PartitionedOptimizer(optimizer_map).optimizers
     assert isinstance(sgd, keras.optimizers.SGD)
     assert float(adam.learning_rate) == 0.5
+    assert isinstance(rmsprop, keras.optimizers.RMSprop)
 
 
 def test_an_optimizer_serves_the_variables_that_it_was_built_for():

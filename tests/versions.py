@@ -1,14 +1,16 @@
-"""Runs tests with the oldest and the newest releases that setup.cfg allows, on several Pythons.
+"""Runs tests with the oldest and newest releases that setup.cfg allows, and with Keras' nightly.
 
     python tests/versions.py                                  # a subset, on each Python there is
     python tests/versions.py --pythons python3.10 -- tests    # all tests, on one
 
-Each pair of interpreter and releases has a virtual environment of its own in `outputs/versions`;
-"oldest" is tried with the first interpreter, "newest" with each.
+Each pair of interpreter and releases has its own virtual environment in `outputs/versions`.
+"oldest" runs with the first interpreter, "newest" with each, and "nightly", the newest releases
+with the nightly build of Keras, with the last.
 """
 
 import argparse
 import configparser
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +22,8 @@ PYTHONS = ["python3.10", "python3.11", "python3.12", "python3.13"]
 SUBSET = ["architecture", "fit_hook", "compile_seam", "docstrings", "visualization", "site"]
 SHOWN = "tensorflow", "keras", "tensorflow-probability", "keras-tuner", "numpy"
 VERSION = "from importlib.metadata import version; print(*map(version, {!r}))"
+# A folder of the environment that comes before its packages.
+NIGHTLY = "keras-nightly"
 
 
 def oldest_releases() -> list[str]:
@@ -49,6 +53,11 @@ def install(python: str, releases: str) -> Path | None:
     subprocess.run(
         [*pip, "--upgrade", "--constraint", constraints, "--editable", f"{ROOT}[dev]"], check=True
     )
+    if releases == "nightly":
+        target = folder / NIGHTLY
+        subprocess.run(
+            [*pip, "--upgrade", "--pre", "--no-deps", "--target", target, NIGHTLY], check=True
+        )
     return inside
 
 
@@ -58,7 +67,9 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="arguments of pytest instead of the subset")
     arguments = parser.parse_args()
     tests = arguments.pytest or [f"tests/test_{name}.py" for name in SUBSET]
-    pairs = [(arguments.pythons[0], "oldest"), *((p, "newest") for p in arguments.pythons)]
+    first, last = arguments.pythons[0], arguments.pythons[-1]
+    newest = [(python, "newest") for python in arguments.pythons]
+    pairs = [(first, "oldest"), *newest, (last, "nightly")]
     results = []
     for python, releases in pairs:
         inside = install(python, releases)
@@ -70,7 +81,11 @@ def main() -> int:
         ).stdout.split()
         named = ", ".join(f"{name} {version}" for name, version in zip(SHOWN, versions))
         print(f"{python}, {releases}: {named}", flush=True)
-        results.append(subprocess.run([inside, "-m", "pytest", "-q", *tests], cwd=ROOT).returncode)
+        environment = dict(os.environ)
+        if releases == "nightly":
+            environment["PYTHONPATH"] = str(inside.parents[1] / NIGHTLY)
+        command = [inside, "-m", "pytest", "-q", *tests]
+        results.append(subprocess.run(command, cwd=ROOT, env=environment).returncode)
     return int(any(results) or not results)
 
 

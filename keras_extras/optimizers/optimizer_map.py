@@ -112,13 +112,16 @@ def _is_of_keras(optimizer_map: Any) -> TypeGuard[Any]:
 
 
 def _optimizer(pattern, entry):
+    # From version 3.16 on Keras takes classes, too, and returns whatever a callable makes.
+    is_class = isinstance(entry, type) and issubclass(entry, keras.optimizers.Optimizer)
     try:
-        optimizer = keras.optimizers.get(entry)
+        optimizer = entry() if is_class else keras.optimizers.get(entry)
     except (TypeError, ValueError):
         optimizer = None
-    if optimizer is None:
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
-            '`optimizer_map` must hold optimizers, names such as "adam", or configurations. '
+            '`optimizer_map` must hold optimizers, names such as "adam", classes or '
+            "configurations. "
             f"Received: {entry!r} for {pattern!r}"
         )
     return optimizer

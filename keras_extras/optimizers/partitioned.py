@@ -52,10 +52,11 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
     after it.
 
     Args:
-        optimizer_map: Dict from patterns to optimizers, their names such as `"adam"`, or their
-            configurations. A pattern is matched as in `fnmatch` with `variable.path` or with its
-            end, and the first that matches counts: `{"*/alpha": CMAES(), "*": "adam"}`. A
-            `keras.optimizers.OptimizerMap` of regular expressions is taken as well.
+        optimizer_map: Dict from patterns to optimizers, their names such as `"adam"`, their
+            classes or their configurations. A pattern is matched as in `fnmatch` with
+            `variable.path` or with its end, and the first that matches counts:
+            `{"*/alpha": CMAES(), "*": "adam"}`. A `keras.optimizers.OptimizerMap` of regular
+            expressions is taken as well.
         name: String. Defaults to `"partitioned"`.
 
     Raises:
