@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from contract_support import check_config, policy, saved_and_loaded
 from tiers import quick
 
-from keras_extras import layers, losses
+from keras_extras import callbacks, layers, losses
 from keras_extras.layers.distribution_config import (
     deserialize_distribution,
     serialize_distribution,
@@ -196,3 +196,70 @@ def test_wrong_priors():
     regularizer = layers.KLDivergenceRegularizer(PRIOR)
     with pytest.raises(TypeError, match="output of a layer of distributions"):
         keras.layers.Dense(2, activity_regularizer=regularizer)(X)
+
+
+def _layer_of(kind, weight):
+    if kind == "layer":
+        layer = layers.KLDivergenceAddLoss(PRIOR, use_exact_kl=True, weight=weight)
+        return keras.Sequential([keras.Input((4,)), posterior(), layer])
+    regularizer = layers.KLDivergenceRegularizer(PRIOR, use_exact_kl=True, weight=weight)
+    return keras.Sequential([keras.Input((4,)), posterior(activity_regularizer=regularizer)])
+
+
+def _loss_of(model):
+    model(X)
+    return float(model.losses[0])
+
+
+KINDS = pytest.mark.parametrize("kind", ["regularizer", "layer"])
+
+
+@KINDS
+@pytest.mark.parametrize("make", [tf.Variable, keras.Variable, tf.constant, np.array, float])
+def test_weights_of_every_kind(kind, make):
+    weight = make(0.25)
+    model = _layer_of(kind, weight)
+    assert not model.trainable_variables
+    assert _loss_of(model) == pytest.approx(0.25 * expected_mean_kl(), rel=1e-5)
+    assert _loss_of(saved_and_loaded(model)) == pytest.approx(0.25 * expected_mean_kl(), rel=1e-5)
+    if "Variable" in type(weight).__name__:
+        model.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
+        before = model.evaluate(X, X[:, :2], verbose=0)
+        weight.assign(1.25)
+        assert _loss_of(model) == pytest.approx(1.25 * expected_mean_kl(), rel=1e-5)
+        keras.utils.set_random_seed(0)
+        after = model.evaluate(X, X[:, :2], verbose=0)
+        assert after - before == pytest.approx(expected_mean_kl(), rel=1e-4)
+
+
+@KINDS
+def test_a_schedule_counts_training_steps_and_is_saved_with_them(kind):
+    ramp = keras.optimizers.schedules.PolynomialDecay(0.0, 10, end_learning_rate=1.0)
+    model = _layer_of(kind, ramp)
+    for step in range(3):
+        model(X, training=True)
+        expected = 0.1 * step * expected_mean_kl()
+        assert float(model.losses[0]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert _loss_of(model) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    loaded = saved_and_loaded(model)
+    loaded.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
+    loaded.fit(X, X[:, :2], epochs=2, batch_size=len(X), verbose=0)
+    assert _loss_of(loaded) == pytest.approx(0.4 * expected_mean_kl(), rel=1e-4)
+
+
+@KINDS
+def test_a_warm_up_serves_divergences_of_outputs(kind):
+    model = _layer_of(kind, 0.5)
+    model.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
+    seen = []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(_loss_of(model)))
+    warm_up = callbacks.KLWarmUp(2, start=0.2)
+    model.fit(X, X[:, :2], epochs=3, callbacks=[warm_up, note], verbose=0)
+    expected = 0.5 * expected_mean_kl() * np.array([0.2, 0.6, 1.0])
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [-1.0, "half", [-0.5, 0.5], [np.nan], True])
+def test_wrong_weights(weight):
+    with pytest.raises((TypeError, ValueError), match="`weight` must"):
+        layers.KLDivergenceAddLoss(PRIOR, weight=weight)

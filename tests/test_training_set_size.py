@@ -49,7 +49,16 @@ def _forever():
 
 
 def _dataset():
-    return tf.data.Dataset.from_tensor_slices((_X, _Y)).batch(8)
+    return _rows().batch(8)
+
+
+def _rows():
+    return tf.data.Dataset.from_tensor_slices((_X, _Y))
+
+
+def _endless():
+    spec = (tf.TensorSpec((8, 3)), tf.TensorSpec((8, 1)))
+    return tf.data.Dataset.from_generator(_forever, output_signature=spec)
 
 
 SOURCES = {
@@ -68,8 +77,12 @@ SOURCES = {
     "tensors": (lambda: {"x": tf.constant(_X), "y": tf.constant(_Y)}, 40),
     "dataset": (lambda: {"x": _dataset(), "shuffle": False}, 40),
     "endless dataset": (
-        lambda: {"x": _dataset().repeat(), "steps_per_epoch": 3, "shuffle": False},
+        lambda: {"x": _endless(), "steps_per_epoch": 3, "shuffle": False},
         24,
+    ),
+    "endless dataset of known length": (
+        lambda: {"x": _dataset().repeat(), "steps_per_epoch": 3, "shuffle": False},
+        40,
     ),
     "PyDataset": (lambda: {"x": _Batches()}, 40),
     "generator": (lambda: {"x": _forever(), "steps_per_epoch": 6, "shuffle": False}, 48),
@@ -83,6 +96,49 @@ def test_fit_tells_the_size(source, is_built):
     model = make_model(is_built)
     model.fit(verbose=0, **arguments())
     assert size_of(model) == expected
+
+
+_INDICES = tf.data.Dataset.range(10**6)
+
+REPEATED = {
+    "batches": lambda: _dataset().repeat(12_000),
+    "rows": lambda: _rows().repeat(12_000).batch(8),
+    "twice": lambda: _rows().repeat(3).batch(16).repeat(5),
+    "shuffled rows": lambda: _rows().shuffle(40).repeat(3).batch(16).prefetch(1),
+    "padded": lambda: _rows().cache().repeat(3).padded_batch(4).map(lambda x, y: (x + 1.0, y)),
+    "batched again": lambda: _dataset().repeat(3).unbatch().batch(5),
+    "one batch of all": lambda: _rows().batch(40).repeat(7),
+    "zipped": lambda: (
+        tf.data.Dataset.zip((_rows().repeat(), _INDICES)).map(lambda rows, i: rows).batch(8)
+    ),
+    "with options": lambda: _rows().repeat(3).batch(8).with_options(tf.data.Options()),
+    "endless": lambda: _rows().shuffle(40).repeat().batch(8),
+    "taken": lambda: _rows().repeat().batch(8).take(100),
+}
+
+
+@pytest.mark.parametrize("pipeline", REPEATED)
+def test_rows_that_a_dataset_repeats_count_once(pipeline):
+    dataset = REPEATED[pipeline]()
+    assert training_set_size(dataset, 0.0, 12_000 * 5) == 40
+
+
+def test_a_part_of_the_first_pass_counts_as_a_part():
+    assert training_set_size(_dataset().repeat().take(2), 0.0, None) == 16
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        lambda: _rows().filter(lambda x, y: x[0] > 0).repeat().batch(8),
+        lambda: _rows().repeat(2).concatenate(_rows()).batch(8),
+        lambda: _rows().repeat(2).batch(2).batch(4),
+    ],
+    ids=["filtered", "concatenated", "batched twice"],
+)
+def test_an_unknown_period_warns(dataset):
+    with pytest.warns(UserWarning, match=r"repeated, and its number of rows is unknown because"):
+        assert training_set_size(dataset(), 0.0, 10) > 0
 
 
 def test_a_generator_loses_no_batch():
@@ -182,7 +238,7 @@ def test_the_variable_may_be_assigned_by_hand():
 
 
 def test_sizes_of_unknown_sources_are_zero():
-    assert training_set_size(_dataset().repeat(), 0.0, None) == 0.0
+    assert training_set_size(_endless(), 0.0, None) == 0.0
     assert training_set_size(None, 0.0, None) == 0.0
 
 

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 
 
-def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
-    """Returns `value` if it is one of `choices`."""
+def check_choice(name: str, value: Any, choices: Collection[Any], any_case: bool = False) -> Any:
+    """Returns `value` if it is one of `choices`, with `any_case` also in capital letters."""
+    if any_case and isinstance(value, str):
+        value = value.lower()
     # What has no hash, such as an array, has no plain answer to `==` either.
     if not isinstance(value, Hashable) or value not in tuple(choices):
         listed = ", ".join(repr(choice) for choice in choices)

@@ -17,6 +17,8 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.repeated_dataset import rows_of_one_pass
+
 NAME = "training_set_size"
 
 _UNKNOWN = 0.0
@@ -107,14 +109,20 @@ def _wrap(stock):
 def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | None) -> float:
     """Returns the number of rows that `fit` trains on with these arguments, 0 if unknown.
 
-    Arrays tell it exactly. Of datasets it is the number of batches times the rows of the first,
-    so that a smaller last batch counts as a whole one.
+    Of arrays the number is exact. Of datasets it is the number of batches times the rows of the
+    first, so that a smaller last batch counts as a whole one; rows that `repeat` brings several
+    times count once.
     """
     if hasattr(x, "cardinality"):  # tf.data.Dataset
         length = int(x.cardinality())
         # Fewer steps in an epoch go on through the data in the next.
         steps = steps_per_epoch if length < 0 else length
-        return _of_batches(steps, lambda: _rows(next(iter(x.take(1)))))
+        total = _of_batches(steps, lambda: _rows(next(iter(x.take(1)))))
+        one_pass = rows_of_one_pass(x)
+        if one_pass is None:
+            return total
+        # A `take` may end within the first pass.
+        return one_pass if length < 0 else min(total, one_pass)
     if isinstance(x, keras.utils.PyDataset):
         steps = x.num_batches or steps_per_epoch
         return _of_batches(steps, lambda: _rows(x[0]))

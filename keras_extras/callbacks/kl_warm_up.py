@@ -1,4 +1,4 @@
-"""KLWarmUp: lets the data speak before the prior does."""
+"""KLWarmUp: raises the weight of KL divergences over the first epochs."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ class KLWarmUp(keras.callbacks.Callback):
     share of epoch e = start + (1 - start) e / epochs, at most 1
     ```
 
-    with `e` counted from 0. It multiplies the `kl_weight` of all layers with Bayesian weights,
-    such as `DenseFlipout`, whose divergence, large at first, may else keep the weights at their
-    prior. Validation within the warm-up sees the same share. After training the share is 1.
+    with `e` counted from 0. It multiplies the `kl_weight` of all layers with Bayesian weights, such
+    as `DenseFlipout`, and the `weight` of `KLDivergenceRegularizer` and `KLDivergenceAddLoss`. A
+    divergence that is large at first may otherwise keep posteriors at their priors. Validation within the warm-up sees the same share. After training the share is 1.
 
     References:
         Sønderby et al. (2016), "Ladder variational autoencoders",
@@ -28,7 +28,7 @@ class KLWarmUp(keras.callbacks.Callback):
         start: Float in [0, 1], the share in the first epoch. Defaults to `0.0`.
 
     Raises:
-        ValueError: In `fit`, if the model has no layer with Bayesian weights.
+        ValueError: In `fit`, if no layer of the model adds a divergence.
 
     Example:
 
@@ -81,7 +81,8 @@ class KLWarmUp(keras.callbacks.Callback):
         variables = [v for v in self.model.variables if v.name == "kl_warm_up"]
         if not variables:
             raise ValueError(
-                "`KLWarmUp` needs a model with layers that have Bayesian weights, such as "
-                f"`keras_extras.layers.DenseFlipout`. Received: {self.model.name!r}, which has none"
+                "`KLWarmUp` needs a model with layers that add a divergence, such as "
+                "`keras_extras.layers.DenseFlipout` or `KLDivergenceAddLoss`. "
+                f"Received: {self.model.name!r}, which has none"
             )
         return variables

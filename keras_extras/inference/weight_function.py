@@ -94,19 +94,27 @@ class WeightFunction:
             seeds: Tensors in the order of `seed_states`, or an empty sequence for theirs.
             x: Inputs.
         """
-        return self.parameters_and_penalty(weights, seeds, x)[0]
+        with self._state(weights, seeds):
+            return self._parameters(x)
 
     def parameters_and_penalty(
         self, weights: Sequence[Any] | None, seeds: Sequence[Any], x: Any
     ) -> tuple[Any, Any]:
-        """Returns `parameters`, and the sum of the losses that the model's layers add."""
+        """Returns `parameters`, and the sum of the model's penalties."""
+        with self._state(weights, seeds, collect_losses=True):
+            parameters = self._parameters(x)
+            losses = self.model.losses
+        floatx = keras.config.floatx()
+        return parameters, sum((tf.cast(v, floatx) for v in losses), tf.zeros((), floatx))
+
+    def _state(self, weights, seeds, collect_losses=False):
         state = [] if weights is None else list(zip(self.variables, weights))
         state += zip(self.seed_states, seeds)
-        with keras.StatelessScope(state_mapping=state, collect_losses=True) as scope:
-            output = self.model(x, training=False)
-        floatx = keras.config.floatx()
-        penalty = sum((tf.cast(v, floatx) for v in scope.losses), tf.zeros((), floatx))
-        return output if self.head is None else output.made_from[1], penalty
+        return keras.StatelessScope(state_mapping=state, collect_losses=collect_losses)
+
+    def _parameters(self, x):
+        output = self.model(x, training=False)
+        return output if self.head is None else output.made_from[1]
 
     def check_not_random(self, x: Any) -> None:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""

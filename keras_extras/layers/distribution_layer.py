@@ -53,18 +53,22 @@ class DistributionLayer(keras.layers.Layer):
         self.validate_args = check_flag("validate_args", validate_args)
         self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
+        # Keras looks for weights in layers, not in regularizers.
         prior = getattr(self.activity_regularizer, "distribution_b", None)
         if isinstance(prior, keras.layers.Layer):
-            self.prior = prior  # Keras looks for weights in layers, not in regularizers.
+            self.prior = prior
+        self.divergence_weight = getattr(self.activity_regularizer, "divergence_weight", None)
         self.supports_masking = True
 
     def make_distribution(self, inputs: Any) -> Any:
         """Returns the `tfd.Distribution` that belongs to `inputs`."""
         raise NotImplementedError
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         from keras_extras.layers.tensor_distribution import TensorDistribution
 
+        if self.divergence_weight is not None:
+            self.divergence_weight.advance(training)
         try:
             if self.validate_args:
                 inputs = keras.tree.map_structure(self._check_finite, inputs)

@@ -7,6 +7,7 @@ import keras
 
 from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfd
+from keras_extras.layers.divergence_weight import DivergenceWeight
 
 
 def check_prior(distribution_b: Any) -> Any:
@@ -36,7 +37,7 @@ def divergence(
     use_exact_kl: bool,
     test_points_reduce_axis: int | Sequence[int] | None,
     test_points_fn: Callable[[Any], Any] | None,
-    weight: Any,
+    weight: DivergenceWeight,
 ) -> Any:
     """Returns the weighted divergence, exact or at test points, not yet summed."""
     if not isinstance(distribution_a, tfd.Distribution):
@@ -56,7 +57,7 @@ def divergence(
         points = (test_points_fn or _default_points)(distribution_a)
         values = distribution_a.log_prob(points) - prior.log_prob(points)
         values = tf.reduce_mean(values, axis=test_points_reduce_axis)
-    return values if weight is None else tf.cast(weight, values.dtype) * values
+    return weight.times(values)
 
 
 def _default_points(distribution):

@@ -5,9 +5,10 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_flag, check_number
+from keras_extras._core.checks import check_flag
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.divergence_weight import DivergenceWeight
 from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.kl_divergence import check_prior, divergence
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
@@ -33,7 +34,10 @@ class KLDivergenceAddLoss(keras.layers.Layer):
             first; `None` for all. Defaults to `None`.
         test_points_fn: Function from `a` to the test points; `None` means its tensor. Defaults to
             `None`.
-        weight: Float that multiplies the divergence. Defaults to `None`, 1.
+        weight: Multiplies the divergence: a number, a tensor, a `keras.Variable` or `tf.Variable`,
+            read at each step, or a `keras.optimizers.schedules.LearningRateSchedule` of the
+            training calls of the layer. `None` means 1. `KLWarmUp` multiplies all of them.
+            Configurations keep the present value of a variable. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -43,7 +47,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
         That of the input.
 
     Raises:
-        TypeError: If `distribution_b` is nothing of the kind, or, in `call`, if the input is no
+        TypeError: If `distribution_b` is none of these, or, in `call`, if the input is no
             distribution.
         ValueError: If it holds trainable `tf.Variable`s, which Keras would not train.
 
@@ -70,7 +74,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
         use_exact_kl: bool = False,
         test_points_reduce_axis: int | Sequence[int] | None = None,
         test_points_fn: Callable[[Any], Any] | None = None,
-        weight: float | None = None,
+        weight: Any = None,
         **kwargs: Any,
     ):
         require_probability()
@@ -80,23 +84,24 @@ class KLDivergenceAddLoss(keras.layers.Layer):
         self.use_exact_kl = check_flag("use_exact_kl", use_exact_kl)
         self.test_points_reduce_axis = test_points_reduce_axis
         self.test_points_fn = deserialize_function(test_points_fn)
-        self.weight = None if weight is None else check_number("weight", weight, at_least=0.0)
+        self.divergence_weight = DivergenceWeight(weight)
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not isinstance(inputs, tfd.Distribution):
             raise TypeError(
                 f"Layer {self.name!r} must follow a layer of distributions, such as "
                 f"`MultivariateNormalTriL`. Received: inputs of type {type(inputs).__name__}"
             )
+        self.divergence_weight.advance(training)
         values = divergence(
             inputs,
             self.distribution_b,
             self.use_exact_kl,
             self.test_points_reduce_axis,
             self.test_points_fn,
-            self.weight,
+            self.divergence_weight,
         )
         self.add_loss(tf.reduce_mean(values))
         return inputs
@@ -116,5 +121,5 @@ class KLDivergenceAddLoss(keras.layers.Layer):
             "use_exact_kl": self.use_exact_kl,
             "test_points_reduce_axis": list(axis) if isinstance(axis, tuple) else axis,
             "test_points_fn": serialize_function(self.test_points_fn, self.name),
-            "weight": self.weight,
+            "weight": self.divergence_weight.config,
         }

@@ -6,9 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_flag, check_number
+from keras_extras._core.checks import check_flag
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
+from keras_extras.layers.divergence_weight import DivergenceWeight
 from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.kl_divergence import check_prior, divergence
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
@@ -42,10 +43,13 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
             several test points; `None` for all. Defaults to `()`.
         test_points_fn: Function from `a` to the test points; `None` means its tensor. Defaults to
             `None`.
-        weight: Float that multiplies the divergence. Defaults to `None`, 1.
+        weight: Multiplies the divergence: a number, a tensor, a `keras.Variable` or `tf.Variable`,
+            read at each step, or a `keras.optimizers.schedules.LearningRateSchedule` of the
+            training calls of the layer. `None` means 1. `KLWarmUp` multiplies all of them.
+            Configurations keep the present value of a variable. Defaults to `None`.
 
     Raises:
-        TypeError: If `distribution_b` is nothing of the kind.
+        TypeError: If `distribution_b` is none of these.
         ValueError: If it holds trainable `tf.Variable`s, which Keras would not train.
 
     Example:
@@ -70,13 +74,13 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
         use_exact_kl: bool = False,
         test_points_reduce_axis: int | Sequence[int] | None = (),
         test_points_fn: Callable[[Any], Any] | None = None,
-        weight: float | None = None,
+        weight: Any = None,
     ):
         self.distribution_b = check_prior(deserialize_prior(distribution_b))
         self.use_exact_kl = check_flag("use_exact_kl", use_exact_kl)
         self.test_points_reduce_axis = test_points_reduce_axis
         self.test_points_fn = deserialize_function(test_points_fn)
-        self.weight = None if weight is None else check_number("weight", weight, at_least=0.0)
+        self.divergence_weight = DivergenceWeight(weight)
 
     def __call__(self, distribution_a: Any) -> Any:
         """Returns the divergence, summed over the batch.
@@ -91,7 +95,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
                 self.use_exact_kl,
                 self.test_points_reduce_axis,
                 self.test_points_fn,
-                self.weight,
+                self.divergence_weight,
             )
         )
         is_output = hasattr(distribution_a, "tensor_distribution")
@@ -106,7 +110,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
             "use_exact_kl": self.use_exact_kl,
             "test_points_reduce_axis": list(axis) if isinstance(axis, tuple) else axis,
             "test_points_fn": serialize_function(self.test_points_fn, type(self).__name__),
-            "weight": self.weight,
+            "weight": self.divergence_weight.config,
         }
 
 

@@ -26,9 +26,9 @@ class Head(DistributionLayer):
         self._check_inputs(inputs)
         return super().compute_output_spec(inputs, *args, **kwargs)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         self._check_inputs(inputs)
-        return super().call(ops.cast(inputs, self.compute_dtype))
+        return super().call(ops.cast(inputs, self.compute_dtype), training=training)
 
     def _check_inputs(self, inputs):
         check_inputs(self.name, inputs)

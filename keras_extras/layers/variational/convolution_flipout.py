@@ -28,7 +28,7 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
         outputs = self.convolve(inputs, entries.loc)
         flipped = self.convolve(self._flip(inputs), noise)
         outputs += self._flip(flipped)
-        return self.finish(outputs, posterior, entries.loc + noise, training)
+        return self.finish(outputs, training)
 
     def _flip(self, values):
         """Values with random signs, the same at all places of a row's channel."""

@@ -16,7 +16,7 @@ class ConvolutionReparameterization(ConvolutionVariationalLayer):
         inputs = as_floats(self, inputs)
         posterior = self.computed(self.kernel_posterior)
         kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
-        return self.finish(self.convolve(inputs, kernel), posterior, kernel, training)
+        return self.finish(self.convolve(inputs, kernel), training)
 
 
 @serializable

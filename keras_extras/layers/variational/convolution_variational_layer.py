@@ -60,9 +60,11 @@ class ConvolutionVariationalLayer(VariationalLayer):
         self.filters = check_integer("filters", filters)
         self.kernel_size = self._each_axis("kernel_size", kernel_size)
         self.strides = self._each_axis("strides", strides)
-        self.padding = check_choice("padding", padding, self._paddings())
-        self.data_format = keras.config.image_data_format() if data_format is None else data_format
-        check_choice("data_format", self.data_format, ("channels_last", "channels_first"))
+        self.padding = check_choice("padding", padding, self._paddings(), any_case=True)
+        data_format = keras.config.image_data_format() if data_format is None else data_format
+        self.data_format = check_choice(
+            "data_format", data_format, ("channels_last", "channels_first"), any_case=True
+        )
         self.dilation_rate = self._each_axis("dilation_rate", dilation_rate)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(

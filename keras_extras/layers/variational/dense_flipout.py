@@ -83,4 +83,4 @@ class DenseFlipout(DenseVariationalLayer):
         flipped = random_signs(inputs, tf.shape(inputs), self.next_seed())
         flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
         outputs += random_signs(flipped, tf.shape(flipped), self.next_seed())
-        return self.finish(outputs, posterior, entries.loc + noise, training)
+        return self.finish(outputs, training)

@@ -87,5 +87,4 @@ class DenseLocalReparameterization(DenseVariationalLayer):
         outputs = self.draw(
             tfd.Normal(tf.cast(loc, scale.dtype), scale), self.kernel_posterior_tensor_fn
         )
-        kernel = self.draw(posterior, "sample")
-        return self.finish(tf.cast(outputs, inputs.dtype), posterior, kernel, training)
+        return self.finish(tf.cast(outputs, inputs.dtype), training)

@@ -100,4 +100,4 @@ class DenseReparameterization(DenseVariationalLayer):
         posterior = self.computed(self.kernel_posterior)
         kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
         outputs = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
-        return self.finish(outputs, posterior, kernel, training)
+        return self.finish(outputs, training)

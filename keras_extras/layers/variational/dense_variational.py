@@ -1,6 +1,6 @@
 """DenseVariational: posterior and prior of all weights of a dense layer together."""
 
-import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +14,11 @@ from keras_extras.layers.priors import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
-from keras_extras.layers.variational.weight_divergence import weight_divergence
+from keras_extras.layers.variational.weight_divergence import (
+    WeightDivergence,
+    closed_form,
+    estimate,
+)
 
 
 @serializable
@@ -121,42 +125,55 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         bias_size = self.units if self.use_bias else 0
         self._num_weights = self._kernel_size + bias_size
         # Constants must outlive the graph of a build; variables keep their precision.
+        variables: list[keras.Variable] = []
         with tf.init_scope():
-            self.posterior = self._make("posterior", self.make_posterior_fn, bias_size)
-            self.prior = self._make("prior", self.make_prior_fn, bias_size)
+            self.posterior = self._make("posterior", self.make_posterior_fn, bias_size, variables)
+            self.prior = self._make("prior", self.make_prior_fn, bias_size, variables)
         self._build_kl_weight()
+        self._added_losses = ()
+        if self._is_fixed:
+            WeightDivergence.attach(variables, self._divergence_of_weights)
 
-    def _make(self, kind, choice, bias_size):
+    @property
+    def _is_fixed(self):
+        """Whether neither posterior nor prior is made by a layer of the user's from the inputs."""
+        return all(isinstance(d, tfd.Distribution) for d in (self.posterior, self.prior))
+
+    def _divergence_of_weights(self):
+        value = closed_form(self.posterior, self.prior) if self.kl_use_exact else None
+        if value is None:
+            value = estimate(self.posterior, self.prior, self._draw(self.posterior))
+        return self._weighted(value)
+
+    def _make(self, kind, choice, bias_size, variables):
         """A distribution, or the user's layer that makes one of the inputs."""
+
+        def add_variable(**arguments):
+            variables.append(self.add_weight(autocast=False, **arguments))
+            return variables[-1]
+
+        dtype = keras.backend.result_type(self.variable_dtype, "float32")
         if isinstance(choice, str | tfd.Distribution):
             return make_distribution(
                 choice,
                 POSTERIORS if kind == "posterior" else PRIORS,
                 f"make_{kind}_fn",
-                self.variable_dtype,
+                dtype,
                 (self._num_weights,),
                 kind,
                 True,
-                functools.partial(self.add_weight, autocast=False),
+                add_variable,
             )
-        return choice(self._kernel_size, bias_size, self.variable_dtype)
+        return choice(self._kernel_size, bias_size, dtype)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
         posterior = self._distribution("posterior", inputs)
         prior = self._distribution("prior", inputs)
-        if hasattr(posterior, "tensor_distribution"):
-            weights = tf.convert_to_tensor(posterior)
-        else:
-            # TFP's samplers are stateless for a seed of two `int32`.
-            weights = posterior.sample(seed=tf.cast(self.seed_generator.next(), tf.int32))
-        posterior, prior = unwrap(posterior), unwrap(prior)
-        divergence = (
-            weight_divergence(posterior, prior, weights)
-            if self.kl_use_exact
-            else posterior.log_prob(weights) - prior.log_prob(weights)
-        )
-        self._add_divergence(tf.reduce_mean(divergence), training)
+        weights = self._draw(posterior)
+        self._check_training_set_size(training)
+        if not self._is_fixed:
+            self._add_divergence(unwrap(posterior), unwrap(prior), weights)
         weights = tf.cast(weights, inputs.dtype)
         width = self._kernel_size // self.units
         shape = tf.concat([tf.shape(weights)[:-1], [width, self.units]], axis=0)
@@ -168,6 +185,22 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         if self.use_bias:
             outputs += weights[..., self._kernel_size :]
         return self.activation(outputs)
+
+    def _draw(self, posterior):
+        if hasattr(posterior, "tensor_distribution"):
+            return tf.convert_to_tensor(posterior)
+        # TFP's samplers are stateless for a seed of two `int32`.
+        return posterior.sample(seed=tf.cast(self.seed_generator.next(), tf.int32))
+
+    def _add_divergence(self, posterior, prior, weights):
+        """Raises or lowers what the losses hold to the mean over the calls of this step."""
+        value = closed_form(posterior, prior) if self.kl_use_exact else None
+        value = estimate(posterior, prior, weights) if value is None else value
+        value = self._weighted(tf.reduce_mean(value))
+        earlier = [v for v in self.losses if any(v is loss() for loss in self._added_losses)]
+        loss = (value - sum(earlier)) / (len(earlier) + 1)
+        self.add_loss(loss)
+        self._added_losses = tuple(map(weakref.ref, [*earlier, loss]))
 
     def _distribution(self, kind, inputs):
         distribution = getattr(self, kind)

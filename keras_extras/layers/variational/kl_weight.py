@@ -28,7 +28,7 @@ def check_kl_weight(kl_weight: Any) -> Any:
 
 
 class KLWeightMixin:
-    """What layers with a `kl_weight` share: its variables and the weighted loss."""
+    """The variables and the weighted divergence of layers with a `kl_weight`."""
 
     def _build_kl_weight(self):
         self.kl_warm_up = self.add_weight(
@@ -36,6 +36,7 @@ class KLWeightMixin:
             shape=(),
             initializer=keras.initializers.Constant(current_share.get()),
             dtype="float32",
+            autocast=False,
             trainable=False,
         )
         self.training_set_size = None
@@ -45,18 +46,20 @@ class KLWeightMixin:
                 shape=(),
                 initializer=keras.initializers.Constant(current_training_set_size()),
                 dtype="float32",
+                autocast=False,
                 trainable=False,
             )
 
-    def _add_divergence(self, divergence, training):
-        """Adds the weighted divergence to the losses."""
+    def _check_training_set_size(self, training):
+        if training is True and self.training_set_size is not None:
+            require_known_size(self.training_set_size, f"Layer {self.name!r} with kl_weight='auto'")
+
+    def _weighted(self, divergence):
+        """Returns a divergence times its weight, at least in single precision."""
         weight = tf.convert_to_tensor(self.kl_warm_up)
         if self.training_set_size is not None:
-            if training is True:
-                require_known_size(
-                    self.training_set_size, f"Layer {self.name!r} with kl_weight='auto'"
-                )
             weight = tf.math.divide_no_nan(weight, tf.convert_to_tensor(self.training_set_size))
         elif self.kl_weight is not None:
             weight = weight * self.kl_weight
-        self.add_loss(tf.cast(weight, divergence.dtype) * divergence)
+        dtype = keras.backend.result_type(divergence.dtype, "float32")
+        return tf.cast(weight, dtype) * tf.cast(divergence, dtype)

@@ -14,7 +14,12 @@ from keras_extras.layers.priors import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.noise import standard_normal
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
-from keras_extras.layers.variational.weight_divergence import normal_entries, weight_divergence
+from keras_extras.layers.variational.weight_divergence import (
+    WeightDivergence,
+    closed_form,
+    estimate,
+    normal_entries,
+)
 
 _DISTRIBUTIONS = {
     "kernel_posterior_fn": POSTERIORS,
@@ -34,8 +39,9 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     """A layer that draws its kernel and its bias from posteriors.
 
     A child builds the distributions with `build_weights`, computes its outputs from
-    `self.kernel_posterior` and hands the draw that it made to `finish`, which adds bias,
-    activation and the divergence from the priors.
+    `self.kernel_posterior` and hands them to `finish`, which adds bias and activation. The
+    divergences from the priors are penalties of the weights, as Keras' weight regularizers are:
+    each is added once to the losses of a step, however often the layer is called in it.
     """
 
     # Flipout and local reparameterization compute with the location and scale of normal entries.
@@ -89,6 +95,13 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Makes posteriors and priors of kernel and bias."""
         shapes = {"kernel": kernel_shape, "bias": bias_shape}
+        dtype = keras.backend.result_type(self.variable_dtype, "float32")
+        variables: dict[str, list[keras.Variable]] = {"kernel": [], "bias": []}
+
+        def add_variable_of(weight, **arguments):
+            variables[weight].append(self.add_weight(autocast=False, **arguments))
+            return variables[weight][-1]
+
         for name, ready_made in _DISTRIBUTIONS.items():
             weight, kind, _ = name.split("_")
             # Constants must outlive the graph of a build; variables keep their precision.
@@ -97,11 +110,11 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                     getattr(self, name),
                     ready_made,
                     name,
-                    self.variable_dtype,
+                    dtype,
                     shapes[weight],
                     f"{weight}_{kind}",
                     True,
-                    functools.partial(self.add_weight, autocast=False),
+                    functools.partial(add_variable_of, weight),
                 )
             setattr(self, f"{weight}_{kind}", distribution)
         if self.needs_normal_kernel and normal_entries(self.kernel_posterior) is None:
@@ -112,6 +125,23 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                 f"Received: {self.kernel_posterior}"
             )
         self._build_kl_weight()
+        for weight, made in variables.items():
+            has_divergence = getattr(self, f"{weight}_divergence_fn") is not None
+            if has_divergence and getattr(self, f"{weight}_prior") is not None:
+                WeightDivergence.attach(made, functools.partial(self._divergence, weight))
+
+    def _divergence(self, weight):
+        """The weighted divergence of `"kernel"` or `"bias"`."""
+        posterior, prior = (getattr(self, f"{weight}_{kind}") for kind in ("posterior", "prior"))
+        posterior = self.computed(posterior)
+        function = getattr(self, f"{weight}_divergence_fn")
+        if function == "kl_divergence":
+            value = closed_form(posterior, prior)
+            if value is not None:
+                return self._weighted(value)
+            function = estimate
+        drawn = self.draw(posterior, getattr(self, f"{weight}_posterior_tensor_fn"))
+        return self._weighted(tf.convert_to_tensor(function(posterior, prior, drawn)))
 
     def computed(self, distribution: Any) -> Any:
         """Returns the distribution with its scale computed once, not at every use."""
@@ -134,31 +164,18 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         # TFP's samplers are stateless for a seed of two `int32`.
         return tf.cast(self.seed_generator.next(), tf.int32)
 
-    def finish(
-        self, outputs: Any, kernel_posterior: Any, kernel: Any, training: bool | None
-    ) -> Any:
-        """Adds the bias and the divergences, and applies the activation.
+    def finish(self, outputs: Any, training: bool | None) -> Any:
+        """Adds the bias and applies the activation.
 
         Args:
-            outputs: Tensor, what the kernel makes of the inputs.
-            kernel_posterior: The posterior of the kernel.
-            kernel: The draw of it.
+            outputs: Tensor, the product of kernel and inputs.
             training: Boolean or None, of the layer's call.
         """
-        divergences = []
+        self._check_training_set_size(training)
         if self.bias_posterior is not None:
             posterior = self.computed(self.bias_posterior)
             bias = self.draw(posterior, self.bias_posterior_tensor_fn)
             outputs = self.add_bias(outputs, tf.cast(bias, outputs.dtype))
-            divergences.append(
-                _divergence(self.bias_divergence_fn, posterior, self.bias_prior, bias)
-            )
-        divergences.append(
-            _divergence(self.kernel_divergence_fn, kernel_posterior, self.kernel_prior, kernel)
-        )
-        divergences = [value for value in divergences if value is not None]
-        if divergences:
-            self._add_divergence(sum(divergences), training)
         return self.activation(outputs)
 
     def add_bias(self, outputs: Any, bias: Any) -> Any:
@@ -211,10 +228,3 @@ def _check_function(name, function):
             f"`{name}` must be {_FUNCTIONS[name]!r} or a function. Received: {name}={function!r}"
         )
     return function
-
-
-def _divergence(function, posterior, prior, weight):
-    if function is None or prior is None:
-        return None
-    function = weight_divergence if function == "kl_divergence" else function
-    return tf.convert_to_tensor(function(posterior, prior, weight))

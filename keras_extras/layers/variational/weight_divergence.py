@@ -1,10 +1,12 @@
 """The Kullback-Leibler divergence of the posterior of a weight from its prior."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import keras
 
 from keras_extras._core.marginals import entries_of
 from keras_extras._core.probability import tf, tfd
-from keras_extras._core.registration import serializable
 
 
 def normal_entries(distribution: Any) -> Any:
@@ -13,20 +15,15 @@ def normal_entries(distribution: Any) -> Any:
     return entries if isinstance(entries, tfd.Normal) else None
 
 
-@serializable
-def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
+def closed_form(posterior: Any, prior: Any) -> Any:
     """Returns KL(posterior, prior), summed over the entries of the weight.
-
-    It is exact between normal distributions and whatever pairs TFP knows. Of others it is
-    estimated at the draw, log q(w) - log p(w), whose mean is the divergence.
 
     Args:
         posterior: Distribution of the weight.
         prior: Distribution of the weight.
-        weight: The draw of the posterior that the layer computes with.
 
     Returns:
-        Scalar tensor.
+        Scalar tensor; None if the pair has no closed form.
     """
     q, p = normal_entries(posterior), normal_entries(prior)
     if q is not None and p is not None:
@@ -43,7 +40,40 @@ def weight_divergence(posterior: Any, prior: Any, weight: Any) -> Any:
     try:
         return tfd.kl_divergence(posterior, prior)
     except NotImplementedError:
-        return posterior.log_prob(weight) - prior.log_prob(weight)
+        return None
+
+
+def estimate(posterior: Any, prior: Any, weight: Any) -> Any:
+    """Returns log q(w) - log p(w) at a draw w of the posterior q, whose mean is KL(q, p)."""
+    return posterior.log_prob(weight) - prior.log_prob(weight)
+
+
+class WeightDivergence(keras.regularizers.Regularizer):
+    """The divergence of a weight as the regularizer of one of its variables.
+
+    Keras adds the penalty of a variable once to the losses, however often its layer is called, and
+    outside of the loops that a layer may be called in.
+
+    Args:
+        divergence: Function without arguments that returns the divergence.
+        other: The regularizer that the variable already has, or None.
+    """
+
+    def __init__(self, divergence: Callable[[], Any], other: Callable[[Any], Any] | None):
+        self._divergence = divergence
+        self._other = other
+
+    def __call__(self, x: Any) -> Any:
+        divergence = self._divergence()
+        return divergence if self._other is None else divergence + self._other(x)
+
+    @classmethod
+    def attach(cls, variables: Sequence[keras.Variable], divergence: Callable[[], Any]) -> None:
+        """Makes it the regularizer of the first variable that is trained, if there is one."""
+        for variable in variables:
+            if variable.trainable:
+                variable.regularizer = cls(divergence, variable.regularizer)
+                return
 
 
 def _between_normals(q, p, shape):

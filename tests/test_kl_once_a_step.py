@@ -1,0 +1,139 @@
+"""The divergence of a weight counts once a step, however its layer is called, in any precision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_probability as tfp
+from test_variational_layers import normal_kl
+from tiers import quick
+
+from keras_extras import layers
+
+tfd = tfp.distributions
+
+_ROWS = np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
+
+
+class Cell(keras.layers.Layer):
+    """A recurrent cell with a Bayesian kernel."""
+
+    def __init__(self, dense, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = dense
+        self.state_size = self.output_size = 3
+
+    def build(self, input_shape):
+        self.dense.build((None, input_shape[-1] + 3))
+
+    def call(self, inputs, states, training=None):
+        outputs = self.dense(keras.ops.concatenate([inputs, states[0]], -1), training=training)
+        return outputs, [outputs]
+
+
+def shared(layer):
+    inputs = keras.Input((5, 4))
+    return keras.Model(inputs, layer(inputs) + layer(inputs[:, ::-1]) + layer(2.0 * inputs))
+
+
+def time_distributed(layer, steps=5):
+    return keras.Sequential([keras.Input((steps, 4)), keras.layers.TimeDistributed(layer)])
+
+
+def recurrent(layer, **options):
+    return keras.Sequential([keras.Input((5, 4)), keras.layers.RNN(Cell(layer), **options)])
+
+
+WAYS = {
+    "shared": shared,
+    "time distributed": time_distributed,
+    "time distributed, any length": lambda layer: time_distributed(layer, None),
+    "recurrent": recurrent,
+    "recurrent, unrolled": lambda layer: recurrent(layer, unroll=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", quick(["DenseFlipout", "DenseVariational"], "DenseFlipout"))
+def test_a_layer_called_often_counts_its_divergence_once(name, way):
+    options = {"kl_use_exact": True} if name == "DenseVariational" else {}
+    layer = getattr(layers, name)(3, kl_weight=0.5, seed=1, activation="tanh", **options)
+    model = WAYS[way](layer)
+    weights = layer.trainable_variables[:2]
+    loc, scale = np.asarray(weights[0]), np.logaddexp(0.0, np.asarray(weights[1]))
+    expected = 0.5 * normal_kl(loc, scale, 0.0, 1.0)
+    model.compile("sgd", loss=lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), jit_compile=False)
+    y = np.zeros((6, 1))
+    np.testing.assert_allclose(model.evaluate(_ROWS, y, verbose=0), expected, rtol=1e-4)
+    model.fit(_ROWS, y, epochs=2, verbose=0)
+    assert not np.array_equal(loc, weights[0]), "The divergence has no gradient"
+
+
+def test_estimates_of_a_layer_called_often_are_of_one_divergence():
+    layer = layers.DenseReparameterization(3, kernel_prior_fn="scale_mixture", seed=1)
+    model = shared(layer)
+    once = keras.Sequential([keras.Input((5, 4)), layer])
+    means = []
+    for network in (once, model):
+        values = []
+        for _ in range(200):
+            network(_ROWS)
+            values.append(float(sum(network.losses)))
+        means.append((np.mean(values), np.std(values) / np.sqrt(200)))
+    difference = means[0][0] - means[1][0]
+    assert abs(difference) < 4 * np.hypot(means[0][1], means[1][1])
+
+
+def test_posteriors_of_inputs_count_the_mean_over_calls():
+    def make_posterior(kernel_size, bias_size, dtype):
+        return keras.Sequential(
+            [
+                layers.VariableLayer((2 * (kernel_size + bias_size),), dtype=dtype),
+                layers.IndependentNormal(kernel_size + bias_size),
+            ]
+        )
+
+    layer = layers.DenseVariational(3, make_posterior, kl_use_exact=True)
+    layer(_ROWS)
+    (once,) = map(float, layer.losses)
+    model = shared(layer)
+    for _ in range(2):
+        model(_ROWS)
+        assert float(sum(model.losses)) == pytest.approx(once, rel=1e-5)
+
+
+_DENSE = ["DenseReparameterization", "DenseLocalReparameterization", "DenseFlipout"]
+
+
+@pytest.mark.parametrize(
+    "policy", quick(["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"], "mixed_bfloat16")
+)
+@pytest.mark.parametrize("name", [*_DENSE, "DenseVariational", "Convolution1DFlipout"])
+def test_the_weight_of_the_divergence_is_right_in_half_precision(name, policy):
+    keras.config.set_dtype_policy(policy)
+    arguments = (3, 2) if "Convolution" in name else (3,)
+    options = {"kl_use_exact": True} if name == "DenseVariational" else {}
+    layer = getattr(layers, name)(*arguments, kl_weight="auto", seed=0, **options)
+    # The divergence of so wide a kernel is beyond half precision.
+    model = keras.Sequential([keras.Input((5, 4)), layer])
+    layer.trainable_variables[0].assign(
+        np.full(layer.trainable_variables[0].shape, 100.0, "float32")
+    )
+    loc, scale = (np.asarray(v, "float32") for v in layer.trainable_variables[:2])
+    layer.training_set_size.assign(70_000.0)
+    expected = normal_kl(loc, np.logaddexp(0.0, scale), 0.0, 1.0) / 70_000.0
+    model(_ROWS)
+    np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-4)
+
+    model.compile("sgd", loss=lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), jit_compile=False)
+    model.fit(_ROWS, np.zeros((6, 1)), verbose=0)
+    assert float(layer.training_set_size.value) == 6.0
+
+
+@pytest.mark.parametrize("estimator", ["Flipout", "Reparameterization"])
+def test_padding_and_data_format_in_any_case(estimator):
+    cls = getattr(layers, f"Convolution2D{estimator}")
+    layer = cls(2, 3, padding="SAME", data_format="CHANNELS_LAST")
+    assert layer(np.zeros((1, 6, 6, 2), "float32")).shape == (1, 6, 6, 2)
+    assert layer.get_config()["padding"] == "same"
+    with pytest.raises(ValueError, match="`padding` must be one of 'valid', 'same'"):
+        cls(2, 3, padding="FULL")
