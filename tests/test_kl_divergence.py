@@ -198,12 +198,18 @@ def test_wrong_priors():
         keras.layers.Dense(2, activity_regularizer=regularizer)(X)
 
 
-def _layer_of(kind, weight):
+def _model_of(kind, weight):
+    """The posterior of `expected_mean_kl` behind a layer that changes nothing."""
     if kind == "layer":
         layer = layers.KLDivergenceAddLoss(PRIOR, use_exact_kl=True, weight=weight)
-        return keras.Sequential([keras.Input((4,)), posterior(), layer])
-    regularizer = layers.KLDivergenceRegularizer(PRIOR, use_exact_kl=True, weight=weight)
-    return keras.Sequential([keras.Input((4,)), posterior(activity_regularizer=regularizer)])
+        parts = [posterior(), layer]
+    else:
+        regularizer = layers.KLDivergenceRegularizer(PRIOR, use_exact_kl=True, weight=weight)
+        parts = [posterior(activity_regularizer=regularizer)]
+    identity = keras.layers.Dense(4, kernel_initializer="identity")
+    model = keras.Sequential([keras.Input((4,)), identity, *parts])
+    model.compile(keras.optimizers.SGD(0.0), losses.NegativeLogLikelihood(), jit_compile=False)
+    return model
 
 
 def _loss_of(model):
@@ -218,12 +224,11 @@ KINDS = pytest.mark.parametrize("kind", ["regularizer", "layer"])
 @pytest.mark.parametrize("make", [tf.Variable, keras.Variable, tf.constant, np.array, float])
 def test_weights_of_every_kind(kind, make):
     weight = make(0.25)
-    model = _layer_of(kind, weight)
-    assert not model.trainable_variables
+    model = _model_of(kind, weight)
+    assert len(model.trainable_variables) == 2, "The weight is trained"
     assert _loss_of(model) == pytest.approx(0.25 * expected_mean_kl(), rel=1e-5)
     assert _loss_of(saved_and_loaded(model)) == pytest.approx(0.25 * expected_mean_kl(), rel=1e-5)
     if "Variable" in type(weight).__name__:
-        model.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
         before = model.evaluate(X, X[:, :2], verbose=0)
         weight.assign(1.25)
         assert _loss_of(model) == pytest.approx(1.25 * expected_mean_kl(), rel=1e-5)
@@ -235,22 +240,20 @@ def test_weights_of_every_kind(kind, make):
 @KINDS
 def test_a_schedule_counts_training_steps_and_is_saved_with_them(kind):
     ramp = keras.optimizers.schedules.PolynomialDecay(0.0, 10, end_learning_rate=1.0)
-    model = _layer_of(kind, ramp)
+    model = _model_of(kind, ramp)
     for step in range(3):
         model(X, training=True)
         expected = 0.1 * step * expected_mean_kl()
         assert float(model.losses[0]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
         assert _loss_of(model) == pytest.approx(expected, rel=1e-4, abs=1e-6)
     loaded = saved_and_loaded(model)
-    loaded.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
     loaded.fit(X, X[:, :2], epochs=2, batch_size=len(X), verbose=0)
     assert _loss_of(loaded) == pytest.approx(0.4 * expected_mean_kl(), rel=1e-4)
 
 
 @KINDS
 def test_a_warm_up_serves_divergences_of_outputs(kind):
-    model = _layer_of(kind, 0.5)
-    model.compile("sgd", losses.NegativeLogLikelihood(), jit_compile=False)
+    model = _model_of(kind, 0.5)
     seen = []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(_loss_of(model)))
     warm_up = callbacks.KLWarmUp(2, start=0.2)

@@ -17,7 +17,8 @@ class KLWarmUp(keras.callbacks.Callback):
 
     with `e` counted from 0. It multiplies the `kl_weight` of all layers with Bayesian weights, such
     as `DenseFlipout`, and the `weight` of `KLDivergenceRegularizer` and `KLDivergenceAddLoss`. A
-    divergence that is large at first may otherwise keep posteriors at their priors. Validation within the warm-up sees the same share. After training the share is 1.
+    divergence that is large at first may otherwise keep posteriors at their priors. Validation
+    within the warm-up sees the same share. After training the share is 1.
 
     References:
         Sønderby et al. (2016), "Ladder variational autoencoders",
