@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from precision import WIDE
 
 from keras_extras.metrics import ApproximateMedianSignificance
 
@@ -168,3 +169,12 @@ def test_errors():
         ApproximateMedianSignificance(regularization=-1)
     with pytest.raises(TypeError, match="`threshold` must be a number"):
         ApproximateMedianSignificance(threshold="high")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", WIDE])
+def test_sums_have_at_least_single_precision(dtype):
+    metric = ApproximateMedianSignificance(dtype=dtype)
+    weight = np.array([1e6 + 1 / 3, 1e6])
+    value = metric(np.array([1, 0]), np.array([1.0, 1.0]), weight)
+    rtol = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(value, ams(*weight), rtol=rtol)

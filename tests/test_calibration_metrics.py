@@ -234,3 +234,14 @@ def test_labels_beyond_the_classes_are_an_error():
     probabilities = np.full((2, 3), 1 / 3, "float32")
     with pytest.raises(ValueError, match="from 0 to 2"):
         metrics.ExpectedCalibrationError().update_state([1, 3], probabilities)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_sums_of_the_calibration_error_have_at_least_single_precision(dtype):
+    metric = metrics.ExpectedCalibrationError(dtype=dtype)
+    metric.update_state([0, 1, 1, 1], [0.1, 0.9, 0.9, 1 / 3], [70_000.0, 1.0, 1.0, 30_000.0])
+    weights = np.array([7e4, 1.0, 1.0, 3e4])
+    confident = (0.1 * weights[0] + 0.1 * weights[1] + 0.1 * weights[2]) / weights.sum()
+    wrong = weights[3] * 2 / 3 / weights.sum()
+    rtol = 1e-7 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(metric.result(), confident + wrong, rtol=rtol)

@@ -48,7 +48,8 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
             of the weights. It keeps selections of very few events from looking significant.
             Defaults to `10.0`.
         name: String name of the metric. Defaults to `"ams"`.
-        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
+        dtype: The dtype of the sums, which are kept at least in single precision; `None` means
+            `keras.config.floatx()`. Defaults to `None`.
 
     Raises:
         TypeError: If `threshold` or `regularization` is not a number.
@@ -96,8 +97,9 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
         self._direction = "up"
         self.threshold = check_number("threshold", threshold)
         self.regularization = check_number("regularization", regularization, at_least=0.0)
-        self.signal = self.add_variable((), initializer="zeros", name="signal")
-        self.background = self.add_variable((), initializer="zeros", name="background")
+        dtype = keras.backend.result_type(self.dtype, "float32")
+        self.signal = self.add_variable((), "zeros", dtype, name="signal")
+        self.background = self.add_variable((), "zeros", dtype, name="background")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds the weights of the selected events to the sums.
@@ -107,9 +109,11 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
             y_pred: Predictions, the greater the more like signal, of shape `(n,)` or `(n, 1)`.
             sample_weight: Weights of shape `(n,)` or `(n, 1)`, or one for all. Defaults to 1.
         """
-        weight = _flat("sample_weight", 1.0 if sample_weight is None else sample_weight, self.dtype)
+        weight = _flat(
+            "sample_weight", 1.0 if sample_weight is None else sample_weight, self.signal.dtype
+        )
         y_true, y_pred = (
-            _flat(name, values, self.dtype)
+            _flat(name, values, self.signal.dtype)
             for name, values in (("y_true", y_true), ("y_pred", y_pred))
         )
         check_same_rows(y_true, y_pred)

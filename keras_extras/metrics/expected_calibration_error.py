@@ -33,7 +33,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     Args:
         num_bins: Integer, the number of bins. Defaults to `15`.
         name: String name of the metric. Defaults to `"ece"`.
-        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
+        dtype: The dtype of the sums, which are kept at least in single precision; `None` means
+            `keras.config.floatx()`. Defaults to `None`.
 
     Raises:
         TypeError: If `num_bins` is not an integer, or, in `update_state`, if the prediction is a
@@ -59,9 +60,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self._direction = "down"
         self.num_bins = check_integer("num_bins", num_bins)
         shape = (self.num_bins,)
-        self.weight = self.add_variable(shape, initializer="zeros", name="weight")
-        self.confidence = self.add_variable(shape, initializer="zeros", name="confidence")
-        self.correct = self.add_variable(shape, initializer="zeros", name="correct")
+        dtype = keras.backend.result_type(self.dtype, "float32")
+        self.weight = self.add_variable(shape, "zeros", dtype, name="weight")
+        self.confidence = self.add_variable(shape, "zeros", dtype, name="confidence")
+        self.correct = self.add_variable(shape, "zeros", dtype, name="correct")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds the predictions of a batch to their bins.
@@ -73,15 +75,15 @@ class ExpectedCalibrationError(keras.metrics.Metric):
                 classes of shape `(n, classes)`, or a distribution over classes.
             sample_weight: Weights of shape `(n,)` or `(n, 1)`, or one for all. Defaults to 1.
         """
-        probabilities = ops.cast(class_probabilities(y_pred), self.dtype)
+        probabilities = ops.cast(class_probabilities(y_pred), self.weight.dtype)
         labels = _labels(y_true, probabilities.shape[-1])
         check_same_rows(labels, probabilities)
         confidence = ops.max(probabilities, axis=-1)
         predicted = ops.cast(ops.argmax(probabilities, axis=-1), "float32")
-        correct = ops.cast(ops.equal(predicted, labels), self.dtype)
+        correct = ops.cast(ops.equal(predicted, labels), self.weight.dtype)
         weight = ops.ones_like(confidence)
         if sample_weight is not None:
-            given = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
+            given = ops.cast(ops.convert_to_tensor(sample_weight), self.weight.dtype)
             weight = weight * (ops.reshape(given, (-1,)) if given.shape else given)
         in_range = ops.logical_and(labels >= 0.0, labels < probabilities.shape[-1])
         is_label = ops.logical_and(in_range, labels == ops.floor(labels))
@@ -101,7 +103,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         # A row without weight does not count, though it is NaN.
         confidence = ops.where(weight > 0, confidence, ops.zeros_like(confidence))
         index = ops.clip(ops.ceil(confidence * self.num_bins) - 1, 0, self.num_bins - 1)
-        bins = ops.one_hot(ops.cast(index, "int32"), self.num_bins, dtype=self.dtype)
+        bins = ops.one_hot(ops.cast(index, "int32"), self.num_bins, dtype=self.weight.dtype)
         self.weight.assign_add(ops.matmul(weight, bins))
         self.confidence.assign_add(ops.matmul(weight * confidence, bins))
         self.correct.assign_add(ops.matmul(weight * correct, bins))
