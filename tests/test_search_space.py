@@ -1,13 +1,16 @@
 import re
+import warnings
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from scipy import stats
 from tiers import UNCOMPILED
 
-from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
+from keras_extras.optimizers import CMAES, MonteCarloOptimizer, priors, transforms
 from keras_extras.optimizers.search_space import match_patterns
 
 
@@ -17,8 +20,6 @@ def minimise(target, start, steps=300, shape=(3,), **kwargs):
         w = keras.Variable(np.broadcast_to(np.float32(start), shape), name="w")
     kwargs = {"population_size": 16, "learning_rate": 0.05, "sigma": 0.05, "seed": 1, **kwargs}
     optimizer = MonteCarloOptimizer(**kwargs)
-
-    import tensorflow as tf
 
     @tf.function
     def step():
@@ -109,22 +110,73 @@ def test_constrained_minimum_is_found(transform, target, start, expected, tolera
     np.testing.assert_allclose(w.numpy(), expected, atol=tolerance)
 
 
-def test_integers_are_found():
-    w, _ = minimise([2.2, -3.4, 0.1], 0.0, transforms={"*": transforms.Integer()}, sigma=0.6)
-    np.testing.assert_array_equal(w.numpy(), [2.0, -3.0, 0.0])
+DISCRETE = {
+    "integers": (transforms.Integer(), [2.2, -5.4, 0.1], 0.0, [2.0, -5.0, 0.0]),
+    "one category": (transforms.OneHot(), [0.1, 0.3, 0.9], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]),
+    "choices": (
+        transforms.Choice([8.0, 1.0, 2.0, 16.0, 4.0]),
+        [17.0, 2.2, -5.0],
+        4.0,
+        [16.0, 2.0, 1.0],
+    ),
+}
 
 
-def test_one_of_several_categories_is_found():
-    w, _ = minimise(
-        [0.1, 0.3, 0.9], [1.0, 0.0, 0.0], transforms={"*": transforms.OneHot()}, sigma=1.0
-    )
-    np.testing.assert_array_equal(w.numpy(), [0.0, 0.0, 1.0])
+@pytest.mark.parametrize("kind", DISCRETE)
+@pytest.mark.parametrize(
+    "make",
+    [
+        MonteCarloOptimizer,
+        partial(MonteCarloOptimizer, keep="best"),
+        partial(MonteCarloOptimizer, sigma=0.6, learning_rate=0.05),
+        CMAES,
+        partial(CMAES, keep="best"),
+    ],
+    ids=["default", "best", "wide", "CMAES", "best of CMAES"],
+)
+def test_discrete_values_are_found_at_default_width(kind, make):
+    transform, target, start, expected = DISCRETE[kind]
+    w = keras.Variable(np.broadcast_to(np.array(start, "float32"), (3,)), name="w")
+    optimizer = make(transforms={"*": transform}, seed=1)
+
+    @tf.function
+    def step():
+        optimizer.minimize(lambda: ops.sum((w - np.array(target, "float32")) ** 2), [w])
+
+    for _ in range(300):
+        step()
+    np.testing.assert_array_equal(w.numpy(), expected)
 
 
-def test_choices_are_found():
-    choice = transforms.Choice([8.0, 1.0, 2.0, 4.0])
-    w, _ = minimise([7.0, 2.2, -5.0], 4.0, transforms={"*": choice}, sigma=0.6)
-    np.testing.assert_array_equal(w.numpy(), [8.0, 2.0, 1.0])
+@pytest.mark.parametrize(
+    ("prior", "unit"),
+    [
+        (priors.HalfNormal(1.0), 1.0),
+        (priors.Uniform(-0.1, 0.1), 1.0),
+        (priors.Normal(0.0, 100.0), 100.0),
+        (priors.Normal(0.0, 1e-3), 1e-3),
+    ],
+)
+def test_priors_of_ordinary_width_leave_the_unit_as_it_is(prior, unit):
+    start = np.full(3, unit, "float32")
+    w, _ = minimise(start, 0.0, steps=5, priors={"*/w": prior})
+    plain, _ = minimise(start / unit, 0.0, steps=5)
+    np.testing.assert_allclose(w.numpy(), unit * plain.numpy(), rtol=0.01)
+
+
+@pytest.mark.parametrize("optimizer_class", [MonteCarloOptimizer, CMAES])
+def test_candidates_that_tie_for_long_are_warned_of(optimizer_class):
+    def loss(y, y_pred):
+        return ops.mean(ops.round(y_pred) - y)
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "sigmoid", name="d")])
+    model.compile(optimizer_class(sigma=1e-5, seed=1), loss, jit_compile=False)
+    x = np.ones((2, 1), "float32")
+    with pytest.warns(UserWarning, match=r"same loss for 100 updates.*Received: sigma=1e-05"):
+        model.fit(x, 0.25 * x, batch_size=2, epochs=120, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x, np.round(model.predict(x, verbose=0)), epochs=120, verbose=0)
 
 
 def test_the_ends_of_choices_are_as_likely_as_the_others():

@@ -61,7 +61,7 @@ def evaluate_pairs(
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
         steps = steps if place is None else place(steps)
         losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
-        is_candidate = ops.tile(start + ops.arange(chunk) < pairs, [2])
+        is_candidate = ops.tile(start + ops.arange(chunk, dtype="int32") < pairs, [2])
         count(losses, is_candidate)
         losses = ops.where(is_candidate, losses, float("nan"))
         plus, minus = ops.split(losses, 2)

@@ -142,6 +142,9 @@ class CMAES(PopulationOptimizer):
                 f"Received: restarts={restarts}, keep={keep!r}"
             )
 
+    # The distribution itself learns where the loss is flat behind a constraint.
+    projects_coordinates = False
+
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         self._shapes = [tuple(v.shape) for v in coordinates]
         self._size = size = sum(math.prod(shape) for shape in self._shapes)
@@ -198,8 +201,8 @@ class CMAES(PopulationOptimizer):
         ]
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
-        most = self._weights.shape[1]
-        noise = keras.random.normal((most, self._size), dtype=self._dtype, seed=self.seed_generator)
+        rows = self._weights.shape[1]
+        noise = keras.random.normal((rows, self._size), dtype=self._dtype, seed=self.seed_generator)
         steps = ops.matmul(noise * self._axes, ops.transpose(self._basis))
         mean = self._flat([ops.copy(p.coordinates)[None] for p in self.parameters])
         if self.restarts:
@@ -208,12 +211,15 @@ class CMAES(PopulationOptimizer):
         candidates = self._shaped(mean + self._step_size * self._units * steps)
         losses = self._evaluate_active(loss_at, candidates)
         finite = ops.isfinite(losses)
+        least = ops.min(ops.where(finite, losses, float("inf")))
+        most = ops.max(ops.where(finite, losses, float("-inf")))
+        self.count_ties(least == most, least)
         ranked = ops.argsort(ops.where(finite, losses, float("inf")))
 
         def update():
             self._adapt(ops.take(steps, ranked, axis=0), ops.take(noise, ranked, axis=0))
             if self.restarts:
-                self._restart_if_converged(ops.min(ops.where(finite, losses, float("inf"))))
+                self._restart_if_converged(least)
 
         self._failed.assign(~ops.any(finite))
         cond(ops.any(finite), update, lambda: None)
@@ -232,7 +238,10 @@ class CMAES(PopulationOptimizer):
             return done + count, ops.slice_update(losses, [done], self.evaluate(loss_at, part))
 
         active = count * ops.left_shift(1, self._run)
-        start = (ops.convert_to_tensor(0), ops.full((len(self._weights[0]),), float("inf")))
+        start = (
+            ops.convert_to_tensor(0),
+            ops.full((len(self._weights[0]),), float("inf"), "float32"),
+        )
         return while_loop(lambda done, losses: done < active, evaluate_next, start)[1]
 
     def _adapt(self, steps, noise):
@@ -242,8 +251,14 @@ class CMAES(PopulationOptimizer):
         positive = ops.maximum(weights, 0.0)
         size = float(self._size)
         step = ops.matmul(positive, steps)
-        moves = self._shaped((self._step_size * self._units * step)[None])
         white_step = ops.matmul(self._basis, ops.matmul(positive, noise))
+        moves = self._shaped((self._step_size * self._units * step)[None])
+        rate = ops.cast(ops.copy(self.learning_rate), self._dtype)
+        self.descend([-move[0] for move in moves], [p.coordinates for p in self.parameters])
+        if any(p.projection is not None for p in self.parameters):
+            taken_back = ops.divide_no_nan(self._limit_distance_from_allowed(), rate)
+            step += taken_back
+            white_step += ops.matmul(self._basis, ops.matmul(taken_back, self._basis) / self._axes)
 
         expected = math.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2))
         path = (1 - c.step) * self._step_path
@@ -273,7 +288,30 @@ class CMAES(PopulationOptimizer):
         )
         self._age.assign_add(1)
         cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
-        self.descend([-move[0] for move in moves], [p.coordinates for p in self.parameters])
+
+    def _limit_distance_from_allowed(self):
+        """Brings the mean back to one standard deviation from where constraints allow it to be.
+
+        Values are projected where the loss is evaluated, so the loss is flat behind a constraint:
+        closer than this candidates still reach the allowed side.
+
+        Returns:
+            The change of the mean as a step, by which the paths are corrected. They would
+            lengthen without end if steps that are taken back counted.
+        """
+        here = self._flat([ops.copy(p.coordinates)[None] for p in self.parameters])[0]
+        allowed = [
+            p.coordinates if p.projection is None else p.projection(ops.copy(p.coordinates))
+            for p in self.parameters
+        ]
+        allowed = self._flat([ops.copy(part)[None] for part in allowed])[0]
+        unit = self._step_size * self._units
+        width = unit * ops.sqrt(ops.diagonal(self._covariance))
+        change = allowed + ops.clip(here - allowed, -width, width) - here
+        for p, part in zip(self.parameters, self._shaped(change[None])):
+            if p.projection is not None:
+                p.coordinates.assign_add(ops.cast(part[0], p.coordinates.dtype))
+        return change / unit
 
     def _constants(self):
         table = ops.convert_to_tensor(np.array([run[1:] for run in self._runs]))

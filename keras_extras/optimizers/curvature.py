@@ -39,9 +39,11 @@ class Curvature:
         size = sum(self.sizes)
         self.full = full
         self._rows, self._columns = np.triu_indices(size) if full else [np.arange(size)] * 2
-        self._values = optimizer.add_variable((len(self._rows),), name="curvatures")
+        self._values = optimizer.add_variable(
+            (len(self._rows),), dtype="float32", name="curvatures"
+        )
         self._known = optimizer.add_variable((len(self._rows),), dtype="bool", name="is_known")
-        self._loss = optimizer.add_variable((), name="kept_loss")
+        self._loss = optimizer.add_variable((), dtype="float32", name="kept_loss")
         self._measured = optimizer.add_variable((), dtype="int32", name="measured_curvatures")
 
     def measure(self, loss_at: Callable[[Sequence[Any]], Any], width: Any, count: int) -> None:
@@ -57,7 +59,7 @@ class Curvature:
         index = ops.mod(measured + ops.arange(count, dtype="int32"), len(self._rows))
         moved = ops.maximum(
             *(
-                ops.one_hot(ops.take(axis.astype("int32"), index), sum(self.sizes))
+                ops.one_hot(ops.take(axis.astype("int32"), index), sum(self.sizes), dtype="float32")
                 for axis in (self._rows, self._columns)
             )
         )

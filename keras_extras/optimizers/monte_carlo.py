@@ -224,7 +224,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         if self.population_size == 2:
-            self._velocity = self.add_variable((), name="velocity")
+            self._velocity = self.add_variable((), dtype="float32", name="velocity")
         else:
             self._momentums = self.add_optimizer_variables(coordinates, "momentum")
             self._velocities = self.add_optimizer_variables(coordinates, "velocity")
@@ -287,6 +287,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
         )
         spread = 2 * width * self.update_probability * told.usable
         failed = ops.equal(told.usable, 0)
+        is_flat = ops.all(ops.stack([ops.all(total == 0.0) for total in told.sums]))
+        self.count_ties(ops.logical_and(is_flat, ~failed), told.best_loss)
         self._descend_unless(failed, lambda: [total / spread for total in told.sums])
         return told.best, told.best_loss
 
@@ -300,6 +302,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self.count_nonfinite(ops.stack([plus, minus]))
         failed = ~ops.isfinite(plus - minus)
         slope = (plus - minus) / (2 * width * self.update_probability)
+        self.count_ties(plus == minus, plus)
 
         def gradients():
             # The squares of random signs are one, and so Adam's second moments are one number.

@@ -1,6 +1,7 @@
 """PopulationOptimizer: the base of optimizers that compare candidates for the weights."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from keras_extras.optimizers.search_space import (
 )
 
 _AVERAGING_POWER = 8.0
+_MANY_TIES = 100
 _AUTO_CANDIDATES = 16
 
 
@@ -75,6 +77,11 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     ```
     """
 
+    # Whether coordinates without a transform are kept where Keras' constraints allow them to be.
+    projects_coordinates = True
+    # The width of the search, in units of each parameter's scale.
+    sigma = 1.0
+
     def __init__(
         self,
         learning_rate: Any,
@@ -115,6 +122,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
         self._auto_chunk: int | None = None
         self._record = SearchRecord(self)
+        self._ties = self.add_variable((), dtype="int32", name="ties")
+        self._has_warned_of_ties = False
         self._keeps_no_copies = False
         self._undecayed: set[int] = set()
         self._undecayed_names: Any = None
@@ -164,11 +173,20 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         if transform is not None:
             check_transform(transform, variable)
         coordinates = kept = variable
-        if transform is not None or self.keep != "mean":
-            coordinates = kept = self.add_variable_from_reference(variable, "coordinates")
+        # Steps of a search are lost in the rounding of half precision.
+        dtype = keras.backend.result_type(variable.dtype, "float32")
+        leaves_allowed = variable.constraint is not None and not self.projects_coordinates
+        is_apart = transform is not None or leaves_allowed or dtype != variable.dtype
+        if is_apart or self.keep != "mean":
+            coordinates = kept = self._variable_like(variable, dtype, "coordinates")
         if self.keep != "mean":
-            coordinates = self.add_variable_from_reference(variable, "mean")
-        return Parameter(variable, coordinates, kept, transform, prior)
+            coordinates = self._variable_like(variable, dtype, "mean")
+        return Parameter(variable, coordinates, kept, transform, prior, self.sigma)
+
+    def _variable_like(self, variable, dtype, name):
+        if dtype == variable.dtype:
+            return self.add_variable_from_reference(variable, name)
+        return self.add_variable(variable.shape, dtype=dtype, name=f"{variable.name}_{name}")
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         if [id(v) for v in variables] != [id(p.variable) for p in self.parameters]:
@@ -196,8 +214,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             if self._keeps_no_copies:
                 here = None
             best, best_loss = self.generation(loss_at)
-            for p in self.parameters:
-                p.project()
+            if self.projects_coordinates:
+                for p in self.parameters:
+                    p.project()
             if is_last:
                 self._record.end(here, best_loss, self.parameters)
             if self.keep == "best":
@@ -236,6 +255,32 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         is_bad = ops.logical_and(~ops.isfinite(losses), where)
         self._nonfinite.assign_add(ops.sum(ops.cast(is_bad, "int32")))
         self._record.count(losses, where)
+
+    def count_ties(self, is_tie: Any, loss: Any) -> None:
+        """Counts updates in a row whose candidates all have the same loss, other than 0.
+
+        Args:
+            is_tie: Boolean scalar, whether the finite losses are equal.
+            loss: Scalar tensor, one of them.
+        """
+        is_stuck = ops.logical_and(is_tie, loss != 0.0)
+        self._ties.assign(ops.where(is_stuck, ops.copy(self._ties) + 1, 0))
+
+    def begin_training(self, model: keras.Model) -> None:
+        super().begin_training(model)
+        self._ties.assign(0)
+        self._has_warned_of_ties = False
+
+    def extra_logs(self) -> dict[str, int]:
+        if not self._has_warned_of_ties and int(self._ties.numpy()) >= _MANY_TIES:
+            self._has_warned_of_ties = True
+            warnings.warn(
+                f"All candidates of {self.name} have had the same loss for {_MANY_TIES} updates, "
+                "so that nothing shows the way. The loss is flat around the weights: make the "
+                f"search wider. Received: sigma={self.sigma}",
+                stacklevel=2,
+            )
+        return super().extra_logs()
 
     def watch_search(self, watched: bool) -> None:
         """Lets each step keep track of what `search_state` tells, or lets it leave that.

@@ -27,7 +27,9 @@ class SearchRecord:
         self._watched = optimizer.add_variable((), dtype="bool", name="watched")
         self._better = optimizer.add_variable((), dtype="int32", name="better_candidates")
         self._counted = optimizer.add_variable((), dtype="int32", name="counted_candidates")
-        self._numbers = {name: optimizer.add_variable((), name=name) for name in _NAMES}
+        self._numbers = {
+            name: optimizer.add_variable((), dtype="float32", name=name) for name in _NAMES
+        }
 
     def watch(self, watched: bool) -> None:
         """Starts to keep track, or stops."""

@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_extras.optimizers.priors import Prior
 
+_NARROW = 0.01
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -22,6 +24,7 @@ class Parameter:
         kept: The variable that holds the coordinates of w; where the search is, `coordinates`.
         transform: Function from u to w, or `None`.
         prior: The sampling distribution of w, or `None`.
+        sigma: The width of the search, in units of `scale`.
     """
 
     variable: keras.Variable
@@ -29,11 +32,21 @@ class Parameter:
     kept: keras.Variable
     transform: Callable[[Any], Any] | None
     prior: Prior | None
+    sigma: float = 1.0
 
     @property
     def scale(self) -> float:
-        """The unit in which the search moves: the prior's standard deviation, 1 without one."""
-        return 1.0 if self.prior is None else self.prior.stddev
+        """The unit in which the search moves.
+
+        It is 1, or the standard deviation of a prior for values of another order of magnitude. A
+        prior of ordinary width says where to start, and would only slow the search. Where values
+        change in steps, candidates reach the next one.
+        """
+        grid = getattr(self.transform, "grid", None)
+        if grid is not None:
+            return max(1.0, grid / self.sigma)
+        stddev = 1.0 if self.prior is None else self.prior.stddev
+        return stddev if stddev > 1.0 or stddev < _NARROW else 1.0
 
     @property
     def is_free(self) -> bool:
@@ -79,8 +92,8 @@ class Parameter:
         here = ops.copy(self.kept)
         known = self.to_values(here)
         same = ops.all(
-            known == values
-            if self.transform is None
+            ops.cast(known, values.dtype) == values
+            if self.is_free
             else ops.isclose(known, values, rtol=1e-5, atol=1e-6)
         )
         coordinates = self.to_coordinates(values)
@@ -88,11 +101,15 @@ class Parameter:
             self.coordinates.assign(ops.where(same, ops.copy(self.coordinates), coordinates))
         self.kept.assign(ops.where(same, here, coordinates))
 
+    @property
+    def projection(self) -> Callable[[Any], Any] | None:
+        """The function that brings coordinates back to where the variable's constraint allows."""
+        return self.variable.constraint if self.transform is None else None
+
     def project(self) -> None:
         """Brings the search back to where the variable's constraint allows it to be."""
-        constraint = self.variable.constraint
-        if constraint is not None and self.transform is None:
-            self.coordinates.assign(constraint(ops.copy(self.coordinates)))
+        if self.projection is not None:
+            self.coordinates.assign(self.projection(ops.copy(self.coordinates)))
 
     def push(self) -> None:
         """Gives the model the values at the coordinates that are kept."""

@@ -18,7 +18,8 @@ class Transform:
 
     A subclass implements `__call__`, `inverse` unless allowed values are their own coordinates,
     `ends` unless each entry is a monotone function of its own coordinate, and `get_config` for its
-    arguments.
+    arguments. If values change in steps, its attribute `grid` is the distance of coordinates from
+    one step to the next, which candidates then reach at any `sigma`.
 
     Example:
 
@@ -28,6 +29,8 @@ class Transform:
 
     @keras.saving.register_keras_serializable()
     class Even(transforms.Transform):
+        grid = 1.0
+
         def __call__(self, coordinates):
             return 2.0 * keras.ops.round(coordinates)
 
@@ -37,6 +40,8 @@ class Transform:
     optimizer = MonteCarloOptimizer(transforms={"*/kernel": Even()})
     ```
     """
+
+    grid: float | None = None
 
     def __call__(self, coordinates: Any) -> Any:
         """Returns the values that the model sees."""
@@ -155,6 +160,8 @@ class Integer(Transform):
     ```
     """
 
+    grid = 1.0
+
     def __call__(self, coordinates: Any) -> Any:
         return ops.round(coordinates)
 
@@ -225,7 +232,7 @@ class OneHot(_Coupled):
     """Chooses one of the categories along the last axis: 1 for the greatest coordinate, 0 else.
 
     The coordinates are scores of the categories. The loss does not change unless a candidate
-    crosses to another category, so `sigma` should be about the distance between scores.
+    crosses to another category; candidates lie at least 1 away, the distance of given values.
 
     Example:
 
@@ -238,6 +245,8 @@ class OneHot(_Coupled):
     optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
     ```
     """
+
+    grid = 1.0
 
     def __call__(self, coordinates: Any) -> Any:
         chosen = ops.argmax(coordinates, axis=-1)
@@ -266,6 +275,8 @@ class Choice(Transform):
     optimizer = MonteCarloOptimizer(transforms={"*/kernel": transform})
     ```
     """
+
+    grid = 1.0
 
     def __init__(self, values: Sequence[float]):
         is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
