@@ -15,7 +15,8 @@ from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.gradient_check import GradientCheck
 from keras_extras.autodiff.gradient_entry import GradientEntry
 from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import filled
+from keras_extras.autodiff.products import filled, inner_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 # By the dtype in which values are computed: what passes.
 _TOLERANCES = {"float64": 1e-6, "float32": 1e-2}
@@ -34,6 +35,7 @@ def check_gradients(
     training: bool = False,
     entries: int = 10,
     directions: int = 1,
+    order: int = 1,
     step: float | None = None,
     tolerance: float | None = None,
     seed: int = 0,
@@ -56,6 +58,10 @@ def check_gradients(
     `keras.config.set_floatx("float64")` or layers with `dtype="float64"`: `float32` shows gross
     errors only.
 
+    With `order=2` it is the second derivatives that are compared, those of the gradient along a
+    random direction with differences of it, which `hessian`, `NewtonCG`, hypergradients and
+    penalties of derivatives need: an operation with a wrong gradient of its gradient fails.
+
     An entry at which slopes to both sides differ, with the gradient between them, is a kink, and
     no failure. A gradient that is missing, or zero while the value changes in steps, as behind
     `round`, is one.
@@ -73,6 +79,7 @@ def check_gradients(
         training: Boolean, whether layers behave as in training. Defaults to `False`.
         entries: Integer, how many entries of each weight and input to compare. Defaults to `10`.
         directions: Integer, how many directions for each of them. Defaults to `1`.
+        order: 1 for first derivatives, 2 for second ones. Defaults to `1`.
         step: Float, the step `h`; `None` for that of the dtype. Defaults to `None`.
         tolerance: Float, the greatest relative error that passes; `None` for 1e-6 in `float64` and
             1e-2 in `float32`. Defaults to `None`.
@@ -84,7 +91,8 @@ def check_gradients(
     Raises:
         TypeError: If `target` is none of the above.
         ValueError: If the value is not finite, differs between two evaluations, is computed in
-            half precision, or there is nothing to differentiate.
+            half precision, there is nothing to differentiate, or with `order=2` an operation has no
+            second derivative at all.
 
     Example:
 
@@ -101,16 +109,40 @@ def check_gradients(
     """
     entries = check_integer("entries", entries, minimum=0)
     directions = check_integer("directions", directions, minimum=0)
+    if entries + directions == 0:
+        raise ValueError(
+            "`entries` or `directions` must be at least 1; otherwise nothing is compared. "
+            "Received: entries=0, directions=0"
+        )
+    check_choice("order", order, (1, 2))
     generator = np.random.default_rng(seed)
     function = _function_of(target, Data(x, y, sample_weight), loss, wrt, training, generator)
     is_loss = isinstance(target, keras.losses.Loss)
     names = ["y_pred" if is_loss else name for name in function.names]
     values = function.values
 
-    def evaluate(values):
+    def loss(values):
         return function.loss(values, function.data)
 
-    value, gradients = value_and_gradients(evaluate, values)
+    along_gradient = [
+        ops.convert_to_tensor(generator.normal(size=v.shape), v.dtype) for v in values
+    ]
+
+    def slope(values):
+        gradients = filled(value_and_gradients(loss, values)[1], values)
+        return inner_product(gradients, along_gradient)
+
+    differentiated = loss if order == 1 else slope
+
+    def evaluate(values):
+        # As where derivatives are taken: differentiation replaces some functions of TensorFlow.
+        return value_and_gradients(lambda _: differentiated(values), [])[0]
+
+    try:
+        value, gradients = value_and_gradients(differentiated, values)
+    except LookupError:  # TensorFlow has no such derivative.
+        check_second_derivatives(function)
+        raise
     _check_reproducible(float(value), float(evaluate(values)), target)
     dtypes = {keras.backend.standardize_dtype(t.dtype) for t in (value, *values)}
     dtype = min(dtypes, key=lambda name: np.finfo(name).bits)
@@ -142,12 +174,14 @@ def check_gradients(
             (kinks if is_kink else compared).append(entry)
 
     seeds, statistics = function.state_changes()
+    is_wrong = any(entry.error > tolerance for entry in compared)
+    is_blocked = bool(without_gradient) or (order == 2 and is_wrong)
     return GradientCheck(
         entries=sorted(compared, key=lambda entry: -entry.error),
         kinks=kinks,
         without_gradient=without_gradient,
         blocking_layers=(
-            blocking_layers(target, function.data.x, training) if without_gradient else []
+            blocking_layers(target, function.data.x, training, order) if is_blocked else []
         ),
         held_fixed=[variable.path for variable in (*statistics, *seeds)],
         tolerance=tolerance,

@@ -11,6 +11,7 @@ from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def gauss_newton_vector_product(
@@ -83,6 +84,7 @@ def gauss_newton_vector_product(
     ```
     """
     function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    check_second_derivatives(function)
 
     def of_batch(values, data, vector):
         kept = []

@@ -12,6 +12,7 @@ from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.entries import flat, num_entries, split_entries, unit_vector
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def hessian(
@@ -88,6 +89,7 @@ def hessian(
             f"at once. Received: batch_size={batch_size!r}, wrt={wrt!r}"
         )
     function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    check_second_derivatives(function)
     size = num_entries(function.values)
 
     def column(number, arguments):

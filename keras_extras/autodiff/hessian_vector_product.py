@@ -9,6 +9,7 @@ from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def hessian_vector_product(
@@ -78,6 +79,7 @@ def hessian_vector_product(
     """
     check_choice("mode", mode, CURVATURE_MODES)
     function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    check_second_derivatives(function)
 
     def of_batch(values, data, vector):
         return curvature_product(lambda values: function.loss(values, data), values, vector, mode)

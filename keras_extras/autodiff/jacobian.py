@@ -19,6 +19,7 @@ from keras_extras.autodiff.entries import (
 )
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import transposed_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 
 
@@ -117,6 +118,7 @@ def _jacobians(function, mode, chunk_size):
     if mode == "auto":
         mode = "forward" if num_values < rows * num_outputs else "reverse"
     if mode == "forward":
+        check_second_derivatives(function)
         matrix = _by_columns(function, wide, num_values, chunk_size)
     elif not is_weights:
         matrix = _by_rows_together(function, of_row, num_outputs, chunk_size)

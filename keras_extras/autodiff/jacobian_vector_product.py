@@ -7,6 +7,7 @@ import keras
 from keras_extras._core import differentiation
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def jacobian_vector_product(
@@ -56,6 +57,7 @@ def jacobian_vector_product(
     ```
     """
     function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    check_second_derivatives(function)
     _, product = differentiation.jacobian_vector_product(
         lambda values: function.outputs(values, function.data),
         function.values,

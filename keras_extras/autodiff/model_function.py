@@ -55,6 +55,7 @@ class ModelFunction:
             model(first_row.x)
         self.variables = list(model.trainable_variables)
         self._check_differentiable()
+        self.has_loss, self.loss_given = needs_loss, loss
         if needs_loss:
             self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.

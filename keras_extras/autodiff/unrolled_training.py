@@ -17,6 +17,7 @@ from keras_extras.autodiff.differentiability import check_gradients_exist, updat
 from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
+from keras_extras.autodiff.second_derivatives import check_model
 from keras_extras.autodiff.training_data import TrainingData, training_data, validation_tensors
 from keras_extras.autodiff.training_step import TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
@@ -386,6 +387,13 @@ class UnrolledTraining:
             lambda: step.gradients(0, self._weights, self._statistics, at, first)
         )
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
+        check_model(
+            self.model,
+            lambda weights: step.gradients(0, weights, self._statistics, at, first)[1],
+            self._weights,
+            rows[0],
+            training=True,
+        )
         if self.memory == "reversal":
             if backend.BLOCKS_ROUND_ALIKE:
                 path = exact_reversal.ReversiblePath(step, self.steps, self.jit_compile)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
+from keras_extras._core.differentiation import check_second_derivatives, vector_jacobian_products
 from keras_extras._core.masks import mask_of, with_mask
 from keras_extras._core.stateless import substituted
 
@@ -24,6 +25,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
         # Without autocast: inputs reach the network as they are, and it casts them itself.
         super().__init__(layer, **{"autocast": False, **kwargs})
         self.supports_masking = True
+        self._is_checked = False
 
     def differentiate(self, products: Callable, inputs: Any, *arguments: Any) -> tuple[Any, list]:
         """Calls the network and returns its output with products of its Jacobian.
@@ -45,6 +47,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
             changed[:] = [n for n, old in enumerate(before) if after[n] is not old]
             return output, ([after[n] for n in changed], scope.losses, mask_of(output))
 
+        self._check_second_derivatives(call_layer, inputs)
         (output, left_behind), derivatives = products(call_layer, inputs, *arguments)
         states, losses, mask = left_behind
         for number, state in zip(changed, states):
@@ -59,6 +62,17 @@ class DerivativeWrapper(keras.layers.Wrapper):
                 "or an Embedding of integers."
             )
         return with_mask(output, mask), derivatives
+
+    def _check_second_derivatives(self, call_layer, inputs):
+        """Raises at the first call if training cannot differentiate the derivatives."""
+        if self._is_checked:
+            return
+
+        def gradient(values):
+            return vector_jacobian_products(call_layer, values[0], lambda y: [ops.ones_like(y)])[1]
+
+        check_second_derivatives(gradient, [inputs])
+        self._is_checked = True
 
     def check_inputs(self, inputs: Any) -> None:
         """Raises an error unless the inputs are one tensor of floats."""
