@@ -49,7 +49,7 @@ def test_check_gradients_compares_second_derivatives():
     model = network(layers.UpSampling2D(2, interpolation="bilinear"))
     report = autodiff.check_gradients(model, X, Y, loss="mse", order=2, entries=4)
     assert report.passed, report
-    with pytest.raises(ValueError, match="`order` must be one of 1, 2. Received: order=3"):
+    with pytest.raises(ValueError, match="`order` must be one of 1, 2"):
         autodiff.check_gradients(model, X, Y, loss="mse", order=3)
 
 
@@ -138,9 +138,10 @@ def test_check_gradients_finds_a_gradient_that_is_cut():
     model = network(Scaled("bilinear", name="scaled"))
     first = autodiff.check_gradients(model, X, Y, loss="mse", entries=2)
     second = autodiff.check_gradients(model, X, Y, loss="mse", entries=2, order=2)
-    assert first.passed and not second.passed
+    assert first.passed
+    assert not second.passed
     assert second.blocking_layers == ["scaled"]
-    with pytest.raises(ValueError, match="ResizeNearestNeighborGrad.*'scaled'"):
+    with pytest.raises(ValueError, match=r"ResizeNearestNeighborGrad.*'scaled'"):
         autodiff.check_gradients(network(Scaled("nearest", name="scaled")), X, order=2)
 
 

@@ -121,7 +121,7 @@ def check_gradients(
     names = ["y_pred" if is_loss else name for name in function.names]
     values = function.values
 
-    def loss(values):
+    def scalar(values):
         return function.loss(values, function.data)
 
     along_gradient = [
@@ -129,10 +129,10 @@ def check_gradients(
     ]
 
     def slope(values):
-        gradients = filled(value_and_gradients(loss, values)[1], values)
+        gradients = filled(value_and_gradients(scalar, values)[1], values)
         return inner_product(gradients, along_gradient)
 
-    differentiated = loss if order == 1 else slope
+    differentiated = scalar if order == 1 else slope
 
     def evaluate(values):
         # As where derivatives are taken: differentiation replaces some functions of TensorFlow.
