@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.data import check_numbers
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.central_differences import compare_with_differences, has_steps
@@ -224,6 +225,7 @@ def _function_of(target, data, loss, wrt, training, generator):
 
 
 def _what_has_derivatives(target, data):
+    check_numbers("x", data.x, may_be_missing=True)
     floating = [np.issubdtype(np.asarray(part).dtype, np.floating) for part in leaves(data.x)]
     if not all(floating):
         return "weights"

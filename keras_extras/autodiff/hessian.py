@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras.autodiff.batches import mean_over_batches
 from keras_extras.autodiff.chunked_map import ChunkedMap
 from keras_extras.autodiff.data import Data
@@ -82,6 +82,7 @@ def hessian(
     ```
     """
     check_choice("mode", mode, CURVATURE_MODES)
+    check_flag("diagonal", diagonal)
     chunk_size = check_integer("chunk_size", chunk_size)
     if batch_size is not None and wrt != "weights":
         raise ValueError(

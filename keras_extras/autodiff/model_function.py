@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer
+from keras_extras._core.data import check_data, check_numbers, paired_targets
 from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.data_loss import make_data_loss
 from keras_extras.autodiff.products import inner_product
@@ -45,21 +46,41 @@ class ModelFunction:
             raise TypeError(f"`model` must be a Keras model or layer. Received: model={model!r}")
         self.model = model
         self.wrt = check_choice("wrt", wrt, ("weights", "inputs", "both"))
-        self.training = training
+        self.training = check_flag("training", training)
         dtypes = {model.compute_dtype, *(variable.dtype for variable in model.variables)}
         self.dtype = "float64" if "float64" in dtypes else keras.config.floatx()
         self.data = data.as_tensors(self.dtype)
         self.num_rows = self.data.num_rows()
+        check_numbers("x", self.data.x, may_be_missing=True)
         first_row = self.data.rows(slice(0, 1))
         if not model.built:
             model(first_row.x)
+        check_data(*self.data, call=self._predict)
         self.variables = list(model.trainable_variables)
         self._check_differentiable()
         self.has_loss, self.loss_given = needs_loss, loss
         if needs_loss:
+            self._pair_targets(first_row, loss)
+            first_row = self.data.rows(slice(0, 1))
             self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.
             self._data_loss = make_data_loss(model, loss, first_row, self.dtype, training)
+
+    def _predict(self, x):
+        with keras.StatelessScope():  # A random layer keeps its state.
+            return self.model(x, training=False)
+
+    def _pair_targets(self, row, loss):
+        if self.data.y is None:
+            return
+        y = paired_targets(
+            self.data.y,
+            self._predict(row.x),
+            getattr(self.model, "loss", None) if loss is None else loss,
+            getattr(self.model, "output_names", None) or (),
+            self.data.sample_weight,
+        )
+        self.data = self.data._replace(y=y)
 
     def _check_differentiable(self):
         if self.wrt != "inputs" and not self.variables:

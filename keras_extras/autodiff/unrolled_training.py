@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer
+from keras_extras._core.data import paired_targets
 from keras_extras._core.precision import widest_float
 from keras_extras.autodiff import backend, exact_reversal
 from keras_extras.autodiff.checkpoints import CheckpointedPath
@@ -21,6 +22,9 @@ from keras_extras.autodiff.second_derivatives import check_model
 from keras_extras.autodiff.training_data import TrainingData, training_data, validation_tensors
 from keras_extras.autodiff.training_step import TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
+
+# Beyond, the table of the rows of each step does not fit into memory.
+_MOST_STEPS = 10**7
 
 
 class TrainingRun(NamedTuple):
@@ -153,11 +157,13 @@ class UnrolledTraining:
                 f"`keras.ops.softplus(w)`. Received: constraints of {constrained}"
             )
         self.steps = check_integer("steps", steps)
+        if self.steps > _MOST_STEPS:
+            raise ValueError(f"`steps` must be at most {_MOST_STEPS:,}. Received: steps={steps}")
         self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size)
         self.memory = check_choice("memory", memory, ("all", "checkpoints", "reversal"))
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
-        self.jit_compile = jit_compile
+        self.jit_compile = check_flag("jit_compile", jit_compile)
         self._losses = OutputLosses(loss, model)
         self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
         self._hyperparameters = read_hyperparameters(
@@ -194,7 +200,7 @@ class UnrolledTraining:
             ValueError: If the data do not fit, or the loss is NaN or infinite.
         """
         data = self._data(x, y)
-        validation = None if validation_data is None else validation_tensors(validation_data)
+        validation = None if validation_data is None else self._validation(validation_data)
         compiled = self._compile(data)
         state, losses = compiled.train(self._values, self._weights, self._statistics, data)
         self._check_finite(losses)
@@ -327,7 +333,7 @@ class UnrolledTraining:
 
     def _evaluation(self, x, y, validation_data):
         """A function from hyperparameters to validation loss, gradient, and losses of the steps."""
-        data, validation = self._data(x, y), validation_tensors(validation_data)
+        data, validation = self._data(x, y), self._validation(validation_data)
         compiled = self._compile(data)
 
         def evaluate(values):
@@ -349,8 +355,17 @@ class UnrolledTraining:
 
         return evaluate
 
+    def _validation(self, validation_data):
+        x, y, *weights = validation_tensors(validation_data, self.model)
+        return x, self._paired(x, y, *weights), *weights
+
+    def _paired(self, x, y, sample_weight=None):
+        outputs = self.model(keras.tree.map_structure(lambda t: t[:1], x))
+        return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
+
     def _data(self, x, y):
-        data = training_data(x, y, self.steps, self.batch_size, self.seed)
+        data = training_data(x, y, self.steps, self.batch_size, self.seed, self.model)
+        data = data._replace(y=self._paired(data.x, data.y))
         for h in self._hyperparameters:
             if h.varies_over == "rows" and len(h.start) != data.rows:
                 raise ValueError(
