@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.data import check_data
+from keras_extras.autodiff import backend
 
 # Beyond, the table of the rows of each step takes more than 2 GB.
 _MOST_ROWS = 2**28
@@ -51,7 +52,7 @@ def training_data(
         call: As of `check_data`. Defaults to `None`.
     """
     check_data(x, y, call=call)
-    x, y = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
+    x, y = keras.tree.map_structure(constant, (x, y))
     lengths = _numbers_of_rows((x, y))
     rows = lengths[0]
     size = batch_size or rows
@@ -82,7 +83,7 @@ def validation_tensors(validation_data: Any, call: Callable[[Any], Any] | None =
             + (f" of {len(validation_data)} entries" if is_tuple else "")
         )
     check_data(*validation_data, call=call)
-    tensors = keras.tree.map_structure(ops.convert_to_tensor, tuple(validation_data))
+    tensors = keras.tree.map_structure(constant, tuple(validation_data))
     lengths = _numbers_of_rows(tensors)
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(
@@ -90,6 +91,17 @@ def validation_tensors(validation_data: Any, call: Callable[[Any], Any] | None =
             f"Received: {lengths} rows"
         )
     return tensors
+
+
+def constant(values: Any) -> Any:
+    """Returns a tensor that depends on nothing, so that an outer tape does not record its use."""
+    tensor = ops.convert_to_tensor(values)
+    if backend.is_traced(tensor):
+        raise ValueError(
+            "`UnrolledTraining` returns numbers and must be called outside of compiled functions. "
+            "Received: a call inside one"
+        )
+    return ops.convert_to_tensor(ops.convert_to_numpy(tensor))
 
 
 def _numbers_of_rows(tensors):

@@ -19,7 +19,12 @@ from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOne
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.second_derivatives import check_model
-from keras_extras.autodiff.training_data import TrainingData, training_data, validation_tensors
+from keras_extras.autodiff.training_data import (
+    TrainingData,
+    constant,
+    training_data,
+    validation_tensors,
+)
 from keras_extras.autodiff.training_step import TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
 
@@ -176,7 +181,7 @@ class UnrolledTraining:
         if memory == "reversal":
             self._rule = exact_reversal.reversible(self._rule)
         self._values = {h.name: h.start for h in self._hyperparameters}
-        self._weights = [ops.copy(v) for v in model.trainable_variables]
+        self._weights = list(map(constant, model.trainable_variables))
         self._compiled = None
 
     @property
@@ -386,7 +391,7 @@ class UnrolledTraining:
                 'take memory="checkpoints". Received: a model with '
                 f"{', '.join(repr(v.path) for v in self._updated)}"
             )
-        self._statistics = [ops.copy(v) for v in self._updated]
+        self._statistics = list(map(constant, self._updated))
         step = TrainingStep(
             self.model,
             self._losses,
