@@ -31,7 +31,8 @@ def check_gradients(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "both",
+    penalties: bool = True,
+    wrt: str | int = "both",
     sample_weight: Any = None,
     training: bool = False,
     entries: int = 10,
@@ -74,8 +75,10 @@ def check_gradients(
         y: Targets, for a loss or a model with one. Defaults to `None`.
         loss: The loss of a model, in any form that `model.compile` takes; `None` for the loss that
             the model was compiled with, if it was. Defaults to `None`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"both"`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"both"`.
         sample_weight: Weights of the rows for the loss. Defaults to `None`.
         training: Boolean, whether layers behave as in training. Defaults to `False`.
         entries: Integer, how many entries of each weight and input to compare. Defaults to `10`.
@@ -117,7 +120,9 @@ def check_gradients(
         )
     check_choice("order", order, (1, 2))
     generator = np.random.default_rng(seed)
-    function = _function_of(target, Data(x, y, sample_weight), loss, wrt, training, generator)
+    function = _function_of(
+        target, Data(x, y, sample_weight), loss, penalties, wrt, training, generator
+    )
     is_loss = isinstance(target, keras.losses.Loss)
     names = ["y_pred" if is_loss else name for name in function.names]
     values = function.values
@@ -189,9 +194,8 @@ def check_gradients(
     )
 
 
-def _function_of(target, data, loss, wrt, training, generator):
+def _function_of(target, data, loss, penalties, wrt, training, generator):
     """What is differentiated, with a scalar `loss`."""
-    check_choice("wrt", wrt, ("weights", "inputs", "both"))
     if isinstance(target, keras.losses.Loss):
         if loss is not None:
             raise ValueError(f"`loss` is for models; `target` is one. Received: loss={loss!r}")
@@ -210,13 +214,15 @@ def _function_of(target, data, loss, wrt, training, generator):
     if wrt == "both":
         wrt = _what_has_derivatives(target, data)
     if loss is not None or getattr(target, "compiled", False):
-        return ModelFunction(target, data, loss, wrt, training)
+        return ModelFunction(target, data, loss, wrt, training, penalties=penalties)
     if data.y is not None:
         raise ValueError(
             f"`y` needs a loss: give `loss`, or compile the model. Received: {target.name!r} "
             "without a loss"
         )
-    function = ModelFunction(target, data, wrt=wrt, training=training, needs_loss=False)
+    function = ModelFunction(
+        target, data, wrt=wrt, training=training, needs_loss=False, penalties=penalties
+    )
     outputs = function.outputs(function.values, function.data)
     function.project(
         [ops.convert_to_tensor(generator.normal(size=output.shape)) for output in outputs]

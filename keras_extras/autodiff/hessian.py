@@ -21,7 +21,8 @@ def hessian(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "weights",
+    penalties: bool = True,
+    wrt: str | int = "weights",
     sample_weight: Any = None,
     training: bool = False,
     diagonal: bool = False,
@@ -46,8 +47,11 @@ def hessian(
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, all rows of
-            them, or `"both"`, the weights before the inputs. Defaults to `"weights"`.
+            them, `"both"`, the weights before the inputs, or one of several inputs, by its name or
+            position. Defaults to `"weights"`.
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
         training: Boolean, as in `gradient`. Defaults to `False`.
         diagonal: Boolean, whether to return `H_ii` only. Defaults to `False`.
@@ -89,7 +93,9 @@ def hessian(
             "`batch_size` needs wrt='weights': derivatives by all pairs of inputs are of all rows "
             f"at once. Received: batch_size={batch_size!r}, wrt={wrt!r}"
         )
-    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    function = ModelFunction(
+        model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
+    )
     check_second_derivatives(function)
     size = num_entries(function.values)
 

@@ -27,7 +27,7 @@ def jacobian(
     model: keras.Model,
     x: Any,
     *,
-    wrt: str = "weights",
+    wrt: str | int = "weights",
     training: bool = False,
     mode: str = "auto",
     chunk_size: int = 64,
@@ -46,8 +46,8 @@ def jacobian(
     Args:
         model: Keras model or layer.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
         mode: `"forward"`, `"reverse"`, or `"auto"` for the one that takes fewer passes. Defaults
             to `"auto"`.
@@ -80,7 +80,6 @@ def jacobian(
     ```
     """
     check_choice("mode", mode, ("auto", "forward", "reverse"))
-    check_choice("wrt", wrt, ("weights", "inputs", "both"))
     chunk_size = check_integer("chunk_size", chunk_size)
     sides = ("weights", "inputs") if wrt == "both" else (wrt,)
     functions = [

@@ -15,7 +15,7 @@ def jacobian_vector_product(
     vector: Any,
     x: Any,
     *,
-    wrt: str = "weights",
+    wrt: str | int = "weights",
     training: bool = False,
 ) -> Any:
     """Returns the derivative of a model's outputs along a direction, by forward mode.
@@ -33,8 +33,8 @@ def jacobian_vector_product(
             `model.trainable_variables`; of inputs, a structure like `x`; of both, a
             `WeightsAndInputs`.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
 
     Returns:
