@@ -72,6 +72,7 @@ class ModelFunction:
                 "with its penalties. Received: loss=None, penalties=False"
             )
         self.has_loss, self.loss_given = needs_loss, loss
+        self.is_compiled = needs_loss and loss is None
         if needs_loss:
             self._pair_targets(first_row, loss)
             first_row = self.data.rows(slice(0, 1))
