@@ -157,6 +157,20 @@ def test_flags_and_counts():
         autodiff.UnrolledTraining(linear(), "mse", "sgd", 2**62, {"learning_rate": 0.1})
 
 
+def test_vectors_and_hyperparameters_must_be_real_and_finite():
+    kernel, bias = np.ones((3, 1)), np.ones(1)
+    for bad, message in ((1j * kernel, "real numbers"), (kernel * np.nan, "finite")):
+        with pytest.raises((TypeError, ValueError), match=f"`vector` must .*{message}"):
+            autodiff.hessian_vector_product(linear(), [bad, bias], X, Y, loss="mse")
+        with pytest.raises((TypeError, ValueError), match="`vector` must"):
+            autodiff.vector_jacobian_product(linear(), bad.repeat(2, axis=0), X)
+    for values in ({"sample_weight": np.ones(6) * 1j}, {"learning_rate": 0.1j}):
+        with pytest.raises(TypeError, match=r"must hold real numbers\. Received: complex"):
+            autodiff.UnrolledTraining(linear(), "mse", "sgd", 2, values)
+    with pytest.raises(ValueError, match="`verbose` must be one of 0, 1, 2"):
+        unrolled().fit(X, Y, (X, Y), verbose="no")
+
+
 @needs_tensorflow
 class TestInference:
     @staticmethod

@@ -119,7 +119,7 @@ def check_gradients(
             "Received: entries=0, directions=0"
         )
     check_choice("order", order, (1, 2))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_integer("seed", seed, minimum=0))
     function = _function_of(
         target, Data(x, y, sample_weight), loss, penalties, wrt, training, generator
     )

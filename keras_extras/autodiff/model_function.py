@@ -273,6 +273,7 @@ def as_vector(part: Any, value: Any, name: str) -> Any:
         value: Tensor.
         name: String, what it belongs to.
     """
+    check_numbers("vector", part)
     part = ops.convert_to_tensor(part, value.dtype)
     if not _fits(part.shape, value.shape):
         raise ValueError(

@@ -303,6 +303,7 @@ class UnrolledTraining:
                 NaN or infinite.
         """
         meta_steps = check_integer("meta_steps", meta_steps)
+        check_choice("verbose", verbose, (0, 1, 2))
         meta_optimizer = keras.optimizers.get(meta_optimizer)
         learnt = self._hyperparameters
         free = [

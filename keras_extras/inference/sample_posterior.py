@@ -17,6 +17,7 @@ from keras_extras._core.checks import (
     check_number,
     check_share,
 )
+from keras_extras._core.data import check_numbers
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
@@ -140,6 +141,9 @@ def sample_posterior(
     check_choice("kernel", kernel, ("nuts", "hmc"))
     if isinstance(initial, str):
         check_choice("initial", initial, ("weights", "prior"))
+    else:
+        check_numbers("initial", list(initial))
+    check_choice("verbose", verbose, (0, 1, 2))
     num_chains = check_integer("num_chains", num_chains)
     num_results = check_integer("num_results", num_results)
     num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
