@@ -440,12 +440,6 @@ def test_derivatives_by_each_input_need_to_know_how_many_there_are():
         SobolevTraining(layers.GlobalAveragePooling1D())(keras.Input((None, 3)))
 
 
-def test_several_inputs_are_refused():
-    network = layers.Add()
-    with pytest.raises(TypeError, match="one input tensor"):
-        GradientPenalty(network)([keras.Input((2,)), keras.Input((2,))])
-
-
 def test_tensorflow_or_jax_is_needed(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ImportError, match=r"losses.GradientPenalty needs.*KERAS_BACKEND"):

@@ -93,3 +93,11 @@ def test_bad_arguments(tmp_path):
         make_tuner(tmp_path, ["learning_rate"])
     with pytest.raises(ValueError, match="`meta_steps` must be at least 1"):
         make_tuner(tmp_path, {"learning_rate": 0.1}, meta_steps=0)
+
+
+def test_data_that_fit_no_trial_end_the_search(tmp_path):
+    tuner = make_tuner(tmp_path, {"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="`y` must be finite"):
+        tuner.search(X, Y * np.nan, validation_data=VALIDATION, verbose=0)
+    with pytest.raises(ValueError, match="`x` must hold real numbers"):
+        tuner.search(*TRAIN, validation_data=(X + 1j, Y), verbose=0)

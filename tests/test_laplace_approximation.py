@@ -190,3 +190,28 @@ def test_random_models_and_too_many_weights():
     ):
         LaplaceApproximation(model, _X, _Y)
     LaplaceApproximation(model, _X[:5], _Y[:5], hessian="diagonal")
+
+
+def test_the_information_of_a_likelihood_with_softsign():
+    """Whose second derivative TensorFlow lacks: F = (d mu / d f)^2 / sigma^2."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign([[0.7]])
+    x = np.linspace(-1.0, 1.0, 7, dtype="float32")[:, None]
+    y = 0.3 * x
+
+    def likelihood(outputs):
+        return tfd.Independent(tfd.Normal(tf.nn.softsign(outputs), 0.5), 1)
+
+    laplace = LaplaceApproximation(model, x, y, likelihood=likelihood)
+    slopes = x / (1 + np.abs(0.7 * x)) ** 2
+    precision = 1.0 + np.sum((slopes / 0.5) ** 2)
+    np.testing.assert_allclose(laplace.stddev()[0], [[precision**-0.5]], rtol=1e-5)
+    with pytest.raises(ValueError, match="SoftsignGrad"):
+        LaplaceApproximation(
+            model,
+            x,
+            y,
+            likelihood=lambda o: tfd.Independent(
+                tfd.Normal(tf.raw_ops.Softsign(features=o), 0.5), 1
+            ),
+        )

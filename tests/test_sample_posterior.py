@@ -296,7 +296,7 @@ def test_bad_arguments(linear_model, arguments, message):
     [
         (np.zeros((40, 2), "float32"), "cannot pair targets"),
         (np.zeros((39, 1), "float32"), "cannot pair targets"),
-        (np.full((40, 1), np.nan, "float32"), "must be finite where chains start"),
+        (np.full((40, 1), np.nan, "float32"), "must be finite"),
     ],
 )
 def test_bad_targets(linear_model, targets, message):
@@ -330,13 +330,13 @@ def test_the_samples_of_an_optimizer():
 
 def test_nan_in_the_inputs_is_not_taken_for_randomness():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match="must be finite where chains start"):
+    with pytest.raises(ValueError, match="must be finite"):
         sample_posterior(model, np.full_like(_X, np.nan), _Y, likelihood=noise, verbose=0)
 
 
 def test_a_backup_begins_once_the_data_are_right(tmp_path, linear_model):
     options = {"num_results": 10, "num_burnin_steps": 10, "num_chains": 2, "seed": 1, "verbose": 0}
     options |= {"likelihood": noise, "backup_dir": tmp_path / "backup"}
-    with pytest.raises(ValueError, match="must be finite where chains start"):
+    with pytest.raises(ValueError, match="must be finite"):
         sample_posterior(linear_model, _X, np.full_like(_Y, np.nan), **options)
     sample_posterior(linear_model, _X, _Y, **options)

@@ -366,3 +366,27 @@ def test_a_schedule_of_keras_gives_each_step_its_rate():
     learnt = make_training("sgd", hyperparameters={"learning_rate": rates})
     for a, b in zip(fixed.run(**DATA).weights, learnt.run(**DATA).weights):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("memory", ["all", "checkpoints"])
+def test_an_outer_tape_records_nothing(memory):
+    """XLA cannot compile the loops of a training that a tape watches."""
+    if ON_JAX:
+        pytest.skip("JAX has no tapes")
+    import tensorflow as tf
+
+    x, y = (part.astype("float32") for part in (X, Y))
+    arguments = {"memory": memory, "batch_size": None, "jit_compile": True}
+    arguments |= {"hyperparameters": {"learning_rate": 0.1}, "dtype": "float32"}
+    expected = make_training("sgd", **arguments).hypergradient(x, y, (x, y))
+    with tf.GradientTape() as tape:
+        watched = tf.constant(x)
+        tape.watch(watched)
+        training = make_training("sgd", **arguments)
+        loss, gradient = training.hypergradient(watched, y, (watched, y))
+        training.fit(watched, y, (watched, y), meta_steps=1, verbose=0)
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    np.testing.assert_allclose(gradient["learning_rate"], expected[1]["learning_rate"], rtol=1e-5)
+    compiled = tf.function(lambda: training.run(x, y), autograph=False)
+    with pytest.raises(ValueError, match="must be called outside of compiled functions"):
+        compiled()

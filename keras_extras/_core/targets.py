@@ -35,7 +35,8 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     """
     y_true = tf.convert_to_tensor(y_true)
     dtype = unwrap(distribution).dtype
-    if y_true.dtype.is_floating and getattr(dtype, "is_floating", False):
+    is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
+    if is_real and getattr(dtype, "is_floating", False):
         y_true = tf.cast(y_true, dtype)
     if not isinstance(distribution.event_shape, tf.TensorShape):
         return y_true

@@ -5,10 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 
 
-def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[str]:
+def blocking_layers(
+    model: keras.Model, x: Any, training: bool = False, order: int = 1
+) -> list[str]:
     """Returns the names of the layers whose outputs have no gradient by their inputs.
 
     Layers that take integers only, such as embeddings, are left out, as are those whose gradient
@@ -18,6 +20,7 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
         model: Keras model; of a layer or a loss the list is empty.
         x: Inputs, a structure of tensors.
         training: Boolean, passed to the layers.
+        order: 2 for the layers whose gradients have no gradient. Defaults to `1`.
     """
     layers = [
         layer
@@ -30,7 +33,7 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     found: list[str] = []
     try:
         for layer in layers:
-            layer.call = _recording(layer.name, layer.call, found)
+            layer.call = _recording(layer.name, layer.call, found, order)
         with keras.StatelessScope():
             model(x, training=training)
     finally:
@@ -42,7 +45,7 @@ def blocking_layers(model: keras.Model, x: Any, training: bool = False) -> list[
     return found
 
 
-def _recording(name, call, found):
+def _recording(name, call, found, order):
     """A call that adds the layer's name to `found` if there is no gradient."""
 
     def recorded(*args, **kwargs):
@@ -62,13 +65,24 @@ def _recording(name, call, found):
             tensors = filter(_is_float, map(ops.convert_to_tensor, outputs))
             return sum((ops.cast(ops.sum(t), "float32") for t in tensors), ops.zeros((), "float32"))
 
-        if watched and name not in found:
-            _, gradients = value_and_gradients(total, list(watched.values()))
-            if all(gradient is None for gradient in gradients):
-                found.append(name)
+        if watched and name not in found and _blocks(total, list(watched.values()), order):
+            found.append(name)
         return call(*args, **kwargs)
 
     return recorded
+
+
+def _blocks(function, values, order):
+    def gradients(values):
+        return value_and_gradients(function, values)[1]
+
+    if order == 1:
+        return all(gradient is None for gradient in gradients(values))
+    try:
+        check_second_derivatives(gradients, values)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_float(tensor):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.data import check_numbers
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.central_differences import compare_with_differences, has_steps
@@ -15,7 +16,8 @@ from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.gradient_check import GradientCheck
 from keras_extras.autodiff.gradient_entry import GradientEntry
 from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import filled
+from keras_extras.autodiff.products import filled, inner_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 # By the dtype in which values are computed: what passes.
 _TOLERANCES = {"float64": 1e-6, "float32": 1e-2}
@@ -29,11 +31,13 @@ def check_gradients(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "both",
+    penalties: bool = True,
+    wrt: str | int = "both",
     sample_weight: Any = None,
     training: bool = False,
     entries: int = 10,
     directions: int = 1,
+    order: int = 1,
     step: float | None = None,
     tolerance: float | None = None,
     seed: int = 0,
@@ -56,6 +60,10 @@ def check_gradients(
     `keras.config.set_floatx("float64")` or layers with `dtype="float64"`: `float32` shows gross
     errors only.
 
+    With `order=2` it is the second derivatives that are compared, those of the gradient along a
+    random direction with differences of it, which `hessian`, `NewtonCG`, hypergradients and
+    penalties of derivatives need: an operation with a wrong gradient of its gradient fails.
+
     An entry at which slopes to both sides differ, with the gradient between them, is a kink, and
     no failure. A gradient that is missing, or zero while the value changes in steps, as behind
     `round`, is one.
@@ -67,12 +75,15 @@ def check_gradients(
         y: Targets, for a loss or a model with one. Defaults to `None`.
         loss: The loss of a model, in any form that `model.compile` takes; `None` for the loss that
             the model was compiled with, if it was. Defaults to `None`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"both"`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"both"`.
         sample_weight: Weights of the rows for the loss. Defaults to `None`.
         training: Boolean, whether layers behave as in training. Defaults to `False`.
         entries: Integer, how many entries of each weight and input to compare. Defaults to `10`.
         directions: Integer, how many directions for each of them. Defaults to `1`.
+        order: 1 for first derivatives, 2 for second ones. Defaults to `1`.
         step: Float, the step `h`; `None` for that of the dtype. Defaults to `None`.
         tolerance: Float, the greatest relative error that passes; `None` for 1e-6 in `float64` and
             1e-2 in `float32`. Defaults to `None`.
@@ -84,7 +95,8 @@ def check_gradients(
     Raises:
         TypeError: If `target` is none of the above.
         ValueError: If the value is not finite, differs between two evaluations, is computed in
-            half precision, or there is nothing to differentiate.
+            half precision, there is nothing to differentiate, or with `order=2` an operation has no
+            second derivative at all.
 
     Example:
 
@@ -101,16 +113,42 @@ def check_gradients(
     """
     entries = check_integer("entries", entries, minimum=0)
     directions = check_integer("directions", directions, minimum=0)
-    generator = np.random.default_rng(seed)
-    function = _function_of(target, Data(x, y, sample_weight), loss, wrt, training, generator)
+    if entries + directions == 0:
+        raise ValueError(
+            "`entries` or `directions` must be at least 1; otherwise nothing is compared. "
+            "Received: entries=0, directions=0"
+        )
+    check_choice("order", order, (1, 2))
+    generator = np.random.default_rng(check_integer("seed", seed, minimum=0))
+    function = _function_of(
+        target, Data(x, y, sample_weight), loss, penalties, wrt, training, generator
+    )
     is_loss = isinstance(target, keras.losses.Loss)
     names = ["y_pred" if is_loss else name for name in function.names]
     values = function.values
 
-    def evaluate(values):
+    def scalar(values):
         return function.loss(values, function.data)
 
-    value, gradients = value_and_gradients(evaluate, values)
+    along_gradient = [
+        ops.convert_to_tensor(generator.normal(size=v.shape), v.dtype) for v in values
+    ]
+
+    def slope(values):
+        gradients = filled(value_and_gradients(scalar, values)[1], values)
+        return inner_product(gradients, along_gradient)
+
+    differentiated = scalar if order == 1 else slope
+
+    def evaluate(values):
+        # As where derivatives are taken: differentiation replaces some functions of TensorFlow.
+        return value_and_gradients(lambda _: differentiated(values), [])[0]
+
+    try:
+        value, gradients = value_and_gradients(differentiated, values)
+    except LookupError:  # TensorFlow has no such derivative.
+        check_second_derivatives(function)
+        raise
     _check_reproducible(float(value), float(evaluate(values)), target)
     dtypes = {keras.backend.standardize_dtype(t.dtype) for t in (value, *values)}
     dtype = min(dtypes, key=lambda name: np.finfo(name).bits)
@@ -142,21 +180,22 @@ def check_gradients(
             (kinks if is_kink else compared).append(entry)
 
     seeds, statistics = function.state_changes()
+    is_wrong = any(entry.error > tolerance for entry in compared)
+    is_blocked = bool(without_gradient) or (order == 2 and is_wrong)
     return GradientCheck(
         entries=sorted(compared, key=lambda entry: -entry.error),
         kinks=kinks,
         without_gradient=without_gradient,
         blocking_layers=(
-            blocking_layers(target, function.data.x, training) if without_gradient else []
+            blocking_layers(target, function.data.x, training, order) if is_blocked else []
         ),
         held_fixed=[variable.path for variable in (*statistics, *seeds)],
         tolerance=tolerance,
     )
 
 
-def _function_of(target, data, loss, wrt, training, generator):
+def _function_of(target, data, loss, penalties, wrt, training, generator):
     """What is differentiated, with a scalar `loss`."""
-    check_choice("wrt", wrt, ("weights", "inputs", "both"))
     if isinstance(target, keras.losses.Loss):
         if loss is not None:
             raise ValueError(f"`loss` is for models; `target` is one. Received: loss={loss!r}")
@@ -175,13 +214,15 @@ def _function_of(target, data, loss, wrt, training, generator):
     if wrt == "both":
         wrt = _what_has_derivatives(target, data)
     if loss is not None or getattr(target, "compiled", False):
-        return ModelFunction(target, data, loss, wrt, training)
+        return ModelFunction(target, data, loss, wrt, training, penalties=penalties)
     if data.y is not None:
         raise ValueError(
             f"`y` needs a loss: give `loss`, or compile the model. Received: {target.name!r} "
             "without a loss"
         )
-    function = ModelFunction(target, data, wrt=wrt, training=training, needs_loss=False)
+    function = ModelFunction(
+        target, data, wrt=wrt, training=training, needs_loss=False, penalties=penalties
+    )
     outputs = function.outputs(function.values, function.data)
     function.project(
         [ops.convert_to_tensor(generator.normal(size=output.shape)) for output in outputs]
@@ -190,6 +231,7 @@ def _function_of(target, data, loss, wrt, training, generator):
 
 
 def _what_has_derivatives(target, data):
+    check_numbers("x", data.x, may_be_missing=True)
     floating = [np.issubdtype(np.asarray(part).dtype, np.floating) for part in leaves(data.x)]
     if not all(floating):
         return "weights"

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+_NO_NUMBERS = "OSUMm"  # objects, strings and dates
+
 
 class Data(NamedTuple):
     """Arrays, or structures of them, with one row for each example; `None` for what is missing."""
@@ -22,10 +24,11 @@ class Data(NamedTuple):
                 return None
             if not ops.is_tensor(values):
                 kind, values = type(values), np.asarray(values)
-                if values.dtype == object:
+                if values.dtype.kind in _NO_NUMBERS:
                     raise TypeError(
-                        "`x`, `y` and `sample_weight` must be arrays or structures of arrays. "
-                        f"Received: a value of type {kind.__name__}"
+                        "`x`, `y` and `sample_weight` must be arrays or structures of arrays "
+                        f"of numbers. Received: a value of type {kind.__name__}, dtype "
+                        f"{values.dtype}"
                     )
             own = keras.backend.standardize_dtype(values.dtype)
             return ops.convert_to_tensor(values, dtype if "float" in own else None)

@@ -11,6 +11,7 @@ from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def gauss_newton_vector_product(
@@ -20,7 +21,8 @@ def gauss_newton_vector_product(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "weights",
+    penalties: bool = True,
+    wrt: str | int = "weights",
     sample_weight: Any = None,
     training: bool = False,
     batch_size: int | None = None,
@@ -52,8 +54,10 @@ def gauss_newton_vector_product(
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
         training: Boolean, as in `gradient`. Defaults to `False`.
         batch_size: Integer, rows to compute at once, as in `gradient`; `None` for all. Defaults to
@@ -82,7 +86,10 @@ def gauss_newton_vector_product(
     autodiff.gauss_newton_vector_product(model, g, x, y)
     ```
     """
-    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    function = ModelFunction(
+        model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
+    )
+    check_second_derivatives(function)
 
     def of_batch(values, data, vector):
         kept = []

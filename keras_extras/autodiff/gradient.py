@@ -19,7 +19,8 @@ def gradient(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "weights",
+    penalties: bool = True,
+    wrt: str | int = "weights",
     sample_weight: Any = None,
     training: bool = False,
     batch_size: int | None = None,
@@ -39,8 +40,10 @@ def gradient(
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
         training: Boolean. With `True`, dropout drops, by the random numbers that the next call of
             the model would see, and batch normalization uses the statistics of the batch, through
@@ -74,7 +77,9 @@ def gradient(
         variable.assign_sub(0.1 * g)  # a step of gradient descent
     ```
     """
-    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    function = ModelFunction(
+        model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
+    )
 
     unconnected = set()
 

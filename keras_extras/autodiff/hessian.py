@@ -5,13 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras.autodiff.batches import mean_over_batches
 from keras_extras.autodiff.chunked_map import ChunkedMap
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.entries import flat, num_entries, split_entries, unit_vector
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def hessian(
@@ -20,7 +21,8 @@ def hessian(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "weights",
+    penalties: bool = True,
+    wrt: str | int = "weights",
     sample_weight: Any = None,
     training: bool = False,
     diagonal: bool = False,
@@ -45,8 +47,11 @@ def hessian(
         y: Targets; `None` if the loss needs none. Defaults to `None`.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
+        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
+            given. Defaults to `True`.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, all rows of
-            them, or `"both"`, the weights before the inputs. Defaults to `"weights"`.
+            them, `"both"`, the weights before the inputs, or one of several inputs, by its name or
+            position. Defaults to `"weights"`.
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
         training: Boolean, as in `gradient`. Defaults to `False`.
         diagonal: Boolean, whether to return `H_ii` only. Defaults to `False`.
@@ -81,13 +86,17 @@ def hessian(
     ```
     """
     check_choice("mode", mode, CURVATURE_MODES)
+    check_flag("diagonal", diagonal)
     chunk_size = check_integer("chunk_size", chunk_size)
     if batch_size is not None and wrt != "weights":
         raise ValueError(
             "`batch_size` needs wrt='weights': derivatives by all pairs of inputs are of all rows "
             f"at once. Received: batch_size={batch_size!r}, wrt={wrt!r}"
         )
-    function = ModelFunction(model, Data(x, y, sample_weight), loss, wrt, training)
+    function = ModelFunction(
+        model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
+    )
+    check_second_derivatives(function)
     size = num_entries(function.values)
 
     def column(number, arguments):

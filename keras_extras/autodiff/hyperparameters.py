@@ -48,6 +48,7 @@ class Hyperparameter:
 
     def check(self, value: Any) -> np.ndarray:
         """Returns a value as an array if it is one that this hyperparameter can have."""
+        _check_real(self.name, value)
         array = np.asarray(value, "float64")
         if array.shape != self.start.shape:
             raise ValueError(
@@ -119,6 +120,7 @@ def read_hyperparameters(
     owners = {kind: _owners(kind, given, variables) for kind in _OF_WEIGHTS}
     found = []
     for name, value in given.items():
+        _check_real(name, value)
         kind, _, target = name.partition("/")
         if kind in settings and not target:
             found.append(_of_optimizer(name, value, steps))
@@ -137,6 +139,13 @@ def read_hyperparameters(
     for hyperparameter in found:
         hyperparameter.check(hyperparameter.start)
     return found
+
+
+def _check_real(name, value):
+    if np.iscomplexobj(value):
+        raise TypeError(
+            f"The hyperparameter {name!r} must hold real numbers. Received: complex numbers"
+        )
 
 
 def _owners(kind, given, variables):

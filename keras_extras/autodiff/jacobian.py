@@ -19,6 +19,7 @@ from keras_extras.autodiff.entries import (
 )
 from keras_extras.autodiff.model_function import ModelFunction
 from keras_extras.autodiff.products import transposed_product
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 
 
@@ -26,7 +27,7 @@ def jacobian(
     model: keras.Model,
     x: Any,
     *,
-    wrt: str = "weights",
+    wrt: str | int = "weights",
     training: bool = False,
     mode: str = "auto",
     chunk_size: int = 64,
@@ -45,8 +46,8 @@ def jacobian(
     Args:
         model: Keras model or layer.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
         mode: `"forward"`, `"reverse"`, or `"auto"` for the one that takes fewer passes. Defaults
             to `"auto"`.
@@ -79,7 +80,6 @@ def jacobian(
     ```
     """
     check_choice("mode", mode, ("auto", "forward", "reverse"))
-    check_choice("wrt", wrt, ("weights", "inputs", "both"))
     chunk_size = check_integer("chunk_size", chunk_size)
     sides = ("weights", "inputs") if wrt == "both" else (wrt,)
     functions = [
@@ -117,6 +117,7 @@ def _jacobians(function, mode, chunk_size):
     if mode == "auto":
         mode = "forward" if num_values < rows * num_outputs else "reverse"
     if mode == "forward":
+        check_second_derivatives(function)
         matrix = _by_columns(function, wide, num_values, chunk_size)
     elif not is_weights:
         matrix = _by_rows_together(function, of_row, num_outputs, chunk_size)

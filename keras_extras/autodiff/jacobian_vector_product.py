@@ -7,6 +7,7 @@ import keras
 from keras_extras._core import differentiation
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
 def jacobian_vector_product(
@@ -14,7 +15,7 @@ def jacobian_vector_product(
     vector: Any,
     x: Any,
     *,
-    wrt: str = "weights",
+    wrt: str | int = "weights",
     training: bool = False,
 ) -> Any:
     """Returns the derivative of a model's outputs along a direction, by forward mode.
@@ -32,8 +33,8 @@ def jacobian_vector_product(
             `model.trainable_variables`; of inputs, a structure like `x`; of both, a
             `WeightsAndInputs`.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
 
     Returns:
@@ -56,6 +57,7 @@ def jacobian_vector_product(
     ```
     """
     function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    check_second_derivatives(function)
     _, product = differentiation.jacobian_vector_product(
         lambda values: function.outputs(values, function.data),
         function.values,

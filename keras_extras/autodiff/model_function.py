@@ -7,12 +7,16 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_flag, check_integer
+from keras_extras._core.data import check_data, check_numbers, paired_targets
+from keras_extras._core.inputs import input_place
 from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.data_loss import make_data_loss
 from keras_extras.autodiff.products import inner_product
 from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 from keras_extras.losses.batch_loss import BatchLoss
+
+_WHOLE = ("weights", "inputs", "both")
 
 
 class ModelFunction:
@@ -26,9 +30,10 @@ class ModelFunction:
         model: Keras model or layer.
         data: `Data`.
         loss: As in `model.compile`; `None` for the loss that the model was compiled with.
-        wrt: `"weights"`, `"inputs"` or `"both"`.
+        wrt: `"weights"`, `"inputs"`, `"both"`, or the name or position of one of several inputs.
         training: Boolean, whether layers behave as in training.
         needs_loss: Boolean, whether `loss` is to be used.
+        penalties: Boolean, whether regularizers and losses that layers add count.
     """
 
     def __init__(
@@ -36,29 +41,65 @@ class ModelFunction:
         model: keras.Model,
         data: Data,
         loss: Any = None,
-        wrt: str = "weights",
+        wrt: str | int = "weights",
         training: bool = False,
         needs_loss: bool = True,
+        penalties: bool = True,
     ):
         require_tensorflow_or_jax("Differentiation of models")
         if not isinstance(model, keras.layers.Layer):
             raise TypeError(f"`model` must be a Keras model or layer. Received: model={model!r}")
         self.model = model
-        self.wrt = check_choice("wrt", wrt, ("weights", "inputs", "both"))
-        self.training = training
+        self.training = check_flag("training", training)
         dtypes = {model.compute_dtype, *(variable.dtype for variable in model.variables)}
         self.dtype = "float64" if "float64" in dtypes else keras.config.floatx()
         self.data = data.as_tensors(self.dtype)
         self.num_rows = self.data.num_rows()
+        check_numbers("x", self.data.x, may_be_missing=True)
         first_row = self.data.rows(slice(0, 1))
         if not model.built:
             model(first_row.x)
+        check_data(*self.data, call=self._predict)
         self.variables = list(model.trainable_variables)
+        self.wrt, self._input = wrt, None
+        if not isinstance(wrt, str) or wrt not in _WHOLE:
+            self.wrt, self._input = "inputs", input_place(wrt, self.data.x, model, _WHOLE)
         self._check_differentiable()
+        self._penalties = check_flag("penalties", penalties)
+        if needs_loss and loss is None and not penalties:
+            raise ValueError(
+                "`penalties=False` needs `loss`: the loss that the model was compiled with comes "
+                "with its penalties. Received: loss=None, penalties=False"
+            )
+        self.has_loss, self.loss_given = needs_loss, loss
+        self.is_compiled = needs_loss and loss is None
         if needs_loss:
+            self._pair_targets(first_row, loss)
+            first_row = self.data.rows(slice(0, 1))
             self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.
             self._data_loss = make_data_loss(model, loss, first_row, self.dtype, training)
+
+    def _predict(self, x):
+        with keras.StatelessScope():  # A random layer keeps its state.
+            return self.model(x, training=False)
+
+    def _pair_targets(self, row, loss):
+        if self.data.y is None:
+            return
+        y = paired_targets(
+            self.data.y,
+            self._predict(row.x),
+            getattr(self.model, "loss", None) if loss is None else loss,
+            getattr(self.model, "output_names", None) or (),
+            self.data.sample_weight,
+        )
+        self.data = self.data._replace(y=y)
+
+    def _inputs_of(self, x):
+        """The inputs to differentiate with respect to."""
+        inputs = keras.tree.flatten(x)
+        return inputs if self._input is None else [inputs[self._input]]
 
     def _check_differentiable(self):
         if self.wrt != "inputs" and not self.variables:
@@ -66,11 +107,13 @@ class ModelFunction:
                 f"The model {self.model.name!r} has no trainable weights. Give wrt='inputs', or "
                 f"check that not all layers have `trainable=False`. Received: wrt={self.wrt!r}"
             )
-        dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves(self.data.x)]
+        inputs = leaves(self._inputs_of(self.data.x))
+        dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in inputs]
         fixed = [dtype for dtype in dtypes if not keras.backend.is_float_dtype(dtype)]
         if self.wrt != "weights" and fixed:
             raise ValueError(
-                "Inputs of integers have no derivative: give wrt='weights'. "
+                "Inputs of integers have no derivative: give wrt='weights', or the name or "
+                "position of one input. "
                 f"Received: wrt={self.wrt!r}, inputs of dtype {', '.join(fixed)}"
             )
 
@@ -93,7 +136,7 @@ class ModelFunction:
     def values_of(self, data: Data) -> list[Any]:
         """Returns `values` for some rows of the data."""
         weights = [] if self.wrt == "inputs" else map(ops.copy, self.variables)
-        inputs = [] if self.wrt == "weights" else keras.tree.flatten(data.x)
+        inputs = [] if self.wrt == "weights" else self._inputs_of(data.x)
         return [*weights, *inputs]
 
     @property
@@ -101,12 +144,15 @@ class ModelFunction:
         """What the values are called in messages: the paths of variables, and the inputs."""
         weights = [] if self.wrt == "inputs" else [variable.path for variable in self.variables]
         count = 0 if self.wrt == "weights" else len(keras.tree.flatten(self.data.x))
-        return [*weights, *(["inputs"] if count == 1 else [f"inputs[{n}]" for n in range(count)])]
+        inputs = ["inputs"] if count == 1 else [f"inputs[{n}]" for n in range(count)]
+        return [*weights, *(inputs if self._input is None else [inputs[self._input]])]
 
     def pack(self, values: Sequence[Any]) -> Any:
         """Returns a list aligned with `values` in the form of public results."""
         if self.wrt == "weights":
             return list(values)
+        if self._input is not None:
+            return values[0]
         count = 0 if self.wrt == "inputs" else len(self.variables)
         inputs = keras.tree.pack_sequence_as(self.data.x, list(values[count:]))
         return inputs if self.wrt == "inputs" else WeightsAndInputs(list(values[:count]), inputs)
@@ -133,7 +179,11 @@ class ModelFunction:
         count = 0 if self.wrt == "inputs" else len(self.variables)
         if self.wrt == "weights":
             return data.x
-        return keras.tree.pack_sequence_as(data.x, list(values[count:]))
+        inputs = list(values[count:])
+        if self._input is not None:
+            inputs = keras.tree.flatten(data.x)
+            inputs[self._input] = values[0]
+        return keras.tree.pack_sequence_as(data.x, inputs)
 
     def outputs(self, values: Sequence[Any], data: Data) -> list[Any]:
         """Returns the outputs as a flat list; distributions as their tensors."""
@@ -172,7 +222,7 @@ class ModelFunction:
 
     def _compute_loss(self, x, outputs, data):
         losses = [self._data_loss(x, data, outputs)]
-        if not self._has_penalties:
+        if self._penalties and not self._has_penalties:
             losses += self.model.losses
         return sum(ops.cast(ops.sum(loss), losses[0].dtype) for loss in losses)
 
@@ -223,6 +273,7 @@ def as_vector(part: Any, value: Any, name: str) -> Any:
         value: Tensor.
         name: String, what it belongs to.
     """
+    check_numbers("vector", part)
     part = ops.convert_to_tensor(part, value.dtype)
     if not _fits(part.shape, value.shape):
         raise ValueError(

@@ -16,6 +16,7 @@ class OutputLosses:
     """
 
     def __init__(self, loss: Any, model: keras.Model):
+        self.given = loss
         self.names = list(getattr(model, "output_names", None) or ())
         if isinstance(loss, dict) and set(loss) != set(self.names):
             self.names = list(loss)

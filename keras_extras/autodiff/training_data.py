@@ -1,10 +1,17 @@
 """What an unrolled training takes its rows from, and what it is validated on."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_extras._core.data import check_data
+from keras_extras.autodiff import backend
+
+# Beyond, the table of the rows of each step takes more than 2 GB.
+_MOST_ROWS = 2**28
 
 
 class TrainingData(NamedTuple):
@@ -26,7 +33,14 @@ class TrainingData(NamedTuple):
         return int(keras.tree.flatten(self.x)[0].shape[0])
 
 
-def training_data(x: Any, y: Any, steps: int, batch_size: int | None, seed: int) -> TrainingData:
+def training_data(
+    x: Any,
+    y: Any,
+    steps: int,
+    batch_size: int | None,
+    seed: int,
+    call: Callable[[Any], Any] | None = None,
+) -> TrainingData:
     """Returns the rows in batches that follow each other through shuffled epochs.
 
     Args:
@@ -35,8 +49,10 @@ def training_data(x: Any, y: Any, steps: int, batch_size: int | None, seed: int)
         steps: Integer, the number of batches.
         batch_size: Integer, or `None` for all rows in each.
         seed: Integer, of the order.
+        call: As of `check_data`. Defaults to `None`.
     """
-    x, y = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
+    check_data(x, y, call=call)
+    x, y = keras.tree.map_structure(constant, (x, y))
     lengths = _numbers_of_rows((x, y))
     rows = lengths[0]
     size = batch_size or rows
@@ -45,6 +61,11 @@ def training_data(x: Any, y: Any, steps: int, batch_size: int | None, seed: int)
             "`x` and `y` must have rows, equally many, and not fewer than `batch_size`. "
             f"Received: {lengths} rows, batch_size={batch_size}"
         )
+    if steps * size > _MOST_ROWS:
+        raise ValueError(
+            f"`steps` times the rows of a batch must be at most {_MOST_ROWS:,}. "
+            f"Received: {steps} steps of {size} rows"
+        )
     generator = np.random.default_rng(seed)
     epochs = -(-steps * size // rows)
     order = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
@@ -52,8 +73,8 @@ def training_data(x: Any, y: Any, steps: int, batch_size: int | None, seed: int)
     return TrainingData(x, y, ops.convert_to_tensor(order, "int32"))
 
 
-def validation_tensors(validation_data: Any) -> tuple:
-    """Returns `(x, y)` or `(x, y, sample_weight)` of tensors."""
+def validation_tensors(validation_data: Any, call: Callable[[Any], Any] | None = None) -> tuple:
+    """Returns `(x, y)` or `(x, y, sample_weight)` of tensors; `call` as of `check_data`."""
     is_tuple = isinstance(validation_data, (tuple, list))
     if not is_tuple or len(validation_data) not in (2, 3):
         raise ValueError(
@@ -61,7 +82,8 @@ def validation_tensors(validation_data: Any) -> tuple:
             f"{type(validation_data).__name__}"
             + (f" of {len(validation_data)} entries" if is_tuple else "")
         )
-    tensors = keras.tree.map_structure(ops.convert_to_tensor, tuple(validation_data))
+    check_data(*validation_data, call=call)
+    tensors = keras.tree.map_structure(constant, tuple(validation_data))
     lengths = _numbers_of_rows(tensors)
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(
@@ -69,6 +91,17 @@ def validation_tensors(validation_data: Any) -> tuple:
             f"Received: {lengths} rows"
         )
     return tensors
+
+
+def constant(values: Any) -> Any:
+    """Returns a tensor that depends on nothing, so that an outer tape does not record its use."""
+    tensor = ops.convert_to_tensor(values)
+    if backend.is_traced(tensor):
+        raise ValueError(
+            "`UnrolledTraining` returns numbers and must be called outside of compiled functions. "
+            "Received: a call inside one"
+        )
+    return ops.convert_to_tensor(ops.convert_to_numpy(tensor))
 
 
 def _numbers_of_rows(tensors):

@@ -11,7 +11,7 @@ from keras_extras.autodiff import backend
 from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
 from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.products import transposed_product
-from keras_extras.autodiff.training_data import TrainingData
+from keras_extras.autodiff.training_data import TrainingData, constant
 from keras_extras.autodiff.update_rules import UpdateRule
 
 
@@ -61,7 +61,7 @@ class TrainingStep:
         self._statistics = list(statistics)
         self._seed = seed
         # A compiled function need not see what is assigned to them later.
-        self._fixed = {id(v): ops.copy(v) for v in model.non_trainable_variables}
+        self._fixed = {id(v): constant(v) for v in model.non_trainable_variables}
 
     def initial_state(self, values: Mapping[str, Any], weights: list, statistics: list) -> State:
         """Returns the state before the first step: scaled weights, and empty slots."""

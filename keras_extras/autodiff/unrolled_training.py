@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
-from keras_extras._core.checks import check_choice, check_integer
+from keras_extras._core.checks import check_choice, check_flag, check_integer
+from keras_extras._core.data import paired_targets
 from keras_extras._core.precision import widest_float
 from keras_extras.autodiff import backend, exact_reversal
 from keras_extras.autodiff.checkpoints import CheckpointedPath
@@ -17,9 +18,18 @@ from keras_extras.autodiff.differentiability import check_gradients_exist, updat
 from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
 from keras_extras.autodiff.hyperparameters import read_hyperparameters
 from keras_extras.autodiff.output_losses import OutputLosses
-from keras_extras.autodiff.training_data import TrainingData, training_data, validation_tensors
+from keras_extras.autodiff.second_derivatives import check_model
+from keras_extras.autodiff.training_data import (
+    TrainingData,
+    constant,
+    training_data,
+    validation_tensors,
+)
 from keras_extras.autodiff.training_step import TrainingStep
 from keras_extras.autodiff.update_rules import update_rule
+
+# Beyond, the table of the rows of each step does not fit into memory.
+_MOST_STEPS = 10**7
 
 
 class TrainingRun(NamedTuple):
@@ -152,11 +162,13 @@ class UnrolledTraining:
                 f"`keras.ops.softplus(w)`. Received: constraints of {constrained}"
             )
         self.steps = check_integer("steps", steps)
+        if self.steps > _MOST_STEPS:
+            raise ValueError(f"`steps` must be at most {_MOST_STEPS:,}. Received: steps={steps}")
         self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size)
         self.memory = check_choice("memory", memory, ("all", "checkpoints", "reversal"))
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
-        self.jit_compile = jit_compile
+        self.jit_compile = check_flag("jit_compile", jit_compile)
         self._losses = OutputLosses(loss, model)
         self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
         self._hyperparameters = read_hyperparameters(
@@ -169,7 +181,7 @@ class UnrolledTraining:
         if memory == "reversal":
             self._rule = exact_reversal.reversible(self._rule)
         self._values = {h.name: h.start for h in self._hyperparameters}
-        self._weights = [ops.copy(v) for v in model.trainable_variables]
+        self._weights = list(map(constant, model.trainable_variables))
         self._compiled = None
 
     @property
@@ -193,7 +205,7 @@ class UnrolledTraining:
             ValueError: If the data do not fit, or the loss is NaN or infinite.
         """
         data = self._data(x, y)
-        validation = None if validation_data is None else validation_tensors(validation_data)
+        validation = None if validation_data is None else self._validation(validation_data)
         compiled = self._compile(data)
         state, losses = compiled.train(self._values, self._weights, self._statistics, data)
         self._check_finite(losses)
@@ -291,6 +303,7 @@ class UnrolledTraining:
                 NaN or infinite.
         """
         meta_steps = check_integer("meta_steps", meta_steps)
+        check_choice("verbose", verbose, (0, 1, 2))
         meta_optimizer = keras.optimizers.get(meta_optimizer)
         learnt = self._hyperparameters
         free = [
@@ -326,7 +339,7 @@ class UnrolledTraining:
 
     def _evaluation(self, x, y, validation_data):
         """A function from hyperparameters to validation loss, gradient, and losses of the steps."""
-        data, validation = self._data(x, y), validation_tensors(validation_data)
+        data, validation = self._data(x, y), self._validation(validation_data)
         compiled = self._compile(data)
 
         def evaluate(values):
@@ -348,8 +361,17 @@ class UnrolledTraining:
 
         return evaluate
 
+    def _validation(self, validation_data):
+        x, y, *weights = validation_tensors(validation_data, self.model)
+        return x, self._paired(x, y, *weights), *weights
+
+    def _paired(self, x, y, sample_weight=None):
+        outputs = self.model(keras.tree.map_structure(lambda t: t[:1], x))
+        return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
+
     def _data(self, x, y):
-        data = training_data(x, y, self.steps, self.batch_size, self.seed)
+        data = training_data(x, y, self.steps, self.batch_size, self.seed, self.model)
+        data = data._replace(y=self._paired(data.x, data.y))
         for h in self._hyperparameters:
             if h.varies_over == "rows" and len(h.start) != data.rows:
                 raise ValueError(
@@ -370,7 +392,7 @@ class UnrolledTraining:
                 'take memory="checkpoints". Received: a model with '
                 f"{', '.join(repr(v.path) for v in self._updated)}"
             )
-        self._statistics = [ops.copy(v) for v in self._updated]
+        self._statistics = list(map(constant, self._updated))
         step = TrainingStep(
             self.model,
             self._losses,
@@ -386,6 +408,13 @@ class UnrolledTraining:
             lambda: step.gradients(0, self._weights, self._statistics, at, first)
         )
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
+        check_model(
+            self.model,
+            lambda weights: step.gradients(0, weights, self._statistics, at, first)[1],
+            self._weights,
+            rows[0],
+            training=True,
+        )
         if self.memory == "reversal":
             if backend.BLOCKS_ROUND_ALIKE:
                 path = exact_reversal.ReversiblePath(step, self.steps, self.jit_compile)

@@ -14,7 +14,7 @@ def vector_jacobian_product(
     vector: Any,
     x: Any,
     *,
-    wrt: str = "weights",
+    wrt: str | int = "weights",
     training: bool = False,
 ) -> Any:
     """Returns the gradient of the sum of a model's outputs times a vector, by reverse mode.
@@ -30,8 +30,8 @@ def vector_jacobian_product(
         model: Keras model or layer.
         vector: A structure of arrays like the outputs of the model for `x`.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"` or `"both"`.
-            Defaults to `"weights"`.
+        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
+            of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
 
     Returns:

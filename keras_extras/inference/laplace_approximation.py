@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
-from keras_extras._core.probability import tf
 from keras_extras.inference.linearized_network import LinearizedNetwork
+from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import numpy_generator, rows_of
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -114,7 +114,9 @@ class LaplaceApproximation:
                 f"Received: {size} weights. Take hessian='diagonal'"
                 + (" or 'last_layer'." if hessian == "full" else ".")
             )
-        self._eigenvalues, self._vectors, self._log_likelihood = self._curvature(x, y, batch_size)
+        self._eigenvalues, self._vectors, self._log_likelihood = self._curvature(
+            *observations(function, x, y, batch_size), batch_size
+        )
 
     def _curvature(self, x, y, batch_size):
         """Eigenvalues and vectors of `H`, and the log-likelihood of the data."""
@@ -122,14 +124,7 @@ class LaplaceApproximation:
         is_diagonal = self.hessian == "diagonal"
         curvature = np.zeros(size if is_diagonal else (size, size))
         log_likelihood = 0.0
-        x = keras.tree.map_structure(tf.convert_to_tensor, x)
-        y = tf.convert_to_tensor(y)
         num_rows = keras.tree.flatten(x)[0].shape[0]
-        if y.shape.rank == 0 or y.shape[0] != num_rows:
-            raise ValueError(
-                f"`y` must have one row for each row of `x`. Received: y.shape={tuple(y.shape)}, "
-                f"{num_rows} rows of `x`"
-            )
         for first in range(0, num_rows, batch_size):
             rows = slice(first, first + batch_size)
             part, log_prob = self._network.curvature(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.targets import match_targets
 from keras_extras.inference.predict_distribution import rows_of
@@ -131,12 +132,15 @@ _linearized: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def _curvature_of(function, parameters):
     """Second derivatives of a function of each row, of shape `(rows, entries, entries)`."""
     entries = int(np.prod(parameters.shape[1:]))
+
+    def gradient_of(values):
+        _, gradients = value_and_gradients(lambda values: tf.reduce_sum(function(*values)), values)
+        return gradients[0]
+
+    check_second_derivatives(gradient_of, [parameters])
     with tf.GradientTape(persistent=True) as outer:
         outer.watch(parameters)
-        with tf.GradientTape() as inner:
-            inner.watch(parameters)
-            total = tf.reduce_sum(function(parameters))
-        gradient = inner.gradient(total, parameters)
+        gradient = gradient_of([parameters])
         columns = tf.unstack(tf.reshape(gradient, (-1, entries)), axis=1)
     rows = [
         tf.reshape(

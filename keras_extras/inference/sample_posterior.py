@@ -10,14 +10,25 @@ import keras
 import numpy as np
 
 from keras_extras._core.backend import require_tensorflow
-from keras_extras._core.checks import check_choice, check_integer, check_number, check_share
+from keras_extras._core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_share,
+)
+from keras_extras._core.data import check_numbers
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
+from keras_extras.inference.observations import observations
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.inference.weight_priors import WeightPriors
+
+# Longer steps leave any posterior that weights in single precision can have.
+_LARGEST_STEP = 1e6
 
 
 def sample_posterior(
@@ -130,6 +141,9 @@ def sample_posterior(
     check_choice("kernel", kernel, ("nuts", "hmc"))
     if isinstance(initial, str):
         check_choice("initial", initial, ("weights", "prior"))
+    else:
+        check_numbers("initial", list(initial))
+    check_choice("verbose", verbose, (0, 1, 2))
     num_chains = check_integer("num_chains", num_chains)
     num_results = check_integer("num_results", num_results)
     num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
@@ -138,18 +152,15 @@ def sample_posterior(
         "target_accept_prob": check_share("target_accept_prob", target_accept_prob),
         "max_tree_depth": check_integer("max_tree_depth", max_tree_depth),
         "num_leapfrog_steps": check_integer("num_leapfrog_steps", num_leapfrog_steps),
-        "jit_compile": bool(jit_compile),
+        "jit_compile": check_flag("jit_compile", jit_compile),
     }
     if step_size is not None:
-        step_size = check_number("step_size", step_size, above=0.0)
+        step_size = check_number("step_size", step_size, above=0.0, at_most=_LARGEST_STEP)
     generator = numpy_generator(seed)
     target = _target_of(model, x, prior, likelihood, settings)
     function = target.function
     function.check_not_random(x)
-    data = (
-        keras.tree.map_structure(tf.convert_to_tensor, x),
-        tf.convert_to_tensor(y),
-    )
+    data = observations(function, x, y)
     start = target.start(initial, num_chains, generator).numpy()
 
     def log_probs_fn(vectors):

@@ -8,8 +8,10 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
+from keras_extras._core.differentiation import check_second_derivatives, vector_jacobian_products
 from keras_extras._core.masks import mask_of, with_mask
 from keras_extras._core.stateless import substituted
+from keras_extras.losses.differentiated_inputs import DifferentiatedInputs
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -17,35 +19,48 @@ class DerivativeWrapper(keras.layers.Wrapper):
 
     The wrapped network is called once, as if it stood alone: in its own dtype policy, with the
     masks and the training mode that it would get, and with its own losses.
+
+    Args:
+        layer: A `keras.layers.Layer` or a whole model.
+        wrt: Name or position of one of several inputs to differentiate by, or `None`.
+        **kwargs: Of `keras.layers.Layer`, such as `name`.
     """
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+    def __init__(self, layer: keras.layers.Layer, wrt: str | int | None = None, **kwargs: Any):
         require_tensorflow_or_jax(f"keras_extras.losses.{type(self).__name__}")
         # Without autocast: inputs reach the network as they are, and it casts them itself.
         super().__init__(layer, **{"autocast": False, **kwargs})
         self.supports_masking = True
+        if wrt is not None and type(wrt) not in (str, int):
+            raise TypeError(
+                "`wrt` must be the name or position of one of several inputs, or None. "
+                f"Received: wrt={wrt!r}"
+            )
+        self.wrt = wrt
+        self._is_checked = False
 
     def differentiate(self, products: Callable, inputs: Any, *arguments: Any) -> tuple[Any, list]:
         """Calls the network and returns its output with products of its Jacobian.
 
         Args:
             products: `vector_jacobian_products` or `jacobian_vector_products`.
-            inputs: The inputs of `call`.
+            inputs: `DifferentiatedInputs` of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        variables, mask = self.layer.variables, mask_of(inputs)
+        variables = self.layer.variables
         changed: list = []
 
-        def call_layer(inputs):
+        def call_layer(value):
             """The output, and what the call leaves behind: states, losses and a mask."""
             with substituted() as scope:
                 before = list(map(scope.get_current_value, variables))
-                output = self._call_layer(with_mask(inputs, mask))
+                output = self._call_layer(inputs.inputs_of(value))
             after = list(map(scope.get_current_value, variables))
             changed[:] = [n for n, old in enumerate(before) if after[n] is not old]
             return output, ([after[n] for n in changed], scope.losses, mask_of(output))
 
-        (output, left_behind), derivatives = products(call_layer, inputs, *arguments)
+        self._check_second_derivatives(call_layer, inputs.value)
+        (output, left_behind), derivatives = products(call_layer, inputs.value, *arguments)
         states, losses, mask = left_behind
         for number, state in zip(changed, states):
             variables[number].assign(state)
@@ -60,19 +75,30 @@ class DerivativeWrapper(keras.layers.Wrapper):
             )
         return with_mask(output, mask), derivatives
 
-    def check_inputs(self, inputs: Any) -> None:
-        """Raises an error unless the inputs are one tensor of floats."""
-        if not hasattr(inputs, "dtype"):
-            raise TypeError(
-                f"{type(self).__name__} needs a network of one input tensor. Received: inputs of "
-                f"type {type(inputs).__name__}"
+    def _check_second_derivatives(self, call_layer, value):
+        """Raises at the first call if training cannot differentiate the derivatives."""
+        if self._is_checked:
+            return
+
+        def gradient(values):
+            return vector_jacobian_products(call_layer, values[0], lambda y: [ops.ones_like(y)])[1]
+
+        check_second_derivatives(gradient, [value])
+        self._is_checked = True
+
+    def differentiated(self, inputs: Any, needs_one: bool = False) -> DifferentiatedInputs:
+        """Returns what to differentiate by.
+
+        Args:
+            inputs: The inputs of `call`.
+            needs_one: Boolean, whether it must be one tensor. Defaults to `False`.
+        """
+        if needs_one and self.wrt is None and len(keras.tree.flatten(inputs)) > 1:
+            raise ValueError(
+                f"{type(self).__name__} needs `wrt`, the name or position of one of several "
+                "inputs. Received: wrt=None"
             )
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if not keras.backend.is_float_dtype(dtype):
-            raise TypeError(
-                f"{type(self).__name__} needs inputs of floats to differentiate with respect to, "
-                f"such as the output of an Embedding. Received: inputs of dtype {dtype}"
-            )
+        return DifferentiatedInputs(inputs, self.wrt, self.layer, type(self).__name__)
 
     def _call_layer(self, inputs):
         output = self.layer(inputs)
@@ -90,7 +116,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
         return keras.Operation.compute_output_spec(self, *arguments, **keywords)
 
     def build(self, input_shape: Any = None) -> None:
-        if isinstance(input_shape, tuple) and len(input_shape) < 2:
+        if _is_shape(input_shape) and len(input_shape) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs inputs of shape (n, ...). "
                 f"Received: input_shape={input_shape}"
@@ -98,11 +124,20 @@ class DerivativeWrapper(keras.layers.Wrapper):
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        spec = self.compute_output_spec(keras.KerasTensor(input_shape))
+        inputs = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        spec = self.compute_output_spec(inputs)
         return keras.tree.map_structure(lambda tensor: tensor.shape, spec)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
         """None, because the output of the network bears the mask that the network gave it."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "wrt": self.wrt}
+
+
+def _is_shape(structure):
+    is_tuple = isinstance(structure, tuple)
+    return is_tuple and all(size is None or isinstance(size, int) for size in structure)
 
 
 def unit_vectors(output: Any) -> list[Any]:

@@ -45,7 +45,7 @@ class GradientPenalty(DerivativeWrapper):
     regularizers.
 
     Args:
-        layer: A `keras.layers.Layer` or a whole model, of one tensor of floats to one tensor.
+        layer: A `keras.layers.Layer` or a whole model, of tensors to one tensor.
         weight: Float of at least 0 that multiplies the penalty. Defaults to `1.0`.
         target_norm: Float of at least 0, the norm that costs nothing. Defaults to `0.0`.
         num_projections: Integer or `None`. `None` computes the norm exactly, by one backward pass
@@ -53,6 +53,9 @@ class GradientPenalty(DerivativeWrapper):
             without bias from so many random combinations of the outputs (Hoffman et al., 2019);
             1 is enough to train with. Defaults to `None`.
         seed: Integer seed of the random combinations, or `None`. Defaults to `None`.
+        wrt: Name or position of one of several inputs, with respect to which to differentiate;
+            `None` for
+            all inputs of floats together. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -62,7 +65,7 @@ class GradientPenalty(DerivativeWrapper):
         That of `layer`. Its axes, but that of the batch, must have known sizes.
 
     Raises:
-        TypeError: When called, if the inputs or the output are not one tensor of floats.
+        TypeError: When called, if no input is of floats, or the output is not one tensor.
         ValueError: If an argument is out of range, or `num_projections` is given for a target
             norm other than 0; when called, if the output is not differentiable.
 
@@ -98,9 +101,10 @@ class GradientPenalty(DerivativeWrapper):
         target_norm: float = 0.0,
         num_projections: int | None = None,
         seed: int | None = None,
+        wrt: str | int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(layer, **kwargs)
+        super().__init__(layer, wrt, **kwargs)
         self.weight = check_number("weight", weight, at_least=0)
         self.target_norm = check_number("target_norm", target_norm, at_least=0)
         if num_projections is not None:
@@ -116,8 +120,9 @@ class GradientPenalty(DerivativeWrapper):
         self._seed_generator = num_projections and keras.random.SeedGenerator(self.seed)
 
     def call(self, inputs: Any) -> Any:
-        self.check_inputs(inputs)
-        output, gradients = self.differentiate(vector_jacobian_products, inputs, self._cotangents)
+        output, gradients = self.differentiate(
+            vector_jacobian_products, self.differentiated(inputs), self._cotangents
+        )
         squares = sum(sums_of_squares(gradient) for gradient in gradients)
         if self.target_norm:
             # The root has no derivative at 0, where a row then adds nothing to the gradient.

@@ -37,13 +37,16 @@ class SensitivityPenalty(DerivativeWrapper):
     regularizers. The derivatives are exact, and the network is called once.
 
     Args:
-        layer: A `keras.layers.Layer` or a whole model, of one tensor of floats to one tensor.
+        layer: A `keras.layers.Layer` or a whole model, of tensors to one tensor.
         directions: Array of shape `(number of directions, *shape of one input)`, directions that
             are the same for every row; or a function from the batch of inputs to a tensor of the
             same shape, a direction for each row, or to a list of such. For files that load
             safely, decorate it with `keras.saving.register_keras_serializable()`. The length of a
             direction counts: it is the size of the change that matters.
         weight: Float of at least 0 that multiplies the penalty. Defaults to `1.0`.
+        wrt: Name or position of one of several inputs, with respect to which to differentiate;
+            `None` for
+            a network of one input. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -53,7 +56,7 @@ class SensitivityPenalty(DerivativeWrapper):
         That of `layer`.
 
     Raises:
-        TypeError: When called, if the inputs or the output are not one tensor of floats.
+        TypeError: When called, if the input is not of floats, or the output is not one tensor.
         ValueError: If `directions` or `weight` is not what it must be; when called, if the
             directions do not fit the inputs, or the output is not differentiable.
 
@@ -92,16 +95,17 @@ class SensitivityPenalty(DerivativeWrapper):
         layer: keras.layers.Layer,
         directions: Any | Callable[[Any], Any],
         weight: float = 1.0,
+        wrt: str | int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(layer, **kwargs)
+        super().__init__(layer, wrt, **kwargs)
         self.directions = check_directions(directions)
         self.weight = check_number("weight", weight, at_least=0)
 
     def call(self, inputs: Any) -> Any:
-        self.check_inputs(inputs)
-        vectors = directions_at(self.directions, inputs)
-        output, changes = self.differentiate(jacobian_vector_products, inputs, vectors)
+        differentiated = self.differentiated(inputs, needs_one=True)
+        vectors = directions_at(self.directions, differentiated.value)
+        output, changes = self.differentiate(jacobian_vector_products, differentiated, vectors)
         squares = sum(sums_of_squares(change) for change in changes)
         self.add_loss(self.weight * ops.mean(squares))
         return output

@@ -36,12 +36,15 @@ class SobolevTraining(DerivativeWrapper):
     as inputs. Predict with the network itself, which is `.layer`.
 
     Args:
-        layer: A `keras.layers.Layer` or a whole model, of one tensor of floats to one tensor.
+        layer: A `keras.layers.Layer` or a whole model, of tensors to one tensor.
         directions: What to differentiate along. `None`: every input, which gives the gradient, by
             one backward pass for each output. Array of shape `(number of directions, *shape of
             one input)`, or a function from the batch of inputs to a tensor of the same shape or
             to a list of such: the derivatives along these, as in `SensitivityPenalty`, cheaper
             where there are many outputs. Defaults to `None`.
+        wrt: Name or position of one of several inputs, with respect to which to differentiate;
+            `None` for
+            a network of one input. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -54,7 +57,7 @@ class SobolevTraining(DerivativeWrapper):
         there is one output.
 
     Raises:
-        TypeError: When called, if the inputs or the output are not one tensor of floats.
+        TypeError: When called, if the input is not of floats, or the output is not one tensor.
         ValueError: If `directions` is not what it must be; when called, if the directions do not
             fit the inputs, or the output is not differentiable.
 
@@ -88,19 +91,20 @@ class SobolevTraining(DerivativeWrapper):
         self,
         layer: keras.layers.Layer,
         directions: Any | Callable[[Any], Any] | None = None,
+        wrt: str | int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(layer, **kwargs)
+        super().__init__(layer, wrt, **kwargs)
         self.directions = None if directions is None else check_directions(directions)
 
     def call(self, inputs: Any) -> dict[str, Any]:
-        self.check_inputs(inputs)
+        by = self.differentiated(inputs, needs_one=True)
         if self.directions is None:
-            known_shape(inputs, "input")
-            value, derivatives = self.differentiate(vector_jacobian_products, inputs, unit_vectors)
+            known_shape(by.value, "input")
+            value, derivatives = self.differentiate(vector_jacobian_products, by, unit_vectors)
         else:
-            vectors = directions_at(self.directions, inputs)
-            value, derivatives = self.differentiate(jacobian_vector_products, inputs, vectors)
+            vectors = directions_at(self.directions, by.value)
+            value, derivatives = self.differentiate(jacobian_vector_products, by, vectors)
         derivative = ops.stack(derivatives, axis=1)
         outputs, entry = tuple(value.shape[1:]), tuple(derivative.shape[2:])
         if self.directions is None:

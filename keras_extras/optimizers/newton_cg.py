@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice
-from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer
 
@@ -101,6 +101,7 @@ class NewtonCG(LineSearchOptimizer):
 
     def build_memory(self, size: int, dtype: str) -> list[keras.Variable]:
         self._size = size
+        self._is_checked = False
         self._is_full = self.hessian == "full" or (
             self.hessian == "auto" and size <= _MOST_FULL_WEIGHTS
         )
@@ -109,6 +110,10 @@ class NewtonCG(LineSearchOptimizer):
     def direction(
         self, gradient_of: Callable[[Any], Any], point: Any, gradient: Any, memory: Sequence[Any]
     ) -> tuple[Any, Any, Sequence[Any]]:
+        if not self._is_checked:
+            check_second_derivatives(lambda x: gradient_of(x[0]), [point])
+            self._is_checked = True
+
         def product(vector):
             # By reverse mode twice: forward mode has no rule for loops, and so none for LSTM.
             _, (image,) = value_and_gradients(

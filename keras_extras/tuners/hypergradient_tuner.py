@@ -10,6 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.data import check_data
 from keras_extras._core.files import whole_file
 from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
@@ -140,6 +141,11 @@ class HypergradientTuner(keras_tuner.Tuner):
         keras.utils.set_random_seed(self.seed)
         values = trial.hyperparameters
         model = self._build(values)
+        try:
+            check_data(x, y, call=model)
+            check_data(*validation_data, call=model)
+        except (TypeError, ValueError) as error:  # All trials would fail.
+            raise keras_tuner.errors.FatalValueError(str(error)) from error
         training = UnrolledTraining(
             model,
             model.loss,

@@ -86,5 +86,22 @@ def jacobian_vector_products(
     return _backend().jacobian_vector_products(function, value, vectors)
 
 
+def check_second_derivatives(
+    gradient: Callable[[Sequence[Any]], Any], values: Sequence[Any]
+) -> None:
+    """Raises if the backend cannot differentiate an operation that computes a gradient.
+
+    TensorFlow takes some of their derivatives as zero in silence, in forward mode as well.
+
+    Args:
+        gradient: Function from a list of tensors to a gradient, a structure of tensors.
+        values: List of float tensors.
+
+    Raises:
+        ValueError: With the operations and their scopes, which hold the names of layers.
+    """
+    _backend().check_second_derivatives(gradient, values)
+
+
 def _backend():
     return backend_module(__name__, "Differentiation")

@@ -2,12 +2,13 @@
 
 import tensorflow as tf
 
-from keras_extras._core.differentiation.moments import twice_differentiable_moments
+from keras_extras._core.differentiation.second_derivatives import unsupported_gradients
+from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
 
 
 def value_and_gradients(function, values, has_aux):
     with (
-        twice_differentiable_moments(),
+        twice_differentiable(),
         tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
         tape.watch(values)
@@ -18,7 +19,7 @@ def value_and_gradients(function, values, has_aux):
 
 def jacobian_vector_product(function, values, vector):
     with (
-        twice_differentiable_moments(),
+        twice_differentiable(),
         tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
     ):
         value = function(values)
@@ -28,7 +29,7 @@ def jacobian_vector_product(function, values, vector):
 
 def vector_jacobian_products(function, value, vectors_of):
     with (
-        twice_differentiable_moments(),
+        twice_differentiable(),
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
     ):
         tape.watch(value)
@@ -45,7 +46,7 @@ def jacobian_vector_products(function, value, vectors):
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         with (
-            twice_differentiable_moments(),
+            twice_differentiable(),
             tf.GradientTape(watch_accessed_variables=False) as inner,
         ):
             inner.watch(value)
@@ -57,3 +58,20 @@ def jacobian_vector_products(function, value, vectors):
         return (output, aux), [None] * len(vectors)
     products = [outer.gradient(product, cotangent, output_gradients=v) for v in vectors]
     return (output, aux), products
+
+
+def check_second_derivatives(gradient, values):
+    try:
+        traced = tf.function(gradient, autograph=False)
+        graph = traced.get_concrete_function(list(values)).graph
+    except Exception:  # Of any kind: what runs eagerly only has no graph to look at.
+        return
+    found = unsupported_gradients(graph)
+    if found:
+        raise ValueError(
+            "Second derivatives, and forward mode, need operations whose gradients TensorFlow can "
+            "differentiate; it takes the derivatives of others as zero, or has none. Replace the "
+            "layer, such as raw resizing by `keras.ops.image.resize`, or run Keras on JAX. "
+            "Received: "
+            + ", ".join(f"{operation} in {place!r}" for operation, place in found.items())
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_extras._core.differentiation.moments import twice_differentiable_moments
+from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
 
 # A gradient as a tensor, where an embedding's is not one.
 dense = tf.convert_to_tensor
@@ -140,7 +140,7 @@ def gauss_newton_product(
             product with H.
     """
     with (
-        twice_differentiable_moments(),
+        twice_differentiable(),
         tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
     ):
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:

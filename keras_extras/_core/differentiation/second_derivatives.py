@@ -1,0 +1,41 @@
+"""Which operations of a traced gradient have no derivative in TensorFlow."""
+
+import re
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import ops as tensorflow_ops
+
+# Gradients of what is constant on purpose, and bookkeeping.
+_WITHOUT_DERIVATIVE = {"StopGradient", "BroadcastGradientArgs", "TensorArrayGradV3"}
+
+
+def unsupported_gradients(graph: tf.Graph) -> dict[str, str]:
+    """Returns the operations that compute gradients without one of their own, and their places.
+
+    Args:
+        graph: The graph of a gradient, whose functions are looked through as well.
+
+    Returns:
+        Dict from types of operations, such as `"ResizeBilinearGrad"`, to the scope of the first of
+        each, which holds the names of models and layers.
+    """
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    found: dict[str, str] = {}
+    for node in nodes:
+        if node.op not in found and not _has_derivative(node.op):
+            scope = re.sub(r"(^|/)gradient_tape/|(^|/)gradients?/", "/", node.name).strip("/")
+            found[node.op] = scope.rpartition("/")[0] or scope
+    return found
+
+
+def _has_derivative(operation: Any) -> bool:
+    """False if a gradient's gradient is missing, or registered as none."""
+    is_gradient = re.search("Grad|Backprop", operation) and operation not in _WITHOUT_DERIVATIVE
+    if not is_gradient:
+        return True
+    try:
+        return tensorflow_ops.gradient_registry.lookup(operation) is not None
+    except LookupError:
+        return False

@@ -1,0 +1,44 @@
+"""The data that a posterior is conditioned on, checked and paired with the model's distribution."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.data import check_data, check_numbers
+from keras_extras._core.probability import tf
+from keras_extras._core.targets import match_targets
+from keras_extras.inference.predict_distribution import rows_of
+from keras_extras.inference.weight_function import WeightFunction
+
+
+def observations(
+    function: WeightFunction, x: Any, y: Any, batch_size: int | None = None
+) -> tuple[Any, Any]:
+    """Returns inputs and targets as tensors, the targets shaped as draws of the distribution.
+
+    Compiled functions do not know all sizes, so that shapes are compared here.
+
+    Args:
+        function: The model.
+        x: Inputs, an array or a structure of arrays.
+        y: Targets, an array.
+        batch_size: Integer, rows that the distribution is made of; `None` for all. Defaults to
+            `None`.
+
+    Raises:
+        TypeError, ValueError: If data or weights are not real and finite, or targets do not fit.
+    """
+    check_data(x, y, call=function.model)
+    check_numbers("model.trainable_variables", function.variables)
+    x, y = keras.tree.map_structure(tf.convert_to_tensor, x), tf.convert_to_tensor(y)
+    num_rows = keras.tree.flatten(x)[0].shape[0]
+    if y.shape.rank == 0 or y.shape[0] != num_rows:
+        raise ValueError(
+            "Inference cannot pair targets and inputs: `y` must have one row for each row of `x`. "
+            f"Received: y.shape={tuple(y.shape)}, "
+            f"{num_rows} rows of `x`"
+        )
+    first = slice(0, num_rows if batch_size is None else batch_size)
+    distribution = function.distribution(function.parameters(None, (), rows_of(x, first)))
+    matched = match_targets(y[first], distribution, "Inference")
+    return x, tf.reshape(tf.cast(y, matched.dtype), (num_rows, *matched.shape[1:]))
