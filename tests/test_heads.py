@@ -470,3 +470,33 @@ def test_draws_of_counts_compile_after_shapes_were_inferred(heads):
         text=True,
     )
     assert "compiled" in found.stdout, found.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "three", [np.array(3), tf.constant(3), np.array([3]), tf.constant([3]), tf.TensorShape([3])]
+)
+def test_shapes_as_arrays_and_tensors(three):
+    for name in ("IndependentNormal", "IndependentGamma", "IndependentBernoulli"):
+        head = getattr(layers, name)
+        assert head.params_size(three) == head.params_size(3)
+        assert tuple(head(three).event_shape) == (3,)
+        assert head.new(tf.zeros((2, head.params_size(3))), three).event_shape == [3]
+    two = np.array(2)
+    assert layers.MixtureNormal.params_size(two, three) == layers.MixtureNormal.params_size(2, 3)
+    inputs = np.zeros((2, 3), "float32")
+    network = layers.AutoregressiveNetwork(2, event_shape=three, input_order=np.array([2, 1, 3]))
+    assert network(inputs).shape == (2, 3, 2)
+    restored = layers.AutoregressiveNetwork.from_config(network.get_config())
+    assert restored(inputs).shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("name", ["MultivariateNormalTriL", "MultivariateNormalDiag"])
+def test_sizes_as_arrays_and_tensors(name):
+    head = getattr(layers, name)
+    for three in (np.array(3), tf.constant(3), np.int64(3)):
+        assert head.params_size(three) == head.params_size(3)
+        assert head(three).get_config()["event_size"] == 3
+        assert head.new(tf.zeros((2, head.params_size(3))), three).event_shape == [3]
+    for wrong in (np.array(3.0), tf.constant(True), np.zeros((2, 2), int)):
+        with pytest.raises(TypeError, match="`event_size` must be an integer"):
+            head(wrong)

@@ -1,5 +1,6 @@
 """Divergences from priors, as regularizers and as layers: values, trained priors, saving."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -266,3 +267,19 @@ def test_a_warm_up_serves_divergences_of_outputs(kind):
 def test_wrong_weights(weight):
     with pytest.raises((TypeError, ValueError), match="`weight` must"):
         layers.KLDivergenceAddLoss(PRIOR, weight=weight)
+
+
+@KINDS
+def test_weights_of_files_from_before_warm_ups_are_loaded(kind, tmp_path):
+    model = _model_of(kind, 0.25)
+    path = tmp_path / "old.weights.h5"
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        (group,) = (name for name in names if name.endswith("divergence_weight/vars"))
+        del file[group]["0"]
+    model.layers[0].kernel.assign(np.zeros((4, 4)))
+    model.load_weights(path)
+    np.testing.assert_array_equal(model.layers[0].kernel, np.eye(4))
+    assert _loss_of(model) == pytest.approx(0.25 * expected_mean_kl(), rel=1e-5)

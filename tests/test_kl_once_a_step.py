@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 from test_variational_layers import normal_kl
 from tiers import quick
@@ -99,6 +100,53 @@ def test_posteriors_of_inputs_count_the_mean_over_calls():
     for _ in range(2):
         model(_ROWS)
         assert float(sum(model.losses)) == pytest.approx(once, rel=1e-5)
+
+
+def _kl_of(layer):
+    loc, raw_scale = map(np.asarray, layer.weights[:2])
+    return normal_kl(loc, np.logaddexp(0.0, raw_scale), 0.0, 1.0)
+
+
+def test_a_frozen_variable_keeps_the_divergence():
+    layer = layers.DenseReparameterization(3)
+    layer(_ROWS)
+    for frozen in ([0], [1], []):
+        for number, variable in enumerate(layer.weights[:2]):
+            variable.trainable = number not in frozen
+        layer(_ROWS)
+        np.testing.assert_allclose(list(map(float, layer.losses)), [_kl_of(layer)], rtol=1e-4)
+
+
+def test_a_posterior_with_variables_of_another_owner_has_a_divergence():
+    loc = tf.Variable(tf.fill((4, 3), 2.0))
+
+    def posterior_fn(dtype, shape, name, trainable, add_variable_fn):
+        return tfd.Independent(tfd.Normal(loc, 1.0), 2)
+
+    layer = layers.DenseReparameterization(3, kernel_posterior_fn=posterior_fn)
+    model = shared(layer)
+    for value in (2.0, 3.0):
+        loc.assign(np.full((4, 3), value, "float32"))
+        model(_ROWS)
+        assert float(sum(model.losses)) == pytest.approx(12 * value**2 / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", quick(["recurrent", "time distributed, any length"], "recurrent"))
+def test_posteriors_by_layers_of_the_user_count_once_in_loops(way):
+    def make_posterior(kernel_size, bias_size, dtype):
+        size = kernel_size + bias_size
+        parameters = layers.VariableLayer((2 * size,), dtype=dtype, initializer="ones")
+        return keras.Sequential([parameters, layers.IndependentNormal(size)])
+
+    layer = layers.DenseVariational(3, make_posterior, kl_use_exact=True)
+    model = WAYS[way](layer)
+    size = sum(variable.shape[0] for variable in layer.trainable_variables) // 2
+    expected = normal_kl(np.ones(size), np.logaddexp(0.0, 1.0) * np.ones(size), 0.0, 1.0)
+    model.compile("sgd", loss=lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), jit_compile=False)
+    y = np.zeros((6, 1))
+    np.testing.assert_allclose(model.evaluate(_ROWS, y, verbose=0), expected, rtol=1e-3)
+    model.fit(_ROWS, y, verbose=0)
+    assert not np.allclose(layer.trainable_variables[0], 1.0), "The divergence has no gradient"
 
 
 _DENSE = ["DenseReparameterization", "DenseLocalReparameterization", "DenseFlipout"]

@@ -247,3 +247,15 @@ def test_the_error_names_the_first_step_that_is_a_sample(optimizer, first):
         optimizer.samples()
     train(optimizer, 1, model=model)
     assert len(optimizer.samples()[0]) == 1
+
+
+def test_noise_of_half_precision_and_many_rows():
+    keras.config.set_dtype_policy("float16")
+    weights = keras.layers.Dense(4000, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((1,)), weights])
+    optimizer = SGLD(0.5, training_set_size=100_000, prior_stddev=1.0)
+    model.compile(optimizer, lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), jit_compile=False)
+    model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)
+    drawn = np.asarray(weights.kernel, "float64")
+    # sqrt(2 learning_rate / n), 4 standard errors of 4,000 draws.
+    assert np.std(drawn) == pytest.approx(np.sqrt(2 * 0.5 / 100_000), rel=4 / np.sqrt(8000))

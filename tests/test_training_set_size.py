@@ -112,6 +112,18 @@ REPEATED = {
         tf.data.Dataset.zip((_rows().repeat(), _INDICES)).map(lambda rows, i: rows).batch(8)
     ),
     "with options": lambda: _rows().repeat(3).batch(8).with_options(tf.data.Options()),
+    "numbered": lambda: _rows().repeat(3).enumerate().map(lambda i, rows: rows).batch(8),
+    "ragged": lambda: _rows().repeat(3).ragged_batch(8),
+    "rebatched": lambda: _dataset().repeat(3).rebatch(5),
+    "one batch of all, zipped": lambda: tf.data.Dataset.zip(
+        _rows().batch(40).repeat(3), _rows().batch(40).repeat(3)
+    ),
+    "batches made of indices": lambda: (
+        tf.data.Dataset.range(5).repeat(9).map(lambda i: tf.zeros((8, 3)) + tf.cast(i, tf.float32))
+    ),
+    "a constant beside the rows": lambda: tf.data.Dataset.zip(
+        _rows(), tf.data.Dataset.from_tensors(1.0).repeat()
+    ).batch(8),
     "endless": lambda: _rows().shuffle(40).repeat().batch(8),
     "taken": lambda: _rows().repeat().batch(8).take(100),
 }
@@ -133,12 +145,29 @@ def test_a_part_of_the_first_pass_counts_as_a_part():
         lambda: _rows().filter(lambda x, y: x[0] > 0).repeat().batch(8),
         lambda: _rows().repeat(2).concatenate(_rows()).batch(8),
         lambda: _rows().repeat(2).batch(2).batch(4),
+        lambda: _rows().repeat(2).shard(2, 0).batch(4),
+        lambda: tf.data.Dataset.zip(_rows(), _rows().take(7).repeat()).batch(4),
+        lambda: _rows().repeat(2).bucket_by_sequence_length(lambda x, y: 1, [2], [8, 8]),
+        lambda: _dataset().repeat(2).flat_map(lambda x, y: tf.data.Dataset.range(8)).batch(4),
     ],
-    ids=["filtered", "concatenated", "batched twice"],
+    ids=["filtered", "concatenated", "batched twice", "shard", "zipped", "bucket", "flat map"],
 )
 def test_an_unknown_period_warns(dataset):
     with pytest.warns(UserWarning, match=r"repeated, and its number of rows is unknown because"):
         assert training_set_size(dataset(), 0.0, 10) > 0
+
+
+@pytest.mark.parametrize(
+    "start", [lambda: tf.data.Dataset.from_tensors(0).repeat(), lambda: tf.data.Dataset.counter()]
+)
+def test_rows_that_are_made_on_the_way_are_no_repetition(start):
+    dataset = start().map(lambda i: tf.random.normal((3,))).batch(8)
+    assert training_set_size(dataset, 0.0, 7) == 56
+    assert training_set_size(start().map(lambda i: tf.random.normal((8, 3))), 0.0, 7) == 56
+
+
+def test_the_size_of_an_empty_dataset_is_unknown():
+    assert training_set_size(_dataset().repeat(0), 0.0, None) == 0.0
 
 
 def test_a_generator_loses_no_batch():

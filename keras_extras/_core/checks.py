@@ -22,6 +22,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any], any_case: bool
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> int:
     """Returns `value` as an `int` if it is an integer of at least `minimum`."""
+    value = _plain_integers(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
     number = int(value)
@@ -71,6 +72,7 @@ def check_share(name: str, value: Any) -> float:
 
 def check_integers(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     """Returns `value`, an integer or a list of integers of at least `minimum`, as a tuple."""
+    value = _plain_integers(value)
     if isinstance(value, bool | numbers.Integral):
         value = (value,)
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
@@ -79,6 +81,17 @@ def check_integers(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
             f"`{name}` must be an integer or a list of integers. Received: {name}={value!r}"
         )
     return tuple(check_integer(name, one, minimum) for one in value)
+
+
+def _plain_integers(value):
+    """Integers in place of an array or tensor of integers; anything else unchanged."""
+    if not (isinstance(value, np.ndarray) or keras.ops.is_tensor(value)):
+        return value
+    try:
+        array = np.asarray(value)
+    except (NotImplementedError, TypeError):  # a tensor of a graph, without a value
+        return value
+    return array.tolist() if array.dtype.kind in "iu" and array.ndim < 2 else value
 
 
 def check_flag(name: str, value: Any) -> bool:

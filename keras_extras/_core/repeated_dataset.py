@@ -31,33 +31,62 @@ def rows_of_one_pass(dataset: Any) -> float | None:
     if found is None:
         return None
     repeated, batchings = found
-    return int(repeated.cardinality()) * (1.0 if batchings == 1 else _rows_of_first(repeated))
+    length = int(repeated.cardinality())
+    in_each = 1 if batchings == 1 else _rows_of_first(repeated)
+    if length == 1 and in_each in (None, 1):
+        return None  # Not data, but the start of functions that make data.
+    # Elements without an axis are numbers or names from which batches are made.
+    return float(length * (in_each or _rows_of_first(dataset)))
 
 
 class _UnknownError(Exception):
     """Says why the number of rows is unknown."""
 
 
+# Steps of a pipeline whose elements are those of their input, one for one.
+_ONE_FOR_ONE = (
+    *("Map", "ParallelMap", "Filter", "TakeWhile", "Take", "Skip", "Repeat", "Shuffle"),
+    *("Cache", "CacheData", "Prefetch", "Options", "AssertCardinality", "IgnoreErrors", "Zip"),
+    *("Snapshot", "Rebatch", "Restructured", "DenseToRagged", "DatasetV1Adapter"),
+)
+_BATCHES = ("Batch", "ParallelBatch", "PaddedBatch", "MapAndBatch", "DenseToRaggedBatch")
+
+
 def _repeated(dataset):
     """The innermost part that is repeated, and how often it is batched behind that."""
-    inputs = dataset._inputs()
-    kind = type(dataset).__name__.lstrip("_").removesuffix("Dataset")
-    found = [part for part in map(_repeated, inputs) if part is not None]
-    if kind == "Repeat" and not found:
+    kind, inputs = _kind(dataset), dataset._inputs()
+    found = [(part, _repeated(part)) for part in inputs]
+    repeated = [pair for _, pair in found if pair is not None]
+    if not repeated:
+        if kind != "Repeat":
+            return None
         if int(inputs[0].cardinality()) < 0:
             raise _UnknownError("the length of what it repeats is")
         return inputs[0], 0
-    if not found:
-        return None
-    if len(inputs) > 1 and kind != "Zip":
-        raise _UnknownError("it is put together of several")
-    repeated, batchings = max(found, key=lambda part: int(part[0].cardinality()))
-    batchings += kind.endswith("Batch")
-    batchings -= kind == "Unbatch"
+    is_beside_others = kind == "Scan" or len(repeated) < len(found)
+    if is_beside_others and all(int(part.cardinality()) == 1 for part, _ in repeated):
+        return None  # A counter, or a constant beside the data.
+    if kind == "Zip":
+        others = [part for part, pair in found if pair is None and not _is_index(part)]
+        if others:
+            raise _UnknownError("it is zipped with data that is not repeated")
+    elif kind not in (*_ONE_FOR_ONE, *_BATCHES, "Unbatch"):
+        raise _UnknownError(f"a step {kind!r} follows")
+    part, batchings = max(repeated, key=lambda pair: int(pair[0].cardinality()))
+    batchings += (kind in _BATCHES) - (kind == "Unbatch")
     if batchings not in (-1, 0, 1):
         raise _UnknownError("it is batched several times")
-    return repeated, batchings
+    return part, batchings
+
+
+def _is_index(dataset):
+    return _kind(dataset) == "Range" or int(dataset.cardinality()) == -1  # -1: endless
+
+
+def _kind(dataset):
+    return type(dataset).__name__.lstrip("_").removesuffix("Dataset")
 
 
 def _rows_of_first(dataset):
-    return keras.tree.flatten(next(iter(dataset.take(1))))[0].shape[0]
+    shape = keras.tree.flatten(next(iter(dataset.take(1))))[0].shape
+    return shape[0] if len(shape) else None

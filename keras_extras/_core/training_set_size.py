@@ -115,6 +115,8 @@ def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | No
     """
     if hasattr(x, "cardinality"):  # tf.data.Dataset
         length = int(x.cardinality())
+        if length == 0:
+            return _UNKNOWN
         # Fewer steps in an epoch go on through the data in the next.
         steps = steps_per_epoch if length < 0 else length
         total = _of_batches(steps, lambda: _rows(next(iter(x.take(1)))))

@@ -81,7 +81,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.params = check_integer("params", params)
         if event_shape is not None:
-            check_integers("event_shape", event_shape)
+            lengths = list(check_integers("event_shape", event_shape))
+            event_shape = event_shape if isinstance(event_shape, int) else lengths
         self.event_shape = event_shape
         if not hasattr(hidden_units, "__iter__"):
             raise TypeError(
@@ -91,7 +92,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         if isinstance(input_order, str):
             check_choice("input_order", input_order, ("left-to-right", "right-to-left"))
         else:
-            check_integers("input_order", input_order)
+            input_order = list(check_integers("input_order", input_order))
         self.input_order = input_order
         self.activation = keras.activations.get(activation)
         self.use_bias = check_flag("use_bias", use_bias)

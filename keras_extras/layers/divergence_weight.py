@@ -47,6 +47,10 @@ class DivergenceWeight(keras.layers.Layer):
         if training and self._steps is not None:
             self._steps.assign_add(1)
 
+    def load_own_variables(self, store: Any) -> None:
+        if len(store.keys()):  # Files of earlier versions hold none.
+            super().load_own_variables(store)
+
     def times(self, values: Any) -> Any:
         """Returns the weighted values.
 

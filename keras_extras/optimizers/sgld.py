@@ -148,16 +148,24 @@ class SGLD(keras.optimizers.Optimizer):
         self._num_collected.assign_add(ops.cast(collects, "int32"))
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        step_size = ops.cast(self.step_size(learning_rate), variable.dtype)
-        gradient = ops.cast(ops.convert_to_tensor(gradient), variable.dtype)
-        size = ops.cast(self._known_size(), variable.dtype)
+        # Numbers of rows are beyond half precision, and steps are lost in it.
+        dtype = keras.backend.result_type(variable.dtype, "float32")
+        step_size, temperature, size = (
+            ops.cast(number, dtype)
+            for number in (
+                self.step_size(learning_rate),
+                self.current_temperature(),
+                self._known_size(),
+            )
+        )
+        gradient = ops.cast(gradient, dtype)
+        value = ops.cast(variable, dtype)
         if self.prior_stddev is not None:
-            gradient = gradient + variable / (size * self.prior_stddev**2)
-        noise = keras.random.normal(variable.shape, dtype=variable.dtype, seed=self._seed_generator)
-        temperature = ops.cast(self.current_temperature(), variable.dtype)
-        value = variable - step_size * gradient
+            gradient = gradient + value / (size * self.prior_stddev**2)
+        noise = keras.random.normal(variable.shape, dtype=dtype, seed=self._seed_generator)
+        value = value - step_size * gradient
         value = value + ops.sqrt(2.0 * step_size * temperature / size) * noise
-        self.assign(variable, value)
+        self.assign(variable, ops.cast(value, variable.dtype))
 
     def step_size(self, learning_rate: Any) -> Any:
         """Returns the step size of this step."""

@@ -48,7 +48,7 @@ class Members(keras.Model):
             for number, variable in enumerate(function.variables)
         ]
         self.num_rows = self.add_weight(
-            name="num_rows", shape=(), initializer="ones", trainable=False
+            name="num_rows", shape=(), initializer="ones", autocast=False, trainable=False
         )
         self.seed_generator = keras.random.SeedGenerator(0)
         self.built = True

@@ -87,6 +87,7 @@ class MultivariateNormalTriL(Head):
             A `tfd.MultivariateNormalTriL` distribution.
         """
         params = tf.convert_to_tensor(params)
+        event_size = check_integer("event_size", event_size)
         lower = tfp.math.fill_triangular(params[..., event_size:])
         # By masks: under XLA the gradient of `set_diag` fails with an unknown batch size.
         diagonal = tf.eye(event_size, dtype=params.dtype)

@@ -24,6 +24,7 @@ class DenseReparameterization(DenseVariationalLayer):
     With `kl_weight="auto"` the layer learns the number of training rows in `fit`: of arrays
     exactly, of datasets of known length as batches times the rows of the first batch, and of
     generators and endless datasets from `steps_per_epoch`, without which training raises an error.
+    Rows that `Dataset.repeat` brings several times count once.
 
     References:
         Kingma and Welling (2014), "Auto-encoding variational Bayes",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer, check_seed
 from keras_extras._core.marginals import unwrap
@@ -14,11 +15,7 @@ from keras_extras.layers.priors import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
-from keras_extras.layers.variational.weight_divergence import (
-    WeightDivergence,
-    closed_form,
-    estimate,
-)
+from keras_extras.layers.variational.weight_divergence import closed_form, estimate
 
 
 @serializable
@@ -131,19 +128,39 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
             self.prior = self._make("prior", self.make_prior_fn, bias_size, variables)
         self._build_kl_weight()
         self._added_losses = ()
-        if self._is_fixed:
-            WeightDivergence.attach(variables, self._divergence_of_weights)
+        with tf.init_scope():
+            self._row = tf.zeros([length or 1 for length in input_shape], self.compute_dtype)
+            self._ignores_inputs = self._are_equal_for(self._row, self._row + 1.0)
+        if self._ignores_inputs:
+            for part in (self.posterior, self.prior):
+                if isinstance(part, keras.layers.Layer):
+                    variables += part.trainable_variables
+            self._count_divergence(variables, self._divergence_of_weights)
 
-    @property
-    def _is_fixed(self):
-        """Whether neither posterior nor prior is made by a layer of the user's from the inputs."""
-        return all(isinstance(d, tfd.Distribution) for d in (self.posterior, self.prior))
+    def _are_equal_for(self, one, other):
+        """Whether posterior and prior do not depend on inputs, as far as two of them show."""
+        for kind in ("posterior", "prior"):
+            if isinstance(getattr(self, kind), tfd.Distribution):
+                continue
+            made = [unwrap(self._distribution(kind, inputs)) for inputs in (one, other)]
+            if any(distribution.batch_shape.rank != 0 for distribution in made):
+                return False
+            point = made[0].sample(seed=(0, 0))
+            if not np.array_equal(made[0].log_prob(point), made[1].log_prob(point)):
+                return False
+        return True
 
     def _divergence_of_weights(self):
-        value = closed_form(self.posterior, self.prior) if self.kl_use_exact else None
+        posterior, prior = (self._distribution(kind, self._row) for kind in ("posterior", "prior"))
+        return self._weighted(self._divergence(posterior, prior, None))
+
+    def _divergence(self, posterior, prior, weights):
+        """The divergence, in closed form or at weights, which are drawn unless they are given."""
+        value = closed_form(unwrap(posterior), unwrap(prior)) if self.kl_use_exact else None
         if value is None:
-            value = estimate(self.posterior, self.prior, self._draw(self.posterior))
-        return self._weighted(value)
+            weights = self._draw(posterior) if weights is None else weights
+            value = estimate(unwrap(posterior), unwrap(prior), weights)
+        return value
 
     def _make(self, kind, choice, bias_size, variables):
         """A distribution, or the user's layer that makes one of the inputs."""
@@ -172,8 +189,10 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         prior = self._distribution("prior", inputs)
         weights = self._draw(posterior)
         self._check_training_set_size(training)
-        if not self._is_fixed:
-            self._add_divergence(unwrap(posterior), unwrap(prior), weights)
+        if self._ignores_inputs:
+            self._update_divergences()
+        else:
+            self._add_divergence(posterior, prior, weights)
         weights = tf.cast(weights, inputs.dtype)
         width = self._kernel_size // self.units
         shape = tf.concat([tf.shape(weights)[:-1], [width, self.units]], axis=0)
@@ -194,9 +213,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
 
     def _add_divergence(self, posterior, prior, weights):
         """Raises or lowers what the losses hold to the mean over the calls of this step."""
-        value = closed_form(posterior, prior) if self.kl_use_exact else None
-        value = estimate(posterior, prior, weights) if value is None else value
-        value = self._weighted(tf.reduce_mean(value))
+        value = self._weighted(tf.reduce_mean(self._divergence(posterior, prior, weights)))
         earlier = [v for v in self.losses if any(v is loss() for loss in self._added_losses)]
         loss = (value - sum(earlier)) / (len(earlier) + 1)
         self.add_loss(loss)

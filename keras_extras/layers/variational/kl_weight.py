@@ -1,5 +1,7 @@
 """By how much the divergence from the prior counts in the loss."""
 
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +15,7 @@ from keras_extras._core.training_set_size import (
     install_training_set_size_seam,
     require_known_size,
 )
+from keras_extras.layers.variational.weight_divergence import WeightDivergence
 
 
 def check_kl_weight(kl_weight: Any) -> Any:
@@ -49,6 +52,27 @@ class KLWeightMixin:
                 autocast=False,
                 trainable=False,
             )
+
+        self._weight_divergences = []
+        self._unheld_divergences = []
+
+    def _count_divergence(self, variables: Sequence[keras.Variable], divergence: Callable):
+        """Makes a divergence count once in the losses of a step."""
+        if variables:
+            self._weight_divergences.append(WeightDivergence(variables, divergence))
+        else:
+            self._unheld_divergences.append([divergence, lambda: None])
+
+    def _update_divergences(self):
+        """Lets divergences count once in the losses of the present step."""
+        for divergence in self._weight_divergences:
+            divergence.place()
+        for entry in self._unheld_divergences:
+            divergence, last = entry
+            if not any(loss is last() for loss in self.losses):
+                loss = divergence()
+                self.add_loss(loss)
+                entry[1] = weakref.ref(loss)
 
     def _check_training_set_size(self, training):
         if training is True and self.training_set_size is not None:

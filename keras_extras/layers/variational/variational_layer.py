@@ -15,7 +15,6 @@ from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_we
 from keras_extras.layers.variational.noise import standard_normal
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
 from keras_extras.layers.variational.weight_divergence import (
-    WeightDivergence,
     closed_form,
     estimate,
     normal_entries,
@@ -128,7 +127,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         for weight, made in variables.items():
             has_divergence = getattr(self, f"{weight}_divergence_fn") is not None
             if has_divergence and getattr(self, f"{weight}_prior") is not None:
-                WeightDivergence.attach(made, functools.partial(self._divergence, weight))
+                self._count_divergence(made, functools.partial(self._divergence, weight))
 
     def _divergence(self, weight):
         """The weighted divergence of `"kernel"` or `"bias"`."""
@@ -172,6 +171,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
             training: Boolean or None, of the layer's call.
         """
         self._check_training_set_size(training)
+        self._update_divergences()
         if self.bias_posterior is not None:
             posterior = self.computed(self.bias_posterior)
             bias = self.draw(posterior, self.bias_posterior_tensor_fn)

@@ -55,25 +55,31 @@ class WeightDivergence(keras.regularizers.Regularizer):
     outside of the loops that a layer may be called in.
 
     Args:
+        variables: The variables of the posterior and the prior.
         divergence: Function without arguments that returns the divergence.
-        other: The regularizer that the variable already has, or None.
     """
 
-    def __init__(self, divergence: Callable[[], Any], other: Callable[[Any], Any] | None):
+    def __init__(self, variables: Sequence[keras.Variable], divergence: Callable[[], Any]):
+        self._variables = variables
         self._divergence = divergence
-        self._other = other
+        self._holder: keras.Variable | None = None
+        self._other: Callable[[Any], Any] | None = None
+        self.place()
 
     def __call__(self, x: Any) -> Any:
         divergence = self._divergence()
         return divergence if self._other is None else divergence + self._other(x)
 
-    @classmethod
-    def attach(cls, variables: Sequence[keras.Variable], divergence: Callable[[], Any]) -> None:
-        """Makes it the regularizer of the first variable that is trained, if there is one."""
-        for variable in variables:
-            if variable.trainable:
-                variable.regularizer = cls(divergence, variable.regularizer)
+    def place(self) -> None:
+        """Moves it to the first variable that is trained, because Keras asks no other."""
+        if self._holder is not None:
+            if self._holder.trainable:
                 return
+            self._holder.regularizer = self._other
+        self._holder = next((v for v in self._variables if v.trainable), None)
+        if self._holder is not None:
+            self._other = self._holder.regularizer
+            self._holder.regularizer = self
 
 
 def _between_normals(q, p, shape):
