@@ -256,7 +256,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
         super().search(loss_of, variables)
         if self._curvature is not None:
             self._curvature.measure(
-                lambda kept: loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)]),
+                lambda kept: _float32(
+                    loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)])
+                ),
                 self._width() / 2,
                 self._curvatures_per_update,
             )
