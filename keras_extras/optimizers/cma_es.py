@@ -73,6 +73,11 @@ class CMAES(PopulationOptimizer):
             `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
         chunk_size: Integer, how many candidates to evaluate at once; `None` for all; `"auto"`, as
             in `MonteCarloOptimizer`. Defaults to `"auto"`.
+        vectorize: How to evaluate candidates: `True`, all of a chunk in one vectorized call;
+            `False`, one after another; `"auto"`, vectorized where the loss allows it. Losses that
+            select rows by predictions (`y[y_pred > 0]`, `tf.boolean_mask`, `tf.unique`) and losses
+            in NumPy (`tf.numpy_function`, or with `run_eagerly=True`) do not. Defaults to
+            `"auto"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"cma_es"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`, such as `use_ema`.
@@ -115,6 +120,7 @@ class CMAES(PopulationOptimizer):
         restarts: int = 0,
         keep: str = "mean",
         chunk_size: int | str | None = "auto",
+        vectorize: bool | str = "auto",
         seed: int | None = None,
         name: str = "cma_es",
         **kwargs: Any,
@@ -127,6 +133,7 @@ class CMAES(PopulationOptimizer):
             prior_samples=prior_samples,
             keep=keep,
             chunk_size=chunk_size,
+            vectorize=vectorize,
             seed=seed,
             name=name,
             **kwargs,

@@ -150,6 +150,8 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         def loss_of(values):
             with substituted(zip(variables, values)):
                 loss = ops.convert_to_tensor(loss_fn())
+            if getattr(loss.shape, "rank", 0) is None:  # Of `tf.numpy_function`.
+                loss = ops.reshape(loss, ())
             if len(loss.shape):
                 raise ValueError(
                     "`loss_fn` must return a scalar, such as the mean over the batch. "

@@ -4,9 +4,9 @@ Keras' trainer passes on the values of all variables, as a state of four lists. 
 are those of a `keras.StatelessScope`, which also takes up what is assigned.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from keras_extras._core.stateless import substituted
@@ -41,7 +41,7 @@ def install(
         pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
         is_compiled = self.jit_compile and not self.run_eagerly
         # Compiled by themselves, loops and branches would be compiled anew in each step.
-        compiling = contextlib.nullcontext() if is_compiled else jax.disable_jit()
+        compiling = nullcontext() if is_compiled else jax.disable_jit()
         with compiling, substituted(pairs) as scope:
             if getattr(optimizer, "shard", "batch") == "population":
                 data = on_all_devices(data)
@@ -49,3 +49,26 @@ def install(
         return logs, tuple([scope.get_current_value(v) for v in part] for part in variables)
 
     trainer.train_step = train_step
+    trainer._symbolic_build = _building_without_values(trainer._symbolic_build, optimizer_of)
+
+
+def _building_without_values(stock_symbolic_build, optimizer_of):
+    """Keras builds losses by tracing them, which those in NumPy do not allow."""
+    import jax
+
+    @functools.wraps(stock_symbolic_build)
+    def symbolic_build(self, iterator=None, data_batch=None):
+        try:
+            stock_symbolic_build(self, iterator=iterator, data_batch=data_batch)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+            optimizer = optimizer_of(self)
+            if optimizer is None:
+                raise
+            if not self.run_eagerly:
+                candidate_map = getattr(optimizer, "candidate_map", None)
+                with candidate_map.naming_the_way_out() if candidate_map else nullcontext():
+                    raise
+            # The losses were built before they were called; an eager step has values.
+            stock_symbolic_build(self, iterator=iterator, data_batch=data_batch)
+
+    return symbolic_build
