@@ -212,7 +212,7 @@ def balanced_steps(states, kernel):
     is_up = np.ones(len(states), bool)
     for _ in range(50):
         push = np.where(states @ kernel[:, 0] > 0.0, 10.0, -10.0)
-        x, speed, angle, turn = states.T
+        _, speed, angle, turn = states.T
         pull = (push + 0.05 * turn**2 * np.sin(angle)) / 1.1
         bend = 9.8 * np.sin(angle) - np.cos(angle) * pull
         bend /= 0.5 * (4.0 / 3.0 - 0.1 * np.cos(angle) ** 2 / 1.1)

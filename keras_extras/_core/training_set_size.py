@@ -8,7 +8,6 @@ of its optimizer. A test fails when Keras no longer calls `fit` in this way.
 
 import contextlib
 import contextvars
-import functools
 import inspect
 import itertools
 import math
@@ -16,6 +15,8 @@ import types
 from typing import Any
 
 import keras
+
+from keras_extras._core.wrapped_methods import wrap_once
 
 NAME = "training_set_size"
 
@@ -26,11 +27,7 @@ _current: contextvars.ContextVar = contextvars.ContextVar(NAME, default=_UNKNOWN
 def install_training_set_size_seam() -> None:
     """Wraps `fit` where keras.Model has it from, once."""
     owner = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))
-    stock = vars(owner)["fit"]
-    if not hasattr(stock, "tells_training_set_size"):
-        wrapped: Any = functools.wraps(stock)(_wrap(stock))
-        wrapped.tells_training_set_size = True
-        owner.fit = wrapped
+    wrap_once(owner, "fit", _wrap)
 
 
 def current_training_set_size() -> float:
@@ -72,6 +69,8 @@ def _outside_of_graphs():
 
 def _wrap(stock):
     signature = inspect.signature(stock)
+    if "x" not in signature.parameters:  # Another library's wrapper of any arguments.
+        signature = inspect.signature(_documented_fit)
 
     def fit(self, *args, **kwargs):
         try:
@@ -102,6 +101,26 @@ def _wrap(stock):
             _current.reset(token)
 
     return fit
+
+
+def _documented_fit(
+    self,
+    x=None,
+    y=None,
+    batch_size=None,
+    epochs=1,
+    verbose="auto",
+    callbacks=None,
+    validation_split=0.0,
+    validation_data=None,
+    shuffle=True,
+    class_weight=None,
+    sample_weight=None,
+    initial_epoch=0,
+    steps_per_epoch=None,
+    **others,
+):
+    """Has the arguments of `keras.Model.fit`."""
 
 
 def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | None) -> float:
