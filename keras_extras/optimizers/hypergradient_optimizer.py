@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_learning_rate, check_number
+from keras_extras._core.differentiation import dense
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
 
@@ -62,7 +63,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         _check_one_replica(self)
-        grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
+        grads = dense(grads)
         if self.built and any(g is not None for g in grads):
             self._adapt(grads, trainable_variables)
         super().apply(grads, trainable_variables)

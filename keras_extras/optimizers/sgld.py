@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer, check_learning_rate, check_number, check_seed
+from keras_extras._core.differentiation import dense
 from keras_extras._core.registration import serializable
 from keras_extras._core.training_set_size import (
     NAME,
@@ -132,7 +133,7 @@ class SGLD(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         before, is_due = ops.copy(self.iterations), self.collects()
-        super().apply(grads, trainable_variables)
+        super().apply(dense(grads), trainable_variables)
         # Accumulated gradients have not moved the weights yet.
         collects = ops.logical_and(is_due, self.iterations > before)
         slot = ops.mod(self._num_collected, self.num_samples)
