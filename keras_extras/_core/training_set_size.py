@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.wrapped_methods import wrap_once
 
 NAME = "training_set_size"
@@ -81,7 +82,9 @@ def _wrap(stock):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         variables = [*self.variables, *getattr(optimizer, "variables", ())]
         variables = [variable for variable in variables if variable.name == NAME]
-        if not variables and self.built and getattr(optimizer, "built", True):
+        check_batches = getattr(optimizer, "check_batches", None)
+        is_known = self.built and getattr(optimizer, "built", True)
+        if not variables and is_known and check_batches is None:
             return stock(self, *args, **kwargs)
         call.apply_defaults()
         arguments = call.arguments
@@ -92,6 +95,9 @@ def _wrap(stock):
             has_validation_data = arguments["validation_data"] is not None
             split = 0.0 if has_validation_data else arguments["validation_split"]
             size = training_set_size(arguments["x"], split, arguments["steps_per_epoch"])
+        if check_batches is not None:
+            names = ("batch_size", "steps_per_epoch")
+            check_batches(batches_per_epoch(arguments["x"], size, *map(arguments.get, names)))
         for variable in variables:
             variable.assign(size)
         token = _current.set(size)

@@ -45,6 +45,8 @@ def _calling_between_batches(stock):
         takes_part = isinstance(optimizer, BetweenBatches)
         if takes_part:
             _build(self)  # If this raises, no train function is left that lacks the wrapper.
+        else:
+            _refuse_searches_in(self.optimizer)
         made_before = self.train_function
         stock(self, force)
         if self.train_function is made_before or not takes_part:
@@ -54,6 +56,18 @@ def _calling_between_batches(stock):
         self.train_function = wrap(self, optimizer, self.train_function)
 
     return make_train_function
+
+
+def _refuse_searches_in(optimizer):
+    """Keras' `MultiOptimizer` has nothing but gradients for its optimizers."""
+    for held in getattr(optimizer, "optimizers", ()):
+        if hasattr(held, "take_step"):
+            raise ValueError(
+                f"{type(held).__name__} evaluates losses, which {type(optimizer).__name__} cannot "
+                "give it. Take `keras_extras.optimizers.PartitionedOptimizer` in its place, which "
+                "has the same arguments. Received: a "
+                f"{type(optimizer).__name__} that holds {held.name!r}"
+            )
 
 
 def _build(model):

@@ -13,6 +13,7 @@ from keras_extras._core.precision import widest_float
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, while_loop
 from keras_extras.optimizers.cma_constants import StrategyConstants
+from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.population import best_of
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
@@ -23,7 +24,7 @@ _MAX_CONDITION = 1e14
 
 
 @serializable
-class CMAES(PopulationOptimizer):
+class CMAES(FullBatch, PopulationOptimizer):
     r"""Trains by an evolution strategy that adapts the covariance matrix of its steps.
 
     For every batch `population_size` candidates are drawn from a normal distribution, evaluated in

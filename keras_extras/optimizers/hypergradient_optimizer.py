@@ -51,7 +51,8 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
         keras.optimizers.Optimizer.learning_rate.fset(self, value)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         super().build(variables)

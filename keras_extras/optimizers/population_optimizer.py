@@ -149,7 +149,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         raise NotImplementedError(f"{type(self).__name__} must override `generation`.")
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         priors = match_patterns("priors", self.priors, variables)

@@ -113,7 +113,8 @@ class SGLD(keras.optimizers.Optimizer):
         self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
 
     def build(self, variables: list[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         _check_one_replica(type(self).__name__)
         super().build(variables)
@@ -126,9 +127,9 @@ class SGLD(keras.optimizers.Optimizer):
         self._num_collected = self.add_variable((), "zeros", "int32", name="num_collected")
         self._samples = [
             self.add_variable(
-                (self.num_samples, *variable.shape), "zeros", variable.dtype, name="samples"
+                (self.num_samples, *variable.shape), "zeros", variable.dtype, name=f"samples_{i}"
             )
-            for variable in variables
+            for i, variable in enumerate(variables)
         ]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
