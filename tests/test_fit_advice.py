@@ -79,7 +79,7 @@ def test_small_batches_are_warned_of(make):
     with pytest.warns(UserWarning, match="is made for full batches.*4 batches in an epoch"):
         model.fit(X, Y, batch_size=16, verbose=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model.fit(X, Y, batch_size=64, verbose=0)
 
 
@@ -111,7 +111,7 @@ def iter_batches(size):
 
 def test_a_learning_rate_below_one_averages_over_batches():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         LBFGS(learning_rate=0.1).check_batches(4)
 
 

@@ -38,9 +38,9 @@ def _check_optimizer(model):
     losses = [loss for loss in losses if loss is not None]
     if losses and all(isinstance(loss, PiecewiseConstantLoss) for loss in losses):
         raise ValueError(
-            f"{type(losses[0]).__name__} counts decisions and has no gradient, which the optimizer "
-            f"{optimizer.name!r} needs: the weights would never move. Compile the model with "
-            "`keras_extras.optimizers.MonteCarloOptimizer()` or `CMAES()`, or train with a loss "
+            f"No gradients provided for any variable: {type(losses[0]).__name__} counts decisions "
+            f"and has none, and the optimizer {optimizer.name!r} needs them. Compile the model "
+            "with `keras_extras.optimizers.MonteCarloOptimizer()` or `CMAES()`, or train with a loss "
             f"that has a gradient and watch this one as a metric. Received: loss={losses[0].name!r}"
         )
 

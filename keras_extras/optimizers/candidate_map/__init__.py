@@ -49,7 +49,7 @@ class CandidateMap:
             shapes: The shapes of these tensors.
         """
         self._examine(loss_of, [keras.KerasTensor(shape, "float32") for shape in shapes])
-        values = 0 if self.is_sequential else self._values
+        values = 0 if self.is_sequential else self._values or 0
         return 4 * (values + sum(math.prod(shape) for shape in shapes))
 
     def __call__(self, loss_of: Loss, candidates: Sequence[Any]) -> Any:
