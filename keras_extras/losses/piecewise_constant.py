@@ -40,8 +40,9 @@ def _check_optimizer(model):
         raise ValueError(
             f"No gradients provided for any variable: {type(losses[0]).__name__} counts decisions "
             f"and has none, and the optimizer {optimizer.name!r} needs them. Compile the model "
-            "with `keras_extras.optimizers.MonteCarloOptimizer()` or `CMAES()`, or train with a loss "
-            f"that has a gradient and watch this one as a metric. Received: loss={losses[0].name!r}"
+            "with `keras_extras.optimizers.MonteCarloOptimizer()` or `CMAES()`, or train with a "
+            "loss that has a gradient and watch this one as a metric. "
+            f"Received: loss={losses[0].name!r}"
         )
 
 
