@@ -228,10 +228,10 @@ def test_training_by_sampling_improves_the_loss(loss, jit_compile):
     assert best - after > 0.8 * (best - before)
 
 
-def test_gradients_are_refused_by_keras():
+def test_gradients_are_refused():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("adam", AUCLoss())
-    with pytest.raises(ValueError, match="No gradients provided"):
+    with pytest.raises(ValueError, match=r"No gradients provided.*MonteCarloOptimizer"):
         model.fit(PREDICTIONS[:, None], LABELS, verbose=0)
 
 

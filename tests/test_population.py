@@ -4,8 +4,9 @@ import pytest
 from keras import ops
 
 from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import DIRECTIONS, dense
-from keras_extras.optimizers.population import candidate_bytes, evaluate_population
+from keras_extras.optimizers.population import evaluate_population
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 3, 4, 12, 50])
@@ -85,7 +86,9 @@ def test_orthogonal_directions_do_not_depend_on_chunks():
 
 def test_memory_of_a_candidate_counts_weights_and_activations():
     x = ops.ones((100, 20))
-    size = candidate_bytes(lambda w: ops.sum(ops.relu(ops.matmul(x, w[0]))), [(20, 30)])
+    size = CandidateMap("a", "auto").candidate_bytes(
+        lambda w: ops.sum(ops.relu(ops.matmul(x, w[0]))), [(20, 30)]
+    )
     assert 4 * (600 + 2 * 3000) <= size <= 3 * 4 * (600 + 2 * 3000)
 
 

@@ -8,7 +8,6 @@ of its optimizer. A test fails when Keras no longer calls `fit` in this way.
 
 import contextlib
 import contextvars
-import functools
 import inspect
 import itertools
 import math
@@ -17,7 +16,9 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.repeated_dataset import rows_of_one_pass
+from keras_extras._core.wrapped_methods import wrap_once
 
 NAME = "training_set_size"
 
@@ -28,11 +29,7 @@ _current: contextvars.ContextVar = contextvars.ContextVar(NAME, default=_UNKNOWN
 def install_training_set_size_seam() -> None:
     """Wraps `fit` where keras.Model has it from, once."""
     owner = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))
-    stock = vars(owner)["fit"]
-    if not hasattr(stock, "tells_training_set_size"):
-        wrapped: Any = functools.wraps(stock)(_wrap(stock))
-        wrapped.tells_training_set_size = True
-        owner.fit = wrapped
+    wrap_once(owner, "fit", _wrap)
 
 
 def current_training_set_size() -> float:
@@ -74,6 +71,8 @@ def _outside_of_graphs():
 
 def _wrap(stock):
     signature = inspect.signature(stock)
+    if "x" not in signature.parameters:  # Another library's wrapper of any arguments.
+        signature = inspect.signature(_documented_fit)
 
     def fit(self, *args, **kwargs):
         try:
@@ -84,7 +83,9 @@ def _wrap(stock):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         variables = [*self.variables, *getattr(optimizer, "variables", ())]
         variables = [variable for variable in variables if variable.name == NAME]
-        if not variables and self.built and getattr(optimizer, "built", True):
+        check_batches = getattr(optimizer, "check_batches", None)
+        is_known = self.built and getattr(optimizer, "built", True)
+        if not variables and is_known and check_batches is None:
             return stock(self, *args, **kwargs)
         call.apply_defaults()
         arguments = call.arguments
@@ -95,6 +96,9 @@ def _wrap(stock):
             has_validation_data = arguments["validation_data"] is not None
             split = 0.0 if has_validation_data else arguments["validation_split"]
             size = training_set_size(arguments["x"], split, arguments["steps_per_epoch"])
+        if check_batches is not None:
+            names = ("batch_size", "steps_per_epoch")
+            check_batches(batches_per_epoch(arguments["x"], size, *map(arguments.get, names)))
         for variable in variables:
             variable.assign(size)
         token = _current.set(size)
@@ -104,6 +108,26 @@ def _wrap(stock):
             _current.reset(token)
 
     return fit
+
+
+def _documented_fit(
+    self,
+    x=None,
+    y=None,
+    batch_size=None,
+    epochs=1,
+    verbose="auto",
+    callbacks=None,
+    validation_split=0.0,
+    validation_data=None,
+    shuffle=True,
+    class_weight=None,
+    sample_weight=None,
+    initial_epoch=0,
+    steps_per_epoch=None,
+    **others,
+):
+    """Has the arguments of `keras.Model.fit`."""
 
 
 def training_set_size(x: Any, validation_split: float, steps_per_epoch: int | None) -> float:

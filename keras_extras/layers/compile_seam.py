@@ -12,25 +12,20 @@ part of. They are wrapped once, when the first layer of distributions is made, f
 A test fails when Keras no longer calls the two methods in this way.
 """
 
-import functools
 import inspect
-from typing import Any
 
 import keras
 
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
+from keras_extras._core.wrapped_methods import wrap_once
 
 
 def install_compile_seam() -> None:
     """Wraps `compute_loss` and `compute_metrics` where keras.Model has them from, once."""
     for name, wrap in (("compute_loss", _wrap_loss), ("compute_metrics", _wrap_metrics)):
         owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
-        stock = vars(owner)[name]
-        if not hasattr(stock, "keeps_distributions"):
-            wrapped: Any = functools.wraps(stock)(wrap(stock))
-            wrapped.keeps_distributions = True
-            setattr(owner, name, wrapped)
+        wrap_once(owner, name, wrap)
 
 
 def _wrap_loss(stock):

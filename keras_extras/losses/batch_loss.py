@@ -5,8 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras.losses.piecewise_constant import PiecewiseConstantLoss
 
-class BatchLoss(keras.losses.Loss):
+
+class BatchLoss(PiecewiseConstantLoss):
     """A loss of a whole batch, in whose formula the sample weights stand.
 
     Keras multiplies the losses of rows by their weights. A loss that is no sum over rows needs the

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.registration import serializable
+from keras_extras.losses.piecewise_constant import PiecewiseConstantLoss
 
 
 @serializable
-class ZeroOneLoss(keras.losses.Loss):
+class ZeroOneLoss(PiecewiseConstantLoss):
     """One for each row that is decided wrongly, zero for the others.
 
     ```

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_extras._core.stateless import while_loop
+from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
 from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.population import best_of, evaluate_population
@@ -39,6 +40,7 @@ def evaluate_pairs(
     count: Callable[[Any, Any], None],
     place: Callable[[Any], Any] | None = None,
     wants_best: bool = True,
+    candidate_map: CandidateMap | None = None,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
@@ -53,6 +55,7 @@ def evaluate_pairs(
         place: Function that brings candidates to the devices that are to evaluate them, or
             `None`.
         wants_best: Boolean, whether to pick out the best candidate.
+        candidate_map: Maps the loss over candidates; `None` for a vectorized map.
     """
     centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
@@ -60,7 +63,9 @@ def evaluate_pairs(
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
         steps = steps if place is None else place(steps)
-        losses = evaluate_population(lambda step: loss_beside(loss_at, parameters, step), steps)
+        losses = evaluate_population(
+            lambda step: loss_beside(loss_at, parameters, step), steps, None, candidate_map
+        )
         is_candidate = ops.tile(start + ops.arange(chunk, dtype="int32") < pairs, [2])
         count(losses, is_candidate)
         losses = ops.where(is_candidate, losses, float("nan"))

@@ -6,12 +6,12 @@ trainer is wrapped, once, when the first such optimizer is constructed. `tests/t
 """
 
 import contextlib
-import functools
 from typing import Any
 
 import keras
 
 from keras_extras._core.stateless import substituted
+from keras_extras._core.wrapped_methods import wrap_once
 
 
 class BetweenBatches:
@@ -36,16 +36,17 @@ class BetweenBatches:
 def install_between_batches() -> None:
     """Lets Keras' trainer call every `BetweenBatches` that it trains with."""
     trainer = next(cls for cls in keras.Model.__mro__ if "make_train_function" in vars(cls))
-    stock = trainer.make_train_function
-    if hasattr(stock, "calls_between_batches"):
-        return
+    wrap_once(trainer, "make_train_function", _calling_between_batches)
 
-    @functools.wraps(stock)
+
+def _calling_between_batches(stock):
     def make_train_function(self, force=False):
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         takes_part = isinstance(optimizer, BetweenBatches)
         if takes_part:
             _build(self)  # If this raises, no train function is left that lacks the wrapper.
+        else:
+            _refuse_searches_in(self.optimizer)
         made_before = self.train_function
         stock(self, force)
         if self.train_function is made_before or not takes_part:
@@ -54,9 +55,19 @@ def install_between_batches() -> None:
         wrap = _stateless if keras.backend.backend() == "jax" else _stateful
         self.train_function = wrap(self, optimizer, self.train_function)
 
-    marked: Any = make_train_function
-    marked.calls_between_batches = True
-    trainer.make_train_function = marked
+    return make_train_function
+
+
+def _refuse_searches_in(optimizer):
+    """Keras' `MultiOptimizer` has nothing but gradients for its optimizers."""
+    for held in getattr(optimizer, "optimizers", ()):
+        if hasattr(held, "take_step"):
+            raise ValueError(
+                f"{type(held).__name__} evaluates losses, which {type(optimizer).__name__} cannot "
+                "give it. Take `keras_extras.optimizers.PartitionedOptimizer` in its place, which "
+                "has the same arguments. Received: a "
+                f"{type(optimizer).__name__} that holds {held.name!r}"
+            )
 
 
 def _build(model):

@@ -13,6 +13,7 @@ from keras_extras._core.precision import widest_float
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, while_loop
 from keras_extras.optimizers.cma_constants import StrategyConstants
+from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.population import best_of
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
@@ -23,7 +24,7 @@ _MAX_CONDITION = 1e14
 
 
 @serializable
-class CMAES(PopulationOptimizer):
+class CMAES(FullBatch, PopulationOptimizer):
     r"""Trains by an evolution strategy that adapts the covariance matrix of its steps.
 
     For every batch `population_size` candidates are drawn from a normal distribution, evaluated in
@@ -73,6 +74,11 @@ class CMAES(PopulationOptimizer):
             `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
         chunk_size: Integer, how many candidates to evaluate at once; `None` for all; `"auto"`, as
             in `MonteCarloOptimizer`. Defaults to `"auto"`.
+        vectorize: How to evaluate candidates: `True`, all of a chunk in one vectorized call;
+            `False`, one after another; `"auto"`, vectorized where the loss allows it. Losses that
+            select rows by predictions (`y[y_pred > 0]`, `tf.boolean_mask`, `tf.unique`) and losses
+            in NumPy (`tf.numpy_function`, or with `run_eagerly=True`) do not. Defaults to
+            `"auto"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"cma_es"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`, such as `use_ema`.
@@ -115,6 +121,7 @@ class CMAES(PopulationOptimizer):
         restarts: int = 0,
         keep: str = "mean",
         chunk_size: int | str | None = "auto",
+        vectorize: bool | str = "auto",
         seed: int | None = None,
         name: str = "cma_es",
         **kwargs: Any,
@@ -127,6 +134,7 @@ class CMAES(PopulationOptimizer):
             prior_samples=prior_samples,
             keep=keep,
             chunk_size=chunk_size,
+            vectorize=vectorize,
             seed=seed,
             name=name,
             **kwargs,

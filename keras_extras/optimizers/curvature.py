@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import split_entries
 from keras_extras.optimizers.population import evaluate_population
 from keras_extras.optimizers.search_space import Parameter
@@ -46,13 +47,20 @@ class Curvature:
         self._loss = optimizer.add_variable((), dtype="float32", name="kept_loss")
         self._measured = optimizer.add_variable((), dtype="int32", name="measured_curvatures")
 
-    def measure(self, loss_at: Callable[[Sequence[Any]], Any], width: Any, count: int) -> None:
+    def measure(
+        self,
+        loss_at: Callable[[Sequence[Any]], Any],
+        width: Any,
+        count: int,
+        candidate_map: CandidateMap | None = None,
+    ) -> None:
         """Measures the next `count` values in the loss of one batch, at `width` from the weights.
 
         Args:
             loss_at: Function from coordinates to the scalar loss.
             width: The distance, in units of each parameter's scale.
             count: Integer.
+            candidate_map: Maps the loss over candidates; `None` for a vectorized map.
         """
         count = min(count, len(self._rows))
         measured = ops.copy(self._measured)
@@ -71,6 +79,8 @@ class Curvature:
                 ops.cast(p.kept, "float32") + p.scale * step
                 for p, step in zip(self.parameters, steps)
             ],
+            None,
+            candidate_map,
         )
         plus, minus, here = losses[:count], losses[count:-1], losses[-1]
         values = (plus + minus - 2.0 * here) / width**2

@@ -93,7 +93,7 @@ class HypergradientAdam(HypergradientOptimizer):
         self.epsilon = check_number("epsilon", epsilon, above=0.0)
 
     def build(self, variables) -> None:
-        if self.built:
+        if self.built or not variables:
             return
         super().build(variables)
         self._momentums = self.add_state(variables, "momentum")

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_learning_rate, check_number
+from keras_extras._core.differentiation import dense
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
 
@@ -50,7 +51,8 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
         keras.optimizers.Optimizer.learning_rate.fset(self, value)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         super().build(variables)
@@ -62,7 +64,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         _check_one_replica(self)
-        grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
+        grads = dense(grads)
         if self.built and any(g is not None for g in grads):
             self._adapt(grads, trainable_variables)
         super().apply(grads, trainable_variables)

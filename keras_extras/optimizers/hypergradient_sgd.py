@@ -91,7 +91,7 @@ class HypergradientSGD(HypergradientOptimizer):
             )
 
     def build(self, variables) -> None:
-        if self.built:
+        if self.built or not variables:
             return
         super().build(variables)
         if self.momentum:

@@ -20,8 +20,9 @@ class LBFGS(LineSearchOptimizer):
     it to where `f(t) <= f(0) + 1e-4 t f'(0)` and `|f'(t)| <= 0.9 |f'(0)|`, which mostly takes one
     evaluation of loss and gradient. It is made for losses without noise: give it all rows as one
     batch, `fit(x, y, batch_size=len(x))`, and each epoch takes `iterations_per_batch` steps. On
-    smaller batches both ends of a y are on the same batch, but each batch starts where the last
-    one's minimum was sought: use batches large enough to agree.
+    smaller batches, of which `fit` warns, both ends of a y are on the same batch, but each batch
+    starts where the last one's minimum was sought: use batches large enough to agree, and a
+    `learning_rate` below 1.
 
     A pair with `s . y <= epsilon |s| |y|`, epsilon being the precision of the weights, is left
     out; the line search makes that rare. If no lower loss is found along a direction, the pairs

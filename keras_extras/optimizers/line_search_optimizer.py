@@ -11,12 +11,13 @@ from keras import ops
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.stateless import cond
+from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.line_search import strong_wolfe
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.replicas import searching_strategy
 
 
-class LineSearchOptimizer(LossEvaluatingOptimizer):
+class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
     """Base class of optimizers that go along a direction to a lower loss of the batch.
 
     All weights are one vector. On each batch it takes up to `iterations_per_batch` steps, each
@@ -78,7 +79,8 @@ class LineSearchOptimizer(LossEvaluatingOptimizer):
         return memory
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         constrained = [v.path for v in variables if v.constraint is not None]

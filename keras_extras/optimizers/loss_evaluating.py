@@ -132,11 +132,12 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                 "`variables` must be a list of `keras.Variable`s, such as "
                 f"`model.trainable_variables`. Received: variables={variables!r}"
             )
-        variables = list(variables)
+        variables = list(variables) or self._variables_after_a_call(loss_fn)
         if not variables:
             raise ValueError(
                 f"{type(self).__name__} found no trainable variables to change. Check that the "
-                "model has layers with weights and that not all of them have `trainable=False`."
+                "model has layers with weights, that not all of them have `trainable=False`, and "
+                "that it is built: call it on a batch before `minimize`."
             )
         if not self.built:
             self.build(variables)
@@ -146,10 +147,20 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             changed = [*variables, *self.variables]
             assign_eagerly(lambda: self._search(loss_fn, variables), changed)
 
+    def _variables_after_a_call(self, loss_fn):
+        """Those of the model in training, whose first call makes them."""
+        model = self._model and self._model()
+        if model is None or model.built:
+            return []
+        loss_fn()
+        return list(model.trainable_variables)
+
     def _search(self, loss_fn, variables):
         def loss_of(values):
             with substituted(zip(variables, values)):
                 loss = ops.convert_to_tensor(loss_fn())
+            if getattr(loss.shape, "rank", 0) is None:  # Of `tf.numpy_function`.
+                loss = ops.reshape(loss, ())
             if len(loss.shape):
                 raise ValueError(
                     "`loss_fn` must return a scalar, such as the mean over the batch. "
@@ -194,7 +205,8 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             f"`apply` was called with {len(grads)} of them. If the model overrides `train_step`, "
             "or in a custom training loop, call `optimizer.minimize(loss_fn, variables)` there, "
             "where `loss_fn()` returns the loss of the batch; with `model.fit` and a stock "
-            "`train_step` there is nothing to do."
+            "`train_step` there is nothing to do. In place of an optimizer that holds several, "
+            "take PartitionedOptimizer."
         )
 
     @property

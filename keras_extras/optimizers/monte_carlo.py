@@ -111,6 +111,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
         shard: What devices share out under `keras.distribution.DataParallel`, on JAX: `"batch"`,
             each evaluates all candidates on its share of the rows, or `"population"`, each
             evaluates its share of the candidates on all rows. Defaults to `"batch"`.
+        vectorize: How to evaluate candidates: `True`, all of a chunk in one vectorized call;
+            `False`, one after another; `"auto"`, vectorized where the loss allows it. Losses that
+            select rows by predictions (`y[y_pred > 0]`, `tf.boolean_mask`, `tf.unique`) and losses
+            in NumPy (`tf.numpy_function`, or with `run_eagerly=True`) do not. Defaults to
+            `"auto"`.
         seed: Integer or `None`. Defaults to `None`.
         name: String. Defaults to `"monte_carlo"`.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`: `weight_decay`, `clipnorm`,
@@ -177,6 +182,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         keep: str | None = None,
         chunk_size: int | str | None = "auto",
         shard: str = "batch",
+        vectorize: bool | str = "auto",
         seed: int | None = None,
         name: str = "monte_carlo",
         **kwargs: Any,
@@ -191,6 +197,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             prior_samples=prior_samples,
             keep=keep,
             chunk_size=chunk_size,
+            vectorize=vectorize,
             seed=seed,
             name=name,
             **kwargs,
@@ -261,6 +268,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
                 ),
                 self._width() / 2,
                 self._curvatures_per_update,
+                self.candidate_map,
             )
 
     @property
@@ -286,6 +294,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             self.count_nonfinite,
             place,
             wants_best=self.keep == "best",
+            candidate_map=self.candidate_map,
         )
         spread = 2 * width * self.update_probability * told.usable
         failed = ops.equal(told.usable, 0)

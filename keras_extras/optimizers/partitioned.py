@@ -111,7 +111,8 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         raise AttributeError(_NO_LEARNING_RATE)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         owners = owners_of(self.optimizer_map, variables)
@@ -127,6 +128,8 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         return [*super().variables, *(v for o in self.optimizers for v in o.variables)]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
+        if not self.built:
+            super().set_weights(weights)  # Raises.
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)
 

@@ -10,10 +10,10 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.stateless import cond
+from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import (
     best_of,
-    candidate_bytes,
     chunk_bytes,
     evaluate_population,
 )
@@ -47,7 +47,11 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     from keras_extras import optimizers
 
     class BestOfTen(optimizers.PopulationOptimizer):
-        def build_search(self, coordinates):
+        def begin_training(self, model: keras.Model) -> None:
+        super().begin_training(model)
+        self.candidate_map.forget()
+
+    def build_search(self, coordinates):
             pass  # Nothing is kept but the coordinates.
 
         def generation(self, loss_at):
@@ -92,6 +96,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         keep: str,
         chunk_size: int | str | None,
         seed: int | None,
+        vectorize: bool | str = "auto",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
@@ -117,6 +122,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 f"Received: chunk_size={chunk_size!r}"
             )
         self.chunk_size = check_integer("chunk_size", chunk_size) if is_number else chunk_size
+        check_choice("vectorize", vectorize, ("auto", True, False))
+        self.vectorize = vectorize if isinstance(vectorize, str) else bool(vectorize)
+        self.candidate_map = CandidateMap(self.name, self.vectorize)
         self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._seed_state = self.seed_generator.state  # tracked: saved with the optimizer
@@ -127,6 +135,10 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._keeps_no_copies = False
         self._undecayed: set[int] = set()
         self._undecayed_names: Any = None
+
+    def begin_training(self, model: keras.Model) -> None:
+        super().begin_training(model)
+        self.candidate_map.forget()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -146,7 +158,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         raise NotImplementedError(f"{type(self).__name__} must override `generation`.")
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         variables = list(variables)
         priors = match_patterns("priors", self.priors, variables)
@@ -199,8 +212,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             p.pull()
 
         def loss_at(coordinates):
-            loss = loss_of([p.to_values(u) for p, u in zip(self.parameters, coordinates)])
-            return ops.cast(loss, "float32")
+            values = [p.to_values(u) for p, u in zip(self.parameters, coordinates)]
+            with self.candidate_map.naming_the_way_out():
+                return ops.cast(loss_of(values), "float32")
 
         if self.prior_samples:
             cond(
@@ -233,7 +247,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         most = self.chunk_size
         if isinstance(most, str):  # "auto"
             if self._auto_chunk is None:
-                fitting = chunk_bytes() // candidate_bytes(loss_at, shapes)
+                fitting = chunk_bytes() // self.candidate_map.candidate_bytes(loss_at, shapes)
                 self._auto_chunk = max(fitting, _AUTO_CANDIDATES)
             chunks = _equal_parts(count, count * members / self._auto_chunk)
         elif most is None:
@@ -246,7 +260,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         """Returns the losses of candidates, NaN where not finite, and counts these."""
         shapes = [tuple(c.shape[1:]) for c in candidates]
         chunk = self.chunk_of(loss_at, shapes, candidates[0].shape[0])
-        losses = evaluate_population(loss_at, candidates, chunk)
+        losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
         self.count_nonfinite(losses)
         return losses
 
@@ -311,7 +325,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             candidates.append(ops.concatenate([here[None], drawn]))
         shapes = [tuple(c.shape[1:]) for c in candidates]
         chunk = self.chunk_of(loss_at, shapes, self.prior_samples + 1)
-        losses = evaluate_population(loss_at, candidates, chunk)
+        losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
         for p, best in zip(self.parameters, best_of(candidates, losses)[0]):
             p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
             p.kept.assign(ops.cast(best, p.kept.dtype))
@@ -350,6 +364,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             "keep": self.keep,
             "chunk_size": self.chunk_size,
             "seed": self.seed,
+            "vectorize": self.vectorize,
         }
 
     @classmethod

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer, check_learning_rate, check_number, check_seed
+from keras_extras._core.differentiation import dense
 from keras_extras._core.registration import serializable
 from keras_extras._core.training_set_size import (
     NAME,
@@ -112,7 +113,8 @@ class SGLD(keras.optimizers.Optimizer):
         self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
 
     def build(self, variables: list[keras.Variable]) -> None:
-        if self.built:
+        # For none it is built by Keras' loader of `.h5`, before the weights are known.
+        if self.built or not variables:
             return
         _check_one_replica(type(self).__name__)
         super().build(variables)
@@ -125,14 +127,14 @@ class SGLD(keras.optimizers.Optimizer):
         self._num_collected = self.add_variable((), "zeros", "int32", name="num_collected")
         self._samples = [
             self.add_variable(
-                (self.num_samples, *variable.shape), "zeros", variable.dtype, name="samples"
+                (self.num_samples, *variable.shape), "zeros", variable.dtype, name=f"samples_{i}"
             )
-            for variable in variables
+            for i, variable in enumerate(variables)
         ]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         before, is_due = ops.copy(self.iterations), self.collects()
-        super().apply(grads, trainable_variables)
+        super().apply(dense(grads), trainable_variables)
         # Accumulated gradients have not moved the weights yet.
         collects = ops.logical_and(is_due, self.iterations > before)
         slot = ops.mod(self._num_collected, self.num_samples)

@@ -8,12 +8,12 @@ the first hypermodel of ours is constructed, by `HypergradientTuner`, and in the
 `run_workers`.
 """
 
-import functools
 import os
 
 from keras_tuner.engine.base_tuner import BaseTuner
 
 from keras_extras._core.files import whole_file
+from keras_extras._core.wrapped_methods import wrap_once
 from keras_extras.tuners.skip_finished_trials import skip_finished_trials
 
 
@@ -23,11 +23,13 @@ def install_reload_hook(hypermodel_class: type) -> None:
     Args:
         hypermodel_class: The class of hypermodels whose `differences` tells of the space.
     """
-    stock_reload = BaseTuner.reload
-    if hasattr(stock_reload, "__wrapped__"):
-        return
+    wrap_once(BaseTuner, "reload", lambda stock: _reloading(stock, hypermodel_class))
+    # What tuners, oracles and trials have in common.
+    stateful = next(cls for cls in BaseTuner.__mro__[1:] if "save" in vars(cls))
+    wrap_once(stateful, "save", _saving_whole)
 
-    @functools.wraps(stock_reload)
+
+def _reloading(stock_reload, hypermodel_class):
     def reload(self):
         given = self.oracle.get_space()
         stock_reload(self)
@@ -42,14 +44,10 @@ def install_reload_hook(hypermodel_class: type) -> None:
                 "or `overwrite=True` to begin anew"
             )
 
-    BaseTuner.reload = reload
-    # What tuners, oracles and trials have in common.
-    stateful = next(cls for cls in BaseTuner.__mro__[1:] if "save" in vars(cls))
-    stateful.save = _saving_whole(stateful.save)
+    return reload
 
 
 def _saving_whole(stock_save):
-    @functools.wraps(stock_save)
     def save(self, fname):
         if not os.path.isdir(os.path.dirname(fname)):  # Not on a disk, or not there.
             return stock_save(self, fname)

@@ -11,6 +11,15 @@ from typing import Any
 from keras_extras._core.backend import backend_module
 
 
+def dense(gradients: Sequence[Any]) -> list[Any]:
+    """Returns gradients as tensors, `None` where there is none.
+
+    TensorFlow's gradient with respect to what is gathered from, such as the weights of an
+    Embedding, is a list of rows in which one row may stand several times.
+    """
+    return _backend().dense(gradients)
+
+
 def value_and_gradients(
     function: Callable[[Sequence[Any]], Any], values: Sequence[Any], has_aux: bool = False
 ) -> tuple[Any, list[Any]]:

@@ -4,6 +4,10 @@ import jax
 import jax.numpy as jnp
 
 
+def dense(gradients):
+    return list(gradients)
+
+
 def value_and_gradients(function, values, has_aux):
     result, move, depends = _linearized(function, list(values), has_aux)
     if not any(depends):

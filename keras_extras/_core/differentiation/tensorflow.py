@@ -6,6 +6,10 @@ from keras_extras._core.differentiation.second_derivatives import unsupported_gr
 from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
 
 
+def dense(gradients):
+    return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+
 def value_and_gradients(function, values, has_aux):
     with (
         twice_differentiable(),
@@ -14,7 +18,7 @@ def value_and_gradients(function, values, has_aux):
         tape.watch(values)
         result = function(values)
         value = result[0] if has_aux else result
-    return result, tape.gradient(value, values) if values else []
+    return result, dense(tape.gradient(value, values)) if values else []
 
 
 def jacobian_vector_product(function, values, vector):
@@ -35,7 +39,7 @@ def vector_jacobian_products(function, value, vectors_of):
         tape.watch(value)
         output, aux = function(value)
     products = [tape.gradient(output, value, output_gradients=v) for v in vectors_of(output)]
-    return (output, aux), products
+    return (output, aux), dense(products)
 
 
 def jacobian_vector_products(function, value, vectors):
@@ -53,7 +57,7 @@ def jacobian_vector_products(function, value, vectors):
             output, aux = function(value)
         cotangent = tf.ones_like(output)  # of any value, because the products are linear in it
         outer.watch(cotangent)
-        product = inner.gradient(output, value, output_gradients=cotangent)
+        (product,) = dense([inner.gradient(output, value, output_gradients=cotangent)])
     if product is None:
         return (output, aux), [None] * len(vectors)
     products = [outer.gradient(product, cotangent, output_gradients=v) for v in vectors]

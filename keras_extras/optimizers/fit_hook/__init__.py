@@ -25,8 +25,6 @@ def install_fit_hook(optimizer_class: type) -> None:
     """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`."""
     backend = backend_module(__name__, optimizer_class.__name__)
     trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
-    if hasattr(trainer.train_step, "__wrapped__"):
-        return
 
     def optimizer_of(model):
         optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)

@@ -10,12 +10,12 @@ Keras sums the gradients of all replicas. Those of a search are the same for all
 applied outside the replicas: `_backend_update_step` and `_apply_weight_decay`.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from keras_extras._core.wrapped_methods import wrap_once
 from keras_extras.optimizers.replicas import searching_strategy
 
 
@@ -30,10 +30,12 @@ def install(
         take_step: Function of model, optimizer, data and number of replicas that takes a step and
             returns its logs.
     """
-    trainer.train_step = _dispatching(trainer.train_step, optimizer_of, take_step)
-    trainer.test_step = _with_logs(trainer.test_step, optimizer_of)
-    trainer._maybe_symbolic_build = _building_from_a_share(
-        trainer._maybe_symbolic_build, optimizer_of
+    wrap_once(trainer, "train_step", lambda stock: _dispatching(stock, optimizer_of, take_step))
+    wrap_once(trainer, "test_step", lambda stock: _with_logs(stock, optimizer_of))
+    wrap_once(
+        trainer,
+        "_maybe_symbolic_build",
+        lambda stock: _building_from_a_share(stock, optimizer_of),
     )
 
 
@@ -71,7 +73,6 @@ def without_autograph(function):
 
 
 def _dispatching(stock_train_step, optimizer_of, take_step):
-    @functools.wraps(stock_train_step)
     def train_step(self, data):
         optimizer = optimizer_of(self)
         if optimizer is None:
@@ -83,7 +84,6 @@ def _dispatching(stock_train_step, optimizer_of, take_step):
 
 
 def _with_logs(stock_test_step, optimizer_of):
-    @functools.wraps(stock_test_step)
     def test_step(self, data):
         logs = stock_test_step(self, data)
         return logs if optimizer_of(self) is None else _logs(self, logs)
@@ -92,7 +92,6 @@ def _with_logs(stock_test_step, optimizer_of):
 
 
 def _building_from_a_share(stock_symbolic_build, optimizer_of):
-    @functools.wraps(stock_symbolic_build)
     def symbolic_build(self, iterator=None, data_batch=None):
         strategy = self.distribute_strategy
         if iterator is not None and strategy.num_replicas_in_sync > 1 and optimizer_of(self):
