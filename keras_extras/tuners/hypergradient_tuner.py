@@ -13,7 +13,7 @@ from keras_extras._core.checks import check_integer
 from keras_extras._core.files import whole_file
 from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
-from keras_extras.tuners.tunable import Tunable
+from keras_extras.tuners.tunable import whole_numbers
 
 
 class HypergradientTuner(keras_tuner.Tuner):
@@ -119,7 +119,7 @@ class HypergradientTuner(keras_tuner.Tuner):
         )
         self.memory = memory
         self.seed = seed
-        install_reload_hook(Tunable)
+        install_reload_hook(HypergradientTuner)
         super().__init__(oracle, hypermodel, **kwargs)
 
     def run_trial(
@@ -167,6 +167,7 @@ class HypergradientTuner(keras_tuner.Tuner):
 
     def _build(self, values):
         """A model whose optimizer has its variables, so that they are saved and loaded."""
+        whole_numbers(values)
         model = self.hypermodel.build(values)
         model.optimizer.build(model.trainable_variables)
         return model

@@ -11,9 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from keras_tuner.engine.base_tuner import BaseTuner
+
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras.tuners.reload_hook import install_reload_hook
-from keras_extras.tuners.tunable import Tunable
 
 _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
@@ -214,7 +215,7 @@ def _work(target, args, environment, log):
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    install_reload_hook(Tunable)
+    install_reload_hook(BaseTuner)
     if callable(target):
         target(*args)
         return

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 import keras_tuner
-from keras_tuner.engine.hyperparameters import Choice, HyperParameter
+from keras_tuner.engine.hyperparameters import Choice, HyperParameter, Int
 
 from keras_extras.tuners.reload_hook import install_reload_hook
 
@@ -104,6 +104,7 @@ class Tunable(keras_tuner.HyperModel):
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """Returns the value of each entry of the space, `None` for one that does not count now."""
+        whole_numbers(hp)
         found: dict[str, Any] = {}
         for key, entry in self.space.items():
             parent, wanted = self._parents.get(key, (None, ()))
@@ -172,6 +173,14 @@ class Tunable(keras_tuner.HyperModel):
         history = model.fit(*args, **{**tuned, **kwargs})
         check_objective(history, kwargs.get("callbacks", ()))
         return history
+
+
+def whole_numbers(hp: keras_tuner.HyperParameters) -> None:
+    """Makes integers of the floats that keras-tuner's grid hands out for integer ranges."""
+    for parameter in hp.space:
+        value = hp.values.get(parameter.name)
+        if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
+            hp.values[parameter.name] = int(value)
 
 
 def check_rows(expected: Any, x: Any) -> None:
