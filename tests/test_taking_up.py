@@ -349,3 +349,33 @@ def test_spaces_that_contradict_themselves_or_leave_nothing():
     every = dict.fromkeys(tabular().space, 1)
     with pytest.raises(ValueError, match="must leave something to search"):
         tuners.TabularHyperModel(6, space=every)
+
+
+@pytest.mark.parametrize(
+    ("space", "error", "message"),
+    [
+        ({"learning_rate": -1.0}, ValueError, r"`learning_rate` must be greater than 0.*-1.0"),
+        ({"learning_rate": [1e-3, np.nan]}, ValueError, "`learning_rate` must be .*finite"),
+        (
+            {"learning_rate": Float("rate", -1.0, 1.0)},
+            ValueError,
+            "`learning_rate` must be greater",
+        ),
+        ({"learning_rate": "fast"}, TypeError, "`learning_rate` must be a number"),
+        ({"weight_decay": -0.1}, ValueError, "`weight_decay` must be at least 0"),
+        ({"dropout": 1.5}, ValueError, "`dropout` must be at least 0 and at most 1"),
+        ({"units": [8, 0]}, ValueError, "`units` must be at least 1"),
+        ({"batch_size": 2.5}, TypeError, "`batch_size` must be an integer"),
+        ({"batch_normalization": "no"}, ValueError, "`batch_normalization` must be one of True"),
+    ],
+)
+def test_entries_out_of_range(space, error, message):
+    with pytest.raises(error, match=message):
+        tuners.TabularHyperModel(6, space=space)
+
+
+def test_entries_in_range_are_taken():
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    tuners.TabularHyperModel(
+        6, space={"learning_rate": schedule, "weight_decay": 0, "hidden_layers": 0, "epochs": None}
+    )

@@ -20,6 +20,7 @@ _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
 _CHIEF_SECONDS = 45
 _CHIEF = "chief"
+_LAST_PORT = 65535
 
 
 def run_workers(
@@ -99,6 +100,8 @@ def run_workers(
     max_restarts = check_integer("max_restarts", max_restarts, 0)
     if timeout is not None:
         timeout = check_number("timeout", timeout, above=0.0)
+    if port is not None and check_integer("port", port) > _LAST_PORT:
+        raise ValueError(f"`port` must be at most {_LAST_PORT}. Received: port={port}")
     if callable(target):
         _check_importable(target)
     elif not isinstance(target, (str, os.PathLike)):
