@@ -1,12 +1,15 @@
+import bz2
 import gzip
+import lzma
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from keras_extras.datasets import higgs
 
-pytest.importorskip("pandas")
+pandas = pytest.importorskip("pandas")
 
 OPEN_DATA_HEADER = ("EventId", *higgs.FEATURE_NAMES, "Weight", "Label", "KaggleSet", "KaggleWeight")
 KAGGLE_HEADER = ("EventId", *higgs.FEATURE_NAMES, "Weight", "Label")
@@ -66,6 +69,60 @@ def test_reads_every_format(write, events, name, header):
     read = higgs.load_events(write(name, header))
     assert_same(read, events)
     assert [values.dtype for values in read[:4]] == [values.dtype for values in events[:4]]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators(write, events, separator):
+    path = write(edit=lambda lines: [line.replace(",", separator) for line in lines])
+    assert_same(higgs.load_events(path), events)
+    path = write(edit=lambda lines: [line.replace(",", separator) for line in lines[:-1]] + ["0"])
+    with pytest.raises(ValueError, match=r"line 21: 1 values for the 35 columns"):
+        higgs.load_events(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compression_is_recognized_by_content(write, events, compress):
+    path = write()
+    path.write_bytes(compress(path.read_bytes()))
+    assert_same(higgs.load_events(path), events)
+
+
+def test_zip_archives_of_one_table(tmp_path, write, events):
+    path = write("training.csv")
+    with zipfile.ZipFile(tmp_path / "training.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, "training.csv")
+        archive.writestr("__MACOSX/._training.csv", "")
+    assert_same(higgs.load_events(tmp_path / "training.zip"), events)
+    assert_same(
+        higgs.load_events(tmp_path / "training.zip", 5), [v[:5] for v in events[:4]] + [events[4]]
+    )
+    with zipfile.ZipFile(tmp_path / "training.zip", "a") as archive:
+        archive.writestr("test.csv", "")
+    with pytest.raises(ValueError, match=r"exactly one CSV file: unpack.*test\.csv"):
+        higgs.load_events(tmp_path / "training.zip")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "training.zip").read_bytes()[:500])
+    with pytest.raises(ValueError, match="not a sound zip archive"):
+        higgs.load_events(tmp_path / "cut.zip")
+
+
+def test_data_frames(write, events):
+    frame = pandas.read_csv(write())
+    for given in (frame, frame.set_index("EventId"), frame[frame.columns[::-1]]):
+        read = higgs.load_events(given)
+        assert_same(read, events)
+        assert [values.dtype for values in read[:4]] == [values.dtype for values in events[:4]]
+    assert len(higgs.load_events(frame, 7).labels) == 7
+    train, test = higgs.load_data(frame)
+    assert len(train.labels) + len(test.labels) == 20
+    with pytest.raises(ValueError, match=r"lacks 1 of the 33 columns needed: Weight"):
+        higgs.load_events(frame.drop(columns="Weight"))
+    for column, value in {"Label": "x", "PRI_met": np.nan, "Weight": np.inf}.items():
+        with pytest.raises(ValueError, match=rf"row 3, column {column}: .*Received: '{value}'"):
+            higgs.load_events(
+                frame.assign(**{column: [*frame[column][:3], value, *frame[column][4:]]})
+            )
+    with pytest.raises(ValueError, match="at least one event"):
+        higgs.load_events(frame[:0])
 
 
 @pytest.mark.parametrize(
@@ -169,8 +226,8 @@ def test_gzip_file_by_name_only(write):
 
 
 def test_binary_file(write):
-    path = write("events.csv.gz")
-    path = path.rename(path.with_name("events.csv"))
+    path = write("events.csv")
+    path.write_bytes(b"\x89PNG\r\n" + bytes(range(256)))
     with pytest.raises(ValueError, match=r"events.csv is not a text file"):
         higgs.load_events(path)
 

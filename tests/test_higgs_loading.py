@@ -99,3 +99,20 @@ def test_rescaling_leaves_an_absent_class_alone():
 def test_rejects_weights_that_cannot_be_rescaled():
     with pytest.raises(ValueError, match=r"label 0 must have a positive sum.*sum 0.0"):
         higgs.rescale_weights([1, 0], [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "message"),
+    [
+        ([1, 0, 2], [1.0, 1.0, 1.0], r"`labels` must be 1 .*Received: .*2.* at index 2"),
+        ([1.0, np.nan], [1.0, 1.0], r"`labels` must be 1 .* at index 1"),
+        (["s", "b"], [1.0, 1.0], "`labels` must be 1 for signal"),
+        ([1, 0], [1.0, np.nan], "`weights` must be finite. Received: nan at index 1"),
+        ([1, 0], [np.inf, 1.0], "`weights` must be finite. Received: inf at index 0"),
+        ([[1], [0]], [1.0, 1.0], "must have one shape"),
+        ([1, 0, 1], [1.0, 1.0], "must have one shape"),
+    ],
+)
+def test_weights_that_cannot_be_rescaled(labels, weights, message):
+    with pytest.raises(ValueError, match=message):
+        higgs.rescale_weights(labels, weights)

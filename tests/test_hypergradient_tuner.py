@@ -101,3 +101,16 @@ def test_data_that_fit_no_trial_end_the_search(tmp_path):
         tuner.search(X, Y * np.nan, validation_data=VALIDATION, verbose=0)
     with pytest.raises(ValueError, match="`x` must hold real numbers"):
         tuner.search(*TRAIN, validation_data=(X + 1j, Y), verbose=0)
+
+
+def test_searches_that_cannot_run_are_refused_before_a_trial(tmp_path):
+    tuner = make_tuner(tmp_path, {"learning_rate": 0.1})
+    for validation in ({}, {"validation_data": VALIDATION[0]}):
+        with pytest.raises(ValueError, match=r"`validation_data` must be a tuple .*x_val, y_val"):
+            tuner.search(*TRAIN, **validation)
+    with pytest.raises(TypeError, match=r"arguments of the tuner. Received: epochs"):
+        tuner.search(*TRAIN, validation_data=VALIDATION, epochs=3)
+    assert not tuner.oracle.trials
+    objectives = [keras_tuner.Objective("val_loss", "min"), "val_accuracy"]
+    with pytest.raises(ValueError, match="`oracle` must have one objective"):
+        make_tuner(tmp_path, {"learning_rate": 0.1}, objectives)

@@ -57,6 +57,9 @@ def test_bad_arguments(tmp_path):
         taken.listen()
         with pytest.raises(ValueError, match="which is in use"):
             run_workers(searching.search, port=taken.getsockname()[1], log_dir=tmp_path)
+    for port in (0, 70_000):
+        with pytest.raises(ValueError, match="`port` must be at"):
+            run_workers(searching.search, port=port, log_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no_such\.py"):
         run_workers(tmp_path / "no_such.py")
     with pytest.raises(TypeError, match=r"must be a function or the path.*NoneType"):

@@ -1,6 +1,7 @@
 """What a report tells of a search."""
 
 import re
+import sys
 
 import keras_tuner
 import numpy as np
@@ -112,3 +113,16 @@ def test_bad_arguments():
         SearchReport(TRIALS, "val_loss", "down")
     with pytest.raises(ValueError, match=r"at least 5 finished trials. Received: 4"):
         SearchReport(TRIALS[:4], "val_loss", "min").importances()
+
+
+def test_a_report_prints_without_pandas(monkeypatch):
+    trials = [
+        TrialRecord("00", 0.5, {"units": 64, "rate": 0.00123456}, {"val_auc": 0.5}),
+        TrialRecord("01", 0.25, {"units": 8}, {"val_auc": 0.25, "auc": 0.1}),
+    ]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert str(SearchReport(trials, "val_auc", "max")).splitlines() == [
+        "    val_auc  units      rate  auc",
+        "00      0.5     64  0.001235     ",
+        "01     0.25      8            0.1",
+    ]

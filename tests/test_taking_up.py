@@ -1,5 +1,6 @@
 """Searches that are taken up again, and what users of keras-tuner meet in the meantime."""
 
+import functools
 import os
 
 import keras
@@ -193,6 +194,149 @@ def test_no_trial_has_values_of_conditions_that_do_not_hold(tmp_path, make_oracl
         assert ("autoencoder_learning_rate" in record.values) is by_gradient
 
 
+class Grid(keras_tuner.GridSearch):
+    """Dies inside the trials that it is given."""
+
+    dies_in = None
+    runs = 0
+
+    def run_trial(self, trial, **kwargs):
+        if int(trial.trial_id) == self.dies_in:
+            raise keras_tuner.errors.FatalRuntimeError("killed")
+        self.runs += 1
+        self.hypermodel.build(trial.hyperparameters)
+        return float(trial.trial_id)
+
+
+@pytest.mark.parametrize("killed_in", [0, 3, 7])
+def test_a_grid_that_is_resumed_visits_all_and_nothing_twice(tmp_path, killed_in):
+    space = {"activation": ["relu", "tanh"], "units": [2, 3, 4], "hidden_layers": [1, 2]}
+    fixed = {key: getattr(v, "default", v) for key, v in tabular().space.items()}
+
+    def make(name="killed", **arguments):
+        hypermodel = tuners.TabularHyperModel(6, space={**fixed, **space})
+        return search(tmp_path, hypermodel, None, Grid, project_name=name, **arguments)
+
+    tuner = make()
+    tuner.dies_in = killed_in
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tuner)
+    again = run(make())
+    assert again.runs == 12 - killed_in
+    whole = run(make("whole"))
+    assert sorted(map(str, values_of(again).values())) == sorted(
+        map(str, values_of(whole).values())
+    )
+    assert len({str(values) for values in values_of(again).values()}) == 12
+    assert run(make()).runs == 0
+
+    first = search(tmp_path, whole.hypermodel, 3, Grid, project_name="more")
+    run(first)
+    more = run(search(tmp_path, whole.hypermodel, 8, Grid, project_name="more"))
+    assert (more.runs, len(more.oracle.trials)) == (5, 8)
+
+
+def test_a_grid_over_logarithmic_integers_hands_out_integers(tmp_path):
+    """keras-tuner computes 32.0 for them, which no layer takes as its units."""
+    tuner = search(tmp_path, tuners.TabularHyperModel(6), 6, Grid)
+    run(tuner)
+    for trial in tuner.oracle.trials.values():
+        assert trial.status == "COMPLETED"
+        assert type(trial.hyperparameters.get("units")) is int
+        assert type(trial.hyperparameters.get("batch_size")) is int
+
+
+def test_a_trial_that_was_saved_before_its_search_has_not_begun(tmp_path):
+    tuner = search(tmp_path, tabular(), 3)
+    tuner.save()
+    trial = tuner.oracle.create_trial("tuner0")
+    tuner.oracle.update_trial(trial.trial_id, {"score": 0.0})
+    trial.status = "COMPLETED"
+    tuner.oracle.end_trial(trial)
+    state = (tmp_path / "untitled_project/oracle.json").read_text()
+    tuner.oracle.create_trial("tuner0")
+    (tmp_path / "untitled_project/oracle.json").write_text(state)
+    again = run(search(tmp_path, tabular(), 3))
+    assert again.runs == 2
+    assert sorted(again.oracle.trials) == ["0", "1", "2"]
+
+
+def function_of_units(hp):
+    return hp.Choice("units", [2, 4, 8])
+
+
+def stock_search(directory, **arguments):
+    class Stock(keras_tuner.Tuner):
+        def run_trial(self, trial, **kwargs):
+            return float(trial.trial_id)
+
+        def _populate_initial_space(self):
+            function_of_units(self.oracle.get_space())
+
+    oracle = ORACLES.RandomSearchOracle(keras_tuner.Objective("score", "min"), 2, seed=1)
+    return Stock(oracle, function_of_units, directory=directory, **arguments)
+
+
+def test_searches_of_other_hypermodels_stay_as_they_are(tmp_path, monkeypatch):
+    stock = keras_tuner.engine.base_tuner.BaseTuner.reload
+    ours = run(search(tmp_path, tabular(), project_name="ours"))
+    assert keras_tuner.engine.base_tuner.BaseTuner.reload is stock
+    replaced = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: replaced.append(paths) or replace(*paths))
+    other = run(stock_search(tmp_path, project_name="other"))
+    assert not replaced
+    assert "reload" not in vars(other)
+    ours.save()
+    assert replaced
+
+
+def test_oracles_with_a_state_of_another_form_are_resumed(tmp_path):
+    class Bare(ORACLES.RandomSearchOracle):
+        def get_state(self):
+            return {"seen": len(self.trials)}
+
+        def set_state(self, state):
+            self.seen = state["seen"]
+
+    class Scored(keras_tuner.Tuner):
+        def run_trial(self, trial, **kwargs):
+            return 0.0
+
+    def make():
+        oracle = Bare(keras_tuner.Objective("score", "min"), max_trials=2)
+        return Scored(oracle, tabular(), directory=tmp_path)
+
+    run(make())
+    assert make().oracle.seen == 2
+
+
+def test_another_library_may_wrap_the_constructor_before_and_after(tmp_path, monkeypatch):
+    base = keras_tuner.engine.base_tuner.BaseTuner
+    stock = base.__init__
+    while hasattr(stock, "__wrapped__"):
+        stock = stock.__wrapped__
+    calls = []
+
+    def wrapped(method, name):
+        @functools.wraps(method)
+        def call(self, *args, **kwargs):
+            calls.append(name)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(base, "__init__", wrapped(stock, "before"))
+    hypermodel = tabular()
+    base.__init__ = wrapped(base.__init__, "after")
+    around = base.__init__
+    tabular()
+    assert base.__init__ is around
+    tuner = search(tmp_path, hypermodel)
+    assert calls == ["after", "before"]
+    assert "reload" in vars(tuner)
+
+
 def test_spaces_that_contradict_themselves_or_leave_nothing():
     with pytest.raises(
         ValueError, match=r"'tensor_order' .* only where 'form' is 'tensor'. Received: 'form' of"
@@ -205,3 +349,33 @@ def test_spaces_that_contradict_themselves_or_leave_nothing():
     every = dict.fromkeys(tabular().space, 1)
     with pytest.raises(ValueError, match="must leave something to search"):
         tuners.TabularHyperModel(6, space=every)
+
+
+@pytest.mark.parametrize(
+    ("space", "error", "message"),
+    [
+        ({"learning_rate": -1.0}, ValueError, r"`learning_rate` must be greater than 0.*-1.0"),
+        ({"learning_rate": [1e-3, np.nan]}, ValueError, "`learning_rate` must be .*finite"),
+        (
+            {"learning_rate": Float("rate", -1.0, 1.0)},
+            ValueError,
+            "`learning_rate` must be greater",
+        ),
+        ({"learning_rate": "fast"}, TypeError, "`learning_rate` must be a number"),
+        ({"weight_decay": -0.1}, ValueError, "`weight_decay` must be at least 0"),
+        ({"dropout": 1.5}, ValueError, "`dropout` must be at least 0 and at most 1"),
+        ({"units": [8, 0]}, ValueError, "`units` must be at least 1"),
+        ({"batch_size": 2.5}, TypeError, "`batch_size` must be an integer"),
+        ({"batch_normalization": "no"}, ValueError, "`batch_normalization` must be one of True"),
+    ],
+)
+def test_entries_out_of_range(space, error, message):
+    with pytest.raises(error, match=message):
+        tuners.TabularHyperModel(6, space=space)
+
+
+def test_entries_in_range_are_taken():
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    tuners.TabularHyperModel(
+        6, space={"learning_rate": schedule, "weight_decay": 0, "hidden_layers": 0, "epochs": None}
+    )

@@ -47,11 +47,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
     from keras_extras import optimizers
 
     class BestOfTen(optimizers.PopulationOptimizer):
-        def begin_training(self, model: keras.Model) -> None:
-        super().begin_training(model)
-        self.candidate_map.forget()
-
-    def build_search(self, coordinates):
+        def build_search(self, coordinates):
             pass  # Nothing is kept but the coordinates.
 
         def generation(self, loss_at):
@@ -135,10 +131,6 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._keeps_no_copies = False
         self._undecayed: set[int] = set()
         self._undecayed_names: Any = None
-
-    def begin_training(self, model: keras.Model) -> None:
-        super().begin_training(model)
-        self.candidate_map.forget()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         """Adds the variables of the search; to be overridden."""
@@ -282,6 +274,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
 
     def begin_training(self, model: keras.Model) -> None:
         super().begin_training(model)
+        self.candidate_map.forget()
         self._ties.assign(0)
         self._has_warned_of_ties = False
 

@@ -22,7 +22,7 @@ class Members(keras.Model):
     mean over rows of -log p(y | x, w) + (KL divergences + sum w^2 / (2 s^2)) / n
     ```
 
-    with `n` the number of training rows, to be assigned to `num_rows` before training.
+    in training, with `n` the number of training rows, to be assigned to `num_rows` before training.
 
     Args:
         function: The network; it must be kept alive as long as this model.
@@ -85,4 +85,5 @@ class Members(keras.Model):
         values = -tf.reduce_mean(distribution.log_prob(y[:, None]), axis=1)
         if sample_weight is not None:
             values *= tf.cast(tf.reshape(sample_weight, [-1]), values.dtype)
-        return tf.reduce_mean(values) + sum(self.losses)
+        # Held-out rows are judged by their likelihood alone.
+        return tf.reduce_mean(values) + (sum(self.losses) if training else 0.0)

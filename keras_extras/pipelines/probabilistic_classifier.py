@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras.pipelines.calibration import temperature
 from keras_extras.pipelines.probabilistic_estimator import (
+    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
+    class_weights,
+    combine_rows,
     multiclass,
     sklearn_base,
     validation,
@@ -46,6 +50,8 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         verbose: Integer, of `keras.Model.fit`. Defaults to `0`.
         random_state: Integer seed, `numpy.random.RandomState` or `None`, as in scikit-learn.
             Defaults to `None`.
+        class_weight: Dict from labels to weights, `"balanced"`, or `None`, as in scikit-learn:
+            multiplied with `sample_weight`. Defaults to `None`.
 
     Attributes:
         classes_: The labels, sorted.
@@ -86,6 +92,7 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         num_burnin_steps: int = 200,
         verbose: int = 0,
         random_state: Any = None,
+        class_weight: Any = None,
     ):
         self.method = method
         self.hidden_units = hidden_units
@@ -100,24 +107,46 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         self.num_burnin_steps = num_burnin_steps
         self.verbose = verbose
         self.random_state = random_state
+        self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any) -> "ProbabilisticClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ProbabilisticClassifier":
         """Trains the network.
 
         Args:
             X: Array of shape `(n, features)`.
             y: Array of shape `(n,)`, labels of any kind.
+            sample_weight: Array of shape `(n,)`, how often each row counts; whole numbers with
+                `"laplace"` and `"nuts"`. Defaults to `None`, once.
         """
         x, y = validation.validate_data(self, X, y, dtype="float64")
         multiclass.check_classification_targets(y)
+        weights = validation._check_sample_weight(
+            sample_weight, x, dtype="float64", ensure_non_negative=True
+        )
+        if self.class_weight is not None:
+            weights *= class_weights.compute_sample_weight(self.class_weight, y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 "`y` must have at least two classes. "
                 f"Received: only one class, {self.classes_[0]!r}"
             )
-        self._fit_network(x, np.eye(len(self.classes_))[labels])
+        x, labels, weights = combine_rows(x, labels, weights)
+        self._fit_network(x, np.eye(len(self.classes_))[labels], weights)
         return self
+
+    def _calibrate(self, parameters, rows, held_out):
+        """Finds the temperature of the logits."""
+        self._temperature = temperature(
+            np.asarray(parameters), held_out.y, held_out.weights.astype("float64")
+        )
+
+    def _finish_calibration(self, rows):
+        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
+            self._temperature = 1.0
+
+    def _calibrated(self, parameters, x):
+        return self._predictive(parameters / self._temperature)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Returns the probabilities of the classes, of shape `(n, classes)`.

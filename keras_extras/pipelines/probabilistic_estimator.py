@@ -19,14 +19,20 @@ from keras_extras.inference.predict_distribution import draw_parameters
 from keras_extras.inference.sample_posterior import sample_posterior
 from keras_extras.pipelines.probabilistic_networks import (
     METHODS,
+    RANDOM_METHODS,
     TRAINING,
     NetworkSpec,
+    Rows,
     train,
     trainable_network,
 )
+from keras_extras.pipelines.weight_draws import draw_dropout, draw_variational
 
 sklearn_base: Any = import_optional("sklearn.base", "sklearn", "A probabilistic estimator")
 sklearn_utils = import_optional("sklearn.utils", "sklearn", "A probabilistic estimator")
+class_weights = import_optional(
+    "sklearn.utils.class_weight", "sklearn", "A probabilistic estimator"
+)
 multiclass = import_optional("sklearn.utils.multiclass", "sklearn", "A probabilistic estimator")
 validation = import_optional("sklearn.utils.validation", "sklearn", "A probabilistic estimator")
 
@@ -36,6 +42,11 @@ _THINNING = 4
 _MAX_TREE_DEPTH = 6
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
+_WITHOUT_WEIGHTS = ("laplace", "nuts")
+FEWEST_ROWS_TO_HOLD_OUT = 20
+_MOST_ROWS_HELD_OUT = 2000
+# With more, the rows that are held out are too few to matter.
+_MOST_ROWS_TRAINED_TWICE = 10_000
 
 
 class ProbabilisticEstimator(sklearn_base.BaseEstimator):
@@ -44,33 +55,65 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
     A child prepares the targets and says what the network predicts of them.
     """
 
-    def _fit_network(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Trains the network on inputs, which are standardised here, and prepared targets."""
+    def _fit_network(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
+        """Trains the network on inputs, which are standardised here, and prepared targets.
+
+        A first training on part of the rows finds how many epochs to train and how to calibrate
+        the predictions; a second one takes all rows.
+        """
         require_probability()
         self._check_parameters()
-        self.x_mean_ = x.mean(axis=0)
-        self.x_scale_ = scale_of(x)
-        x = self._standardized(x)
-        y = y.astype("float32")
+        self.x_mean_, self.x_scale_ = mean_and_scale(x, weights)
+        rows = Rows(self._standardized(x), y.astype("float32"), weights.astype("float32"))
+        rows = self._repeated(rows)
         self._seed = int(sklearn_utils.check_random_state(self.random_state).randint(2**31 - 1))
-        trainable = trainable_network(self._spec(x.shape[1], y.shape[1]))
-        with TRAINING:
-            weights = train(
-                trainable,
-                x,
-                y,
-                self.epochs,
-                self.batch_size,
-                self.learning_rate,
-                self._seed,
-                self.verbose,
-            )
-            if self.method == "nuts":
-                weights = self._sample(trainable, x, y, weights)
-            if self.method == "laplace":
-                self._offsets = self._offsets_of_laplace(trainable, x, y, weights)
         self._num_outputs = y.shape[1]
+        num_held_out = _num_held_out(len(rows.x))
+        order = np.random.default_rng(self._seed).permutation(len(rows.x))
+        epochs = self.epochs
+        with TRAINING:
+            if num_held_out:
+                held_out, others = rows.take(order[:num_held_out]), rows.take(order[num_held_out:])
+                epochs = self._train(others, held_out, epochs)
+                self._calibrate(self._parameters(held_out.x), others, held_out)
+            if not num_held_out or len(rows.x) <= _MOST_ROWS_TRAINED_TWICE:
+                self._train(rows, None, epochs)
+            self._finish_calibration(rows)
+
+    def _repeated(self, rows):
+        """Each row as often as its weight says, for methods whose likelihood has no weights."""
+        if self.method not in _WITHOUT_WEIGHTS or np.all(rows.weights == 1.0):
+            return rows
+        times = np.round(rows.weights).astype(int)
+        if not np.array_equal(times, rows.weights):
+            raise ValueError(
+                f"`sample_weight` must be whole numbers with method={self.method!r}, how often "
+                "each row counts. Use another method, such as 'ensemble', for other weights."
+            )
+        return rows.take(np.repeat(np.arange(len(times)), times))._replace(
+            weights=np.ones(times.sum(), "float32")
+        )
+
+    def _train(self, rows, held_out, epochs):
+        """Sets the weights, and returns after how many epochs they were the best."""
+        trainable = trainable_network(self._spec(rows.x.shape[1], self._num_outputs))
+        weights, epochs = train(
+            trainable,
+            rows,
+            held_out,
+            epochs,
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            self._seed,
+            self.verbose,
+        )
+        if self.method == "nuts":
+            weights = self._sample(trainable, rows.x, rows.y, weights)
+        if self.method == "laplace":
+            self._offsets = self._offsets_of_laplace(trainable, rows.x, rows.y, weights)
         self.weights_ = weights
+        return epochs
 
     def _sample(self, trainable, x, y, weights):
         posterior = sample_posterior(
@@ -119,21 +162,35 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         validation.check_is_fitted(self)
         x = validation.validate_data(self, X, dtype="float64", reset=False)
         x = self._standardized(x)
-        trainable = trainable_network(self._spec(x.shape[1], self._num_outputs))
-        parameters = self._parameters(trainable.function, x)
-        return predictive_of(trainable.function, parameters)
+        return self._calibrated(self._parameters(x), x)
 
-    def _parameters(self, function, x):
+    def _parameters(self, x):
         """What the draws of the network make distributions of, of shape `(draws, n, ...)`."""
+        spec = self._spec(x.shape[1], self._num_outputs)
+        trainable = trainable_network(spec)
         if self.method == "laplace":
-            network = LinearizedNetwork.of(function, range(len(self.weights_)))
+            network = LinearizedNetwork.of(trainable.function, range(len(self.weights_)))
             mode = [values[0] for values in self.weights_]
             return network.parameters(mode, self._offsets, x, _BATCH)
-        draws = len(self.weights_[0])
-        repeats = -(-self.num_samples // draws) if function.seed_states else 1
-        weights = [np.repeat(values, repeats, axis=0) for values in self.weights_]
         generator = np.random.default_rng(self._seed)
-        return draw_parameters(function, x, weights, draws * repeats, _BATCH, generator)
+        weights = self.weights_
+        if self.method in RANDOM_METHODS:
+            weights = self._draws(trainable, generator)
+            trainable = trainable_network(spec._replace(method="ensemble"))
+        return draw_parameters(trainable.function, x, weights, len(weights[0]), _BATCH, generator)
+
+    def _draws(self, trainable, generator):
+        """Draws of the weights of a plain network, for one whose layers are random."""
+        values = [values[0] for values in self.weights_]
+        if self.method == "mc_dropout":
+            return draw_dropout(values, self.dropout_rate, self.num_samples, generator)
+        return draw_variational(
+            trainable.network, trainable.function.variables, values, self.num_samples, generator
+        )
+
+    def _predictive(self, parameters):
+        trainable = trainable_network(self._spec(len(self.x_mean_), self._num_outputs))
+        return predictive_of(trainable.function, parameters)
 
     def _standardized(self, x):
         return ((x - self.x_mean_) / self.x_scale_).astype("float32")
@@ -171,7 +228,32 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         check_number("dropout_rate", self.dropout_rate, at_least=0.0, at_most=0.99)
 
 
-def scale_of(values: np.ndarray) -> np.ndarray:
-    """Returns the standard deviation of each column, and 1 for constant columns."""
-    scale = values.std(axis=0)
-    return np.where(scale > 1e-12 * np.abs(values).max(axis=0, initial=1.0), scale, 1.0)
+def mean_and_scale(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of each column, the latter 1 for constant columns."""
+    mean = np.average(values, axis=0, weights=weights)
+    scale = np.sqrt(np.average(np.square(values - mean), axis=0, weights=weights))
+    is_constant = scale <= 1e-12 * np.abs(values).max(axis=0, initial=1.0)
+    return mean, np.where(is_constant, 1.0, scale)
+
+
+def combine_rows(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns each row once, in a fixed order, with the sum of its weights.
+
+    So a weight of 2 is the same as a row given twice, a weight of 0 as one left out, and the order
+    of the rows does not matter.
+    """
+    if not weights.sum() > 0:
+        raise ValueError("`sample_weight` must have a positive sum. Received: only zeros")
+    counted = weights > 0
+    joined = np.concatenate([x, y.reshape(len(y), -1)], axis=1)[counted]
+    _, first, inverse = np.unique(joined, axis=0, return_index=True, return_inverse=True)
+    weights = np.bincount(inverse.reshape(-1), weights[counted])
+    return x[counted][first], y[counted][first], weights
+
+
+def _num_held_out(num_rows):
+    if num_rows < FEWEST_ROWS_TO_HOLD_OUT:
+        return 0
+    return min(num_rows // 2, max(20, num_rows // 5), _MOST_ROWS_HELD_OUT)

@@ -21,8 +21,12 @@ METHODS = (
     "laplace",
     "nuts",
 )
+# Those whose layers draw at random.
+RANDOM_METHODS = ("flipout", "local_reparameterization", "mc_dropout")
 # Steps of training in one call of the compiled function.
 _STEPS_PER_EXECUTION = 32
+# How often a training looks at held-out rows.
+_CHECKS = 20
 
 # One network serves all estimators like it, one after the other.
 TRAINING = threading.Lock()
@@ -112,20 +116,66 @@ def make_network(spec: NetworkSpec) -> keras.Model:
     return keras.Sequential(stack)
 
 
+class Rows(NamedTuple):
+    """Rows of data, with weights whose sum is the number of rows that they stand for."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "Rows":
+        return Rows(*(values[indices] for values in self))
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the members of the epoch with the best loss of held-out rows, and stops after it.
+
+    Args:
+        patience: Integer, epochs without a better one after which training ends.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__()
+        self.patience = patience
+        self.best = np.inf
+        self.epochs = 0
+        self.weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        loss = (logs or {}).get("val_loss")
+        if loss is None:
+            return
+        if loss < self.best or not self.weights:
+            self.best, self.epochs = loss, epoch + 1
+            self.weights = [np.asarray(stack) for stack in self.model.stacks]
+        elif epoch + 1 - self.epochs >= self.patience:
+            self.model.stop_training = True
+
+
 def train(
     trainable: TrainableNetwork,
-    x: np.ndarray,
-    y: np.ndarray,
+    rows: Rows,
+    held_out: Rows | None,
     epochs: int,
+    scheduled_epochs: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
     verbose: int,
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], int]:
     """Trains all members from new initial weights in stock `fit`.
 
+    Args:
+        trainable: The network.
+        rows: The rows to train with.
+        held_out: Rows whose likelihood decides when to stop, or None.
+        epochs: Integer, how many epochs to train at most.
+        scheduled_epochs: Integer, after how many epochs the learning rate is 0.
+        batch_size, learning_rate, seed, verbose: As of the estimator.
+
     Returns:
-        Arrays of shape `(members, *shape)`, in the order of the network's trainable variables.
+        Arrays of shape `(members, *shape)`, in the order of the network's trainable variables, and
+        the number of epochs after which they were such.
     """
     members = trainable.members
     members.set_members(_initial_weights(trainable, seed))
@@ -134,39 +184,62 @@ def train(
         variable.assign(value)
 
     def cosine(epoch):
-        return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / epochs))
+        return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / scheduled_epochs))
 
     generator = np.random.default_rng(seed)
-    order = tf.Variable(np.arange(len(x)))
+    order = tf.Variable(np.arange(len(rows.x)))
 
     def shuffle(epoch, logs):
-        order.assign(generator.permutation(len(x)))
+        order.assign(generator.permutation(len(rows.x)))
 
-    members.num_rows.assign(len(x))
+    members.num_rows.assign(rows.weights.sum())
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(cosine),
+        keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
+    ]
+    validation = {}
+    if held_out is not None:
+        keep_best = KeepBest(patience=max(5, epochs // 3))
+        callbacks.append(keep_best)
+        validation = {
+            "validation_data": _plain(
+                tf.data.Dataset.from_tensor_slices(tuple(held_out)).batch(1024)
+            ),
+            "validation_freq": max(1, epochs // _CHECKS),
+        }
     members.fit(
-        _batches(x, y, batch_size, order),
+        _batches(rows, batch_size, order),
         shuffle=False,  # That of `Dataset` depends on the global seed, too.
         epochs=epochs,
-        callbacks=[
-            keras.callbacks.LearningRateScheduler(cosine),
-            keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
-        ],
+        callbacks=callbacks,
         verbose=verbose,
+        **validation,
     )
-    return [np.asarray(stack) for stack in members.stacks]
+    if held_out is not None and keep_best.weights:
+        return keep_best.weights, keep_best.epochs
+    return [np.asarray(stack) for stack in members.stacks], epochs
 
 
-def _batches(x, y, batch_size, order):
+def _batches(rows, batch_size, order):
     """The batches of an epoch, of rows in the order that the variable holds when it begins."""
-    known_length = tf.data.experimental.assert_cardinality(-(-len(x) // batch_size))
-    x, y = map(tf.constant, (x, y))
-    return (
+    known_length = tf.data.experimental.assert_cardinality(-(-len(rows.x) // batch_size))
+    weights = (rows.weights / rows.weights.mean()).astype("float32")
+    x, y, weights = map(tf.constant, (rows.x, rows.y, weights))
+    return _plain(
         tf.data.Dataset.from_tensors(0)
         .flat_map(lambda _: tf.data.Dataset.from_tensor_slices(tf.identity(order)))
         .batch(batch_size)
-        .map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
+        .map(lambda chosen: tuple(tf.gather(values, chosen) for values in (x, y, weights)))
         .apply(known_length)
     )
+
+
+def _plain(dataset):
+    """Without what TensorFlow optimizes in each epoch, which takes longer than a short epoch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
 
 
 def _initial_weights(trainable, seed):

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.checks import check_choice, check_share
+from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.marginals import entries_of
-from keras_extras._core.probability import tfd
+from keras_extras._core.probability import tf, tfd
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
+from keras_extras.pipelines.calibration import fit_linear, noise_factor, share_of_network
 from keras_extras.pipelines.probabilistic_estimator import (
+    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
-    scale_of,
+    combine_rows,
+    mean_and_scale,
     sklearn_base,
     validation,
 )
@@ -111,54 +114,115 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> "ProbabilisticRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ProbabilisticRegressor":
         """Trains the network.
 
         Args:
             X: Array of shape `(n, features)`.
             y: Array of shape `(n,)` or `(n, targets)`.
+            sample_weight: Array of shape `(n,)`, how often each row counts; whole numbers with
+                `"laplace"` and `"nuts"`. Defaults to `None`, once.
         """
         check_choice("noise", self.noise, ("constant", "input_dependent"))
         x, y = validation.validate_data(
             self, X, y, dtype="float64", multi_output=True, y_numeric=True
         )
+        weights = validation._check_sample_weight(
+            sample_weight, x, dtype="float64", ensure_non_negative=True
+        )
         self._has_one_target = y.ndim == 1
-        y = y.reshape(len(y), -1).astype("float64")
-        self.y_mean_ = y.mean(axis=0)
-        self.y_scale_ = scale_of(y)
-        self._fit_network(x, (y - self.y_mean_) / self.y_scale_)
+        x, y, weights = combine_rows(x, y.reshape(len(y), -1).astype("float64"), weights)
+        self.y_mean_, self.y_scale_ = mean_and_scale(y, weights)
+        self._fit_network(x, (y - self.y_mean_) / self.y_scale_, weights)
         return self
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    def _calibrate(self, parameters, rows, held_out):
+        """Finds the share of the network in the mean, and the width of what is predicted."""
+        prediction = self._predictive(parameters)
+        mean, stddev = (np.asarray(v, "float64") for v in (prediction.mean(), prediction.stddev()))
+        linear = fit_linear(*rows)(held_out.x)
+        weights = held_out.weights.astype("float64")
+        self._share = share_of_network(linear, mean, held_out.y, weights)
+        center = linear + self._share * (mean - linear)
+        self._factor = noise_factor(held_out.y - center, stddev, weights)
+
+    def _finish_calibration(self, rows):
+        self._linear = fit_linear(*rows)
+        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
+            self._share = self._factor = np.ones(self._num_outputs)
+
+    def _calibrated(self, parameters, x):
+        """The draws, moved towards the linear fit, and as wide as held-out rows demand."""
+        prediction = self._predictive(parameters)
+        entries = entries_of(prediction.components_distribution)
+        mean = tf.reduce_mean(entries.loc, axis=1, keepdims=True)
+        share, factor = (v.astype("float32") for v in (self._share, self._factor))
+        linear = self._linear(x).astype("float32")[:, None]
+        center = linear + share * (mean - linear)
+        components = tfd.Normal(center + factor * (entries.loc - mean), factor * entries.scale)
+        return PosteriorPredictive(prediction.mixture_distribution, tfd.Independent(components, 1))
+
+    def predict(
+        self,
+        X: Any,
+        return_std: bool = False,
+        return_interval: bool = False,
+        level: float | Sequence[float] = 0.9,
+    ) -> Any:
         """Returns the means of the predictive distributions.
+
+        A scikit-learn `Pipeline` passes the further arguments on:
+        `pipeline.predict(X, return_interval=True, level=0.8)`.
 
         Args:
             X: Array of shape `(n, features)`.
             return_std: Boolean, whether to return the standard deviations, too. Defaults to
                 `False`.
+            return_interval: Boolean, whether to return the lower and upper ends of intervals, too,
+                as `predict_interval` does. Defaults to `False`.
+            level: Float or sequence of floats, as of `predict_interval`. Defaults to `0.9`.
 
         Returns:
-            Array of the shape of `y`, or a tuple of two.
+            Array of the shape of `y`, or a tuple of it and what was asked for.
         """
         prediction = self._prediction(X)
         mean = self._like_targets(prediction.mean())
-        if not return_std:
-            return mean
-        return mean, self._like_targets(prediction.stddev(), 0.0)
+        more = []
+        if check_flag("return_std", return_std):
+            more.append(self._like_targets(prediction.stddev(), 0.0))
+        if check_flag("return_interval", return_interval):
+            more += self._interval(prediction, level)
+        return (mean, *more) if more else mean
 
-    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    def predict_interval(
+        self, X: Any, level: float | Sequence[float] = 0.9
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns central intervals of the predictive distributions.
 
         Args:
             X: Array of shape `(n, features)`.
-            level: Float between 0 and 1, the probability of the intervals. Defaults to `0.9`.
+            level: Float between 0 and 1, the probability of the intervals, or a sequence of them.
+                Defaults to `0.9`.
 
         Returns:
-            Two arrays of the shape of `y`, the lower and the upper ends.
+            Two arrays of the shape of `y`, the lower and the upper ends; with several levels these
+            come along a first axis.
         """
-        level = check_share("level", level)
-        lower, upper = self._prediction(X).interval(level)
-        return self._like_targets(lower), self._like_targets(upper)
+        return self._interval(self._prediction(X), level)
+
+    def _interval(self, prediction, level):
+        if np.ndim(level) == 0:
+            level = check_share("level", level)
+            lower, upper = prediction.interval(level)
+            return self._like_targets(lower), self._like_targets(upper)
+        if np.ndim(level) != 1 or len(level) == 0:
+            raise ValueError(
+                "`level` must be a number or a sequence of at least one number. "
+                f"Received: level={level!r}"
+            )
+        ends = [self._interval(prediction, one) for one in np.asarray(level).tolist()]
+        lower, upper = (np.stack(values) for values in zip(*ends))
+        return lower, upper
 
     def _like_targets(self, values, mean=None):
         """In double precision, since targets may be far from zero."""

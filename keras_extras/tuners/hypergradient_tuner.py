@@ -14,7 +14,7 @@ from keras_extras._core.data import check_data
 from keras_extras._core.files import whole_file
 from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
-from keras_extras.tuners.tunable import Tunable
+from keras_extras.tuners.tunable import whole_numbers
 
 
 class HypergradientTuner(keras_tuner.Tuner):
@@ -51,8 +51,8 @@ class HypergradientTuner(keras_tuner.Tuner):
 
     Raises:
         TypeError: If `hyperparameters` is neither a dict nor a function.
-        ValueError: If a number is out of range; in `search`, without validation data or if the
-            training of a trial cannot be differentiated.
+        ValueError: If a number is out of range, or the oracle has several objectives; in `search`,
+            without validation data or if the training of a trial cannot be differentiated.
 
     Example:
 
@@ -120,23 +120,57 @@ class HypergradientTuner(keras_tuner.Tuner):
         )
         self.memory = memory
         self.seed = seed
-        install_reload_hook(Tunable)
+        install_reload_hook(HypergradientTuner)
+        if hasattr(getattr(oracle, "objective", None), "objectives"):
+            raise ValueError(
+                "`oracle` must have one objective, which ranks the trials; the hyperparameters "
+                f"descend the validation loss. Received: objective={oracle.objective!r}"
+            )
         super().__init__(oracle, hypermodel, **kwargs)
+
+    def search(
+        self,
+        x: Any,
+        y: Any,
+        validation_data: tuple | None = None,
+        verbose: int = 1,
+        **unknown: Any,
+    ) -> None:
+        """Runs the trials.
+
+        Args:
+            x: Inputs, an array with a row for each example.
+            y: Targets.
+            validation_data: Tuple `(x_val, y_val)`, whose loss the hyperparameters descend.
+            verbose: Integer, 0 for silence. Defaults to `1`.
+
+        Raises:
+            TypeError: If there are other arguments.
+            ValueError: Without `validation_data`.
+        """
+        if unknown:
+            raise TypeError(
+                "`search` must be given `x`, `y`, `validation_data` and `verbose` only; `steps`, "
+                "`batch_size` and `meta_steps` are arguments of the tuner. "
+                f"Received: {', '.join(unknown)}"
+            )
+        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+            raise ValueError(
+                "`validation_data` must be a tuple `(x_val, y_val)`, whose loss the "
+                "hyperparameters descend. Received: validation_data="
+                f"{None if validation_data is None else type(validation_data).__name__}"
+            )
+        super().search(x, y, validation_data=validation_data, verbose=verbose)
 
     def run_trial(
         self,
         trial: Any,
         x: Any,
         y: Any,
-        validation_data: tuple | None = None,
+        validation_data: tuple,
         verbose: int = 1,
     ) -> dict[str, float]:
-        """Learns the hyperparameters of one trial; called by `search` with what it was given."""
-        if validation_data is None:
-            raise ValueError(
-                "`search` needs `validation_data`, whose loss the hyperparameters descend. "
-                "Received: validation_data=None"
-            )
+        """Learns the hyperparameters of one trial; called by `search` with its arguments."""
         keras.utils.clear_session()
         keras.utils.set_random_seed(self.seed)
         values = trial.hyperparameters
@@ -173,6 +207,7 @@ class HypergradientTuner(keras_tuner.Tuner):
 
     def _build(self, values):
         """A model whose optimizer has its variables, so that they are saved and loaded."""
+        whole_numbers(values)
         model = self.hypermodel.build(values)
         model.optimizer.build(model.trainable_variables)
         return model

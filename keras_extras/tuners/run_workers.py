@@ -11,14 +11,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from keras_tuner.engine.base_tuner import BaseTuner
+
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras.tuners.reload_hook import install_reload_hook
-from keras_extras.tuners.tunable import Tunable
 
 _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
 _CHIEF_SECONDS = 45
 _CHIEF = "chief"
+_LAST_PORT = 65535
 
 
 def run_workers(
@@ -98,6 +100,8 @@ def run_workers(
     max_restarts = check_integer("max_restarts", max_restarts, 0)
     if timeout is not None:
         timeout = check_number("timeout", timeout, above=0.0)
+    if port is not None and check_integer("port", port) > _LAST_PORT:
+        raise ValueError(f"`port` must be at most {_LAST_PORT}. Received: port={port}")
     if callable(target):
         _check_importable(target)
     elif not isinstance(target, (str, os.PathLike)):
@@ -214,7 +218,7 @@ def _work(target, args, environment, log):
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    install_reload_hook(Tunable)
+    install_reload_hook(BaseTuner)
     if callable(target):
         target(*args)
         return

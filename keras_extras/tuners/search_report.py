@@ -141,16 +141,26 @@ class SearchReport:
     def to_frame(self) -> Any:
         """Returns the table as a pandas DataFrame, the best trial first."""
         pandas = import_optional("pandas", "data", "SearchReport.to_frame")
-        rows = [
+        return pandas.DataFrame(self._rows()).set_index("trial")
+
+    def _rows(self):
+        return [
             {"trial": trial.trial_id, self.objective: trial.score}
             | {name: trial.values.get(name) for name in self.hyperparameters}
             | {k: v for k, v in trial.metrics.items() if k != self.objective}
             for trial in self._ranked()
         ]
-        return pandas.DataFrame(rows).set_index("trial")
 
     def __str__(self) -> str:
-        return self.to_frame().to_string(float_format="{:.4g}".format)
+        rows = self._rows()
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = [
+            ["" if name == "trial" else name]
+            + ["" if row.get(name) is None else str(_shown(row[name])) for row in rows]
+            for name in names
+        ]
+        padded = [[cell.rjust(max(map(len, column))) for cell in column] for column in columns]
+        return "\n".join("  ".join(line) for line in zip(*padded))
 
     def importances(self, seed: int = 0) -> dict[str, float]:
         """Returns how much of the score each hyperparameter accounts for in a random forest.

@@ -1,13 +1,19 @@
 """Tunable: the base of hypermodels whose search space can be changed entry by entry."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import keras_tuner
-from keras_tuner.engine.hyperparameters import Choice, HyperParameter
+from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, HyperParameter, Int
 
+from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras.tuners.reload_hook import install_reload_hook
+
+# Names, or their ends, of numbers with which nothing is trained at 0.
+_POSITIVE = ("learning_rate", "prior_stddev", "sigma")
+_SCHEDULE = keras.optimizers.schedules.LearningRateSchedule
 
 
 class When(NamedTuple):
@@ -42,8 +48,8 @@ class Tunable(keras_tuner.HyperModel):
 
     Raises:
         TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty or never counts, if two entries have
-            one name, or if nothing is left to search.
+        ValueError: If an entry of `space` is unknown, empty, out of range or never counts, if two
+            entries have one name, or if nothing is left to search.
     """
 
     # Whether `build` asks for hyperparameters that the space does not list.
@@ -77,6 +83,7 @@ class Tunable(keras_tuner.HyperModel):
                 self._parents[key] = (default.parent, default.values)
                 default = default.entry
             self.space[key] = _as_entry(key, space.get(key, default), known.get(key))
+            _check_range(key, self.space[key], default)
         for key in set(space) & set(self._parents):
             self._check_counts(key)
         names = [entry.name for entry in self.space.values() if isinstance(entry, HyperParameter)]
@@ -104,6 +111,7 @@ class Tunable(keras_tuner.HyperModel):
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """Returns the value of each entry of the space, `None` for one that does not count now."""
+        whole_numbers(hp)
         found: dict[str, Any] = {}
         for key, entry in self.space.items():
             parent, wanted = self._parents.get(key, (None, ()))
@@ -174,6 +182,14 @@ class Tunable(keras_tuner.HyperModel):
         return history
 
 
+def whole_numbers(hp: keras_tuner.HyperParameters) -> None:
+    """Makes integers of the floats that keras-tuner's grid hands out for integer ranges."""
+    for parameter in hp.space:
+        value = hp.values.get(parameter.name)
+        if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
+            hp.values[parameter.name] = int(value)
+
+
 def check_rows(expected: Any, x: Any) -> None:
     """Ends a search whose models do not take its inputs at its first trial.
 
@@ -220,6 +236,32 @@ def _rules(hp):
         name: {key: value for key, value in config.items() if key not in ("conditions", "default")}
         for name, config in configs.items()
     }
+
+
+def _check_range(key, entry, default):
+    """Raises if an entry offers a number, or a flag, that no model can be trained with."""
+    offered = [entry]
+    if isinstance(entry, Choice):
+        offered = entry.values
+    elif isinstance(entry, Int | Float):
+        offered = [entry.min_value, entry.max_value]
+    for value in offered:
+        if value is None or isinstance(value, HyperParameter):
+            continue
+        if isinstance(default, Boolean):
+            check_choice(key, value, (True, False))
+        elif isinstance(default, Int):
+            check_integer(key, value, minimum=0 if key == "hidden_layers" else 1)
+        elif isinstance(default, Float) and not isinstance(value, _SCHEDULE):
+            is_share = "dropout" in key
+            is_positive = key.endswith(_POSITIVE)
+            check_number(
+                key,
+                value,
+                above=0.0 if is_positive else -math.inf,
+                at_least=0.0,
+                at_most=1.0 if is_share else math.inf,
+            )
 
 
 def _as_entry(key, entry, known):

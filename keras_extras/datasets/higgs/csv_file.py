@@ -3,17 +3,20 @@
 import csv
 import gzip
 import itertools
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 
 from keras_extras._core.optional import import_optional
 from keras_extras.datasets.higgs.events import HiggsEvents
 from keras_extras.datasets.higgs.features import FEATURE_NAMES
+from keras_extras.datasets.higgs.text_file import open_text
 
 _LABELS = {"s": 1, "b": 0}
 _COLUMN_TYPES = {
@@ -21,14 +24,14 @@ _COLUMN_TYPES = {
     **dict.fromkeys((*FEATURE_NAMES, "Weight"), "float64"),
     "Label": "str",
 }
-# utf-8 with or without the byte order mark that spreadsheets write.
-_ENCODING = "utf-8-sig"
+_SEPARATORS = ",;\t|"
 
 
 def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
     """Reads the first `num_events` events of a CSV file, all by default.
 
-    Columns are found by name, further ones are ignored. A name that ends in `.gz` is a gzip file.
+    Columns are found by name, further ones are ignored. Compression and separator are recognized
+    by the content of the file.
 
     Raises:
         ValueError: If the file is not sound; the message names the file and the first fault's
@@ -37,56 +40,98 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
     pandas = import_optional("pandas", extra="data", purpose="Reading events from a CSV file")
     # A number beyond single precision becomes infinite, which is told with its place.
     with _explained_errors(path), np.errstate(over="ignore"):
-        header = _read_header(path)
+        header, separator = _read_header(path)
         try:
-            frame = pandas.read_csv(
-                path,
-                # The last column too, for it shows which lines are cut off.
-                usecols=sorted({len(header) - 1, *map(header.index, _COLUMN_TYPES)}),
-                dtype={header[-1]: "str", **_COLUMN_TYPES},
-                index_col=False,
-                nrows=num_events,
-                compression="gzip" if _is_gzip(path) else None,
-                encoding=_ENCODING,
-            )
+            with open_text(path) as file:
+                frame = pandas.read_csv(
+                    file,
+                    sep=separator,
+                    # The last column too, for it shows which lines are cut off.
+                    usecols=sorted({len(header) - 1, *map(header.index, _COLUMN_TYPES)}),
+                    dtype={header[-1]: "str", **_COLUMN_TYPES},
+                    index_col=False,
+                    nrows=num_events,
+                )
         except (ValueError, OverflowError) as error:  # pandas' own errors do not say where
             _raise_first_fault(path, num_events)
             raise ValueError(f"{path} cannot be read as a CSV file: {error}") from error
 
-        features = frame[list(FEATURE_NAMES)].to_numpy("float32")
-        weights = frame["Weight"].to_numpy("float32")
-        labels = frame["Label"].map(_LABELS).to_numpy("float64")
-        are_finite = all(np.isfinite(values).all() for values in (features, weights, labels))
-        if not are_finite or frame.iloc[:, -1].isna().any():
+        events = _as_events(frame)
+        if not _are_finite(events) or frame.iloc[:, -1].isna().any():
             _raise_first_fault(path, num_events)
     if len(frame) == 0:
         raise ValueError(f"{path} has a header, but no events.")
+    return events._replace(labels=events.labels.astype("int32"))
+
+
+def from_frame(frame: Any, num_events: int | None = None) -> HiggsEvents:
+    """Returns the first `num_events` events of a pandas DataFrame, all by default.
+
+    Raises:
+        ValueError: If columns are missing or a value is not sound; the message names the column
+            and the row.
+    """
+    if frame.index.name == "EventId" and "EventId" not in frame:
+        frame = frame.reset_index()
+    _check_columns("`source`", list(map(str, frame.columns)))
+    frame = frame.loc[:, ~frame.columns.duplicated()].head(num_events or len(frame))
+    if len(frame) == 0:
+        raise ValueError("`source` must hold at least one event. Received: an empty DataFrame")
+    try:
+        with np.errstate(over="ignore"):
+            events = _as_events(frame)
+        is_sound = _are_finite(events) and events.event_ids.dtype.kind in "iu"
+    except (TypeError, ValueError):
+        is_sound = False
+    if not is_sound:
+        for name in _COLUMN_TYPES:
+            for row, value in zip(frame.index, frame[name]):
+                _check_value(f"`source`, row {row!r}", name, str(value))
+    return events._replace(
+        labels=events.labels.astype("int32"), event_ids=events.event_ids.astype("int64")
+    )
+
+
+def _as_events(frame):
+    """The columns of a frame; labels that are neither `"s"` nor `"b"` are NaN."""
     return HiggsEvents(
-        features,
-        labels.astype("int32"),
-        weights,
+        frame[list(FEATURE_NAMES)].to_numpy("float32"),
+        frame["Label"].map(_LABELS).to_numpy("float64"),
+        frame["Weight"].to_numpy("float32"),
         frame["EventId"].to_numpy(),
         FEATURE_NAMES,
     )
 
 
-def _read_header(path) -> list[str]:
-    with _open(path) as file:
-        header = next(csv.reader(file), [])
+def _are_finite(events):
+    return all(np.isfinite(v).all() for v in (events.features, events.labels, events.weights))
+
+
+def _read_header(path) -> tuple[list[str], str]:
+    """The names of the columns, and the separator with which most of those needed are found."""
+    with open_text(path) as file:
+        lines = list(itertools.islice(file, 1))
+    headers = {sep: next(csv.reader(lines, delimiter=sep), []) for sep in _SEPARATORS}
+    separator = min(headers, key=lambda sep: len(set(_COLUMN_TYPES) - set(headers[sep])))
+    _check_columns(path, headers[separator])
+    return headers[separator], separator
+
+
+def _check_columns(source, header):
     missing = [name for name in _COLUMN_TYPES if name not in header]
     if missing:
         raise ValueError(
-            f"{path} lacks {len(missing)} of the {len(_COLUMN_TYPES)} columns needed: "
-            f"{', '.join(missing)}. Its first line must name the columns as in the files of the "
+            f"{source} lacks {len(missing)} of the {len(_COLUMN_TYPES)} columns needed: "
+            f"{', '.join(missing)}. Its columns must have the names of the files of the "
             f"Higgs challenge; it names {len(header)}: {', '.join(header) or 'none'}"
         )
-    return header
 
 
 def _raise_first_fault(path, num_events):
     """Searches line by line, slowly, for what a fast reading only knows to be somewhere."""
-    with _open(path) as file:
-        lines = csv.reader(file)
+    _, separator = _read_header(path)
+    with open_text(path) as file:
+        lines = csv.reader(file, delimiter=separator)
         header = next(lines)
         for fields in itertools.islice(filter(None, lines), num_events):
             place = f"{path}, line {lines.line_num}"
@@ -112,7 +157,7 @@ def _check_value(place, name, text):
     elif name in _COLUMN_TYPES and not _is_finite_number(text):
         raise ValueError(
             f"{place}, column {name}: expected a finite number of single precision (-999.0 where "
-            f"undefined). Received: {text!r}"
+            f"undefined, a point before decimals). Received: {text!r}"
         )
 
 
@@ -131,27 +176,23 @@ def _is_finite_number(text):
         return False
 
 
-def _is_gzip(path):
-    return path.suffix.lower() == ".gz"
-
-
-def _open(path) -> TextIO:
-    return (gzip.open if _is_gzip(path) else open)(path, "rt", encoding=_ENCODING, newline="")
-
-
 @contextmanager
 def _explained_errors(path) -> Iterator[None]:
     """Turns the errors of a damaged file into ones that name it."""
     try:
         yield
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{path} is not a sound zip archive: {error}. Download it again."
+        ) from error
     except EOFError as error:
         raise ValueError(
-            f"{path} is cut off: its compressed data end early. Get it anew."
+            f"{path} is cut off: its compressed data end early. Download it again."
         ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise ValueError(
-            f"{path} is not a sound gzip file, though its name ends in .gz: {error}. Get it anew, "
-            "or rename it if it is not compressed."
+            f"{path} is not a sound gzip file, though its name or its first bytes say so: {error}. "
+            "Download it again, or rename it if it is not compressed."
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a text file in CSV format: {error}") from error

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_extras._core.checks import check_number
+
 # Sums of the weights over the challenge's whole training set: the expected number of events in
 # the data taken in 2012.
 SIGNAL_WEIGHT_SUM = 691.99
@@ -60,7 +62,8 @@ def rescale_weights(
         Float32 array of shape `(n,)`. A class without events stays without weight.
 
     Raises:
-        ValueError: If a class has events, but the sum of their weights is not positive.
+        ValueError: If a label is neither 0 nor 1, a weight is NaN or infinite, or a class has
+            events, but the sum of their weights is not positive.
 
     Example:
 
@@ -73,6 +76,24 @@ def rescale_weights(
     ```
     """
     labels, weights = np.asarray(labels), np.array(weights, dtype="float64")
+    if labels.ndim != 1 or labels.shape != weights.shape:
+        raise ValueError(
+            "`labels` and `weights` must have one shape, (n,). "
+            f"Received: labels.shape={labels.shape}, weights.shape={weights.shape}"
+        )
+    is_unknown = (labels != 0) & (labels != 1)
+    if np.any(is_unknown):
+        first = np.argmax(is_unknown)
+        raise ValueError(
+            "`labels` must be 1 for signal and 0 for background. "
+            f"Received: {labels[first]!r} at index {first}"
+        )
+    is_wrong = ~np.isfinite(weights)
+    if np.any(is_wrong):
+        first = np.argmax(is_wrong)
+        raise ValueError(f"`weights` must be finite. Received: {weights[first]} at index {first}")
+    signal_sum = check_number("signal_sum", signal_sum, above=0.0)
+    background_sum = check_number("background_sum", background_sum, above=0.0)
     for label, target in ((1, signal_sum), (0, background_sum)):
         of_class = labels == label
         if not of_class.any():

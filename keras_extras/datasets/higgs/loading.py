@@ -1,19 +1,22 @@
 """Loads the events of the Higgs challenge from wherever they come."""
 
 import os
+import reprlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_extras._core.checks import check_integer, check_number
-from keras_extras.datasets.higgs.csv_file import read_events
+from keras_extras.datasets.higgs.csv_file import from_frame, read_events
 from keras_extras.datasets.higgs.download import download_atlas_file
 from keras_extras.datasets.higgs.events import HiggsEvents, split_events
 from keras_extras.datasets.higgs.simulation import simulate_events
 
 
 def load_events(
-    source: str | os.PathLike = "simulated",
+    source: Any = "simulated",
     num_events: int | None = None,
     seed: int | None = 0,
 ) -> HiggsEvents:
@@ -40,13 +43,15 @@ def load_events(
     curve of 0.89, the same as on real events.
 
     **The files** may be the `training.csv` of the Kaggle challenge or the CERN open data file
-    `atlas-higgs-challenge-2014-v2.csv`, or hold part of their rows, compressed by gzip (names
-    that end in `.gz`) or not. Columns are found by name, further ones are ignored. Weights are
-    returned as they are in the file: see `rescale_weights`. Reading needs pandas
+    `atlas-higgs-challenge-2014-v2.csv`, or hold part of their rows, separated by commas,
+    semicolons, tabs or bars, and compressed by gzip, bzip2, xz or zip (an archive of one CSV file)
+    or not; both are recognized by the content. Columns are found by name, further ones are ignored.
+    Weights are returned as they are in the file: see `rescale_weights`. Reading needs pandas
     (`pip install "keras-extras[data]"`).
 
     Args:
-        source: `"simulated"`, `"atlas"` or the path of a CSV file. `"atlas"` stands for the CERN
+        source: `"simulated"`, `"atlas"`, the path of a CSV file, or a pandas DataFrame with the
+            columns of one (`EventId` may be its index). `"atlas"` stands for the CERN
             open data file (record 328, 818,238 events, 66 MB), which is downloaded on first use,
             checked against its published SHA-1 checksum and kept in Keras' cache folder.
             Defaults to `"simulated"`.
@@ -91,6 +96,14 @@ def load_events(
     """
     if num_events is not None:
         check_integer("num_events", num_events)
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        return from_frame(source, num_events)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "`source` must be 'simulated', 'atlas', the path of a CSV file or a pandas DataFrame. "
+            f"Received: source={reprlib.repr(source)}"
+        )
     if source == "simulated":
         return simulate_events(num_events or 20_000, np.random.default_rng(seed))
     if source == "atlas":
@@ -99,7 +112,7 @@ def load_events(
 
 
 def load_data(
-    source: str | os.PathLike = "simulated",
+    source: Any = "simulated",
     num_events: int | None = None,
     test_size: float = 0.2,
     seed: int | None = 0,
@@ -112,7 +125,8 @@ def load_data(
     is comparable with those of the challenge.
 
     Args:
-        source: `"simulated"`, `"atlas"` or the path of a CSV file: see `load_events`.
+        source: `"simulated"`, `"atlas"`, the path of a CSV file or a DataFrame: see
+            `load_events`.
         num_events: Number of events of both parts together: see `load_events`.
         test_size: Share of the events that go to test, between 0 and 1. Defaults to 0.2.
         seed: Seed of the simulation and of the split. `None` makes both new on every call.
@@ -153,11 +167,6 @@ def load_data(
 
 
 def _existing_file(source):
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(
-            "`source` must be 'simulated', 'atlas' or the path of a CSV file. "
-            f"Received: source={source!r}"
-        )
     path = Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(

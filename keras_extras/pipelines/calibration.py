@@ -1,0 +1,113 @@
+"""Calibration on held-out rows: a linear fit to fall back on, and the width of the noise."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# A tenth of the rows lies outside of the interval in the middle.
+_LEVELS = (0.8, 0.9, 0.95)
+# Of the normal distribution.
+_QUANTILES = (1.2816, 1.6449, 1.9600)
+_PENALTIES = np.logspace(-3, 5, 33)
+_TEMPERATURES = np.geomspace(0.2, 20.0, 93)
+_TINY = 1e-9
+
+
+class LinearFit(NamedTuple):
+    """Predictions `x @ kernel + bias`."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, "float64") @ self.kernel + self.bias
+
+
+def fit_linear(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> LinearFit:
+    """Returns a ridge regression whose penalty has the least error of rows left out one by one.
+
+    Args:
+        x: Array of shape `(n, features)`.
+        y: Array of shape `(n, targets)`.
+        weights: Array of shape `(n,)`, of the rows.
+    """
+    x, y = (np.asarray(values, "float64") for values in (x, y))
+    root = np.sqrt(weights / weights.mean())[:, None]
+    x_mean, y_mean = (np.average(values, axis=0, weights=weights) for values in (x, y))
+    left, values, right = np.linalg.svd(root * (x - x_mean), full_matrices=False)
+    y = root * (y - y_mean)
+    projected = left.T @ y
+
+    def shrunk(penalty):
+        return values**2 / (values**2 + penalty)
+
+    def error(penalty):
+        leverage = np.square(left) @ shrunk(penalty) + root[:, 0] ** 2 / len(x)
+        residuals = y - left @ (shrunk(penalty)[:, None] * projected)
+        return np.sum(np.square(residuals / np.maximum(1.0 - leverage, 1e-3)[:, None]))
+
+    best = min(_PENALTIES, key=error)
+    kernel = right.T @ ((values / (values**2 + best))[:, None] * projected)
+    return LinearFit(kernel, y_mean - x_mean @ kernel)
+
+
+def share_of_network(
+    linear: np.ndarray, network: np.ndarray, y: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Returns the share of the network with which a mean of both has the least squared error.
+
+    Args:
+        linear: Array of shape `(n, targets)`, predictions of held-out rows.
+        network: Array of that shape, those of the network.
+        y: Array of that shape.
+        weights: Array of shape `(n,)`.
+    """
+    step = network - linear
+    product = np.average(step * (y - linear), axis=0, weights=weights)
+    square = np.average(step * step, axis=0, weights=weights)
+    return np.clip(product / np.maximum(square, _TINY), 0.0, 1.0)
+
+
+def noise_factor(residuals: np.ndarray, stddev: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the factor with which intervals hold as many held-out rows as they should.
+
+    Args:
+        residuals: Array of shape `(n, targets)`, of held-out rows.
+        stddev: Array of that shape, predicted.
+        weights: Array of shape `(n,)`.
+    """
+    ratios = np.abs(residuals) / np.maximum(stddev, _TINY)
+    # As in conformal prediction: one more row would be the most distant with chance 1 / (n + 1).
+    inflated = [min(level * (1.0 + 1.0 / len(ratios)), 1.0) for level in _LEVELS]
+    factors = [
+        [weighted_quantile(column, level, weights) / expected for column in ratios.T]
+        for level, expected in zip(inflated, _QUANTILES)
+    ]
+    return np.maximum(np.mean(factors, axis=0), _TINY)
+
+
+def weighted_quantile(values: np.ndarray, level: float, weights: np.ndarray) -> float:
+    """Returns a quantile of values that count by their weights."""
+    order = np.argsort(values)
+    shares = (np.cumsum(weights[order]) - 0.5 * weights[order]) / weights.sum()
+    return float(np.interp(level, shares, values[order]))
+
+
+def temperature(logits: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+    """Returns what logits are to be divided by for the likelihood of held-out rows to be highest.
+
+    Args:
+        logits: Array of shape `(draws, n, classes)`.
+        y: Array of shape `(n, classes)`, one-hot.
+        weights: Array of shape `(n,)`.
+    """
+    logits = np.asarray(logits, "float64")
+    logits -= logits.max(axis=-1, keepdims=True)
+
+    def loss(divisor):
+        scaled = logits / divisor
+        log_p = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        likelihood = np.exp(np.sum(log_p * y, axis=-1)).mean(axis=0)
+        return np.average(-np.log(np.maximum(likelihood, 1e-300)), weights=weights)
+
+    return float(min(_TEMPERATURES, key=loss))
