@@ -7,7 +7,10 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_inputs, check_integers
+from keras_extras._core.probability import tf
 from keras_extras.layers.distribution_layer import DistributionLayer
+
+_LARGEST_LOGARITHM = 20.0
 
 
 class Head(DistributionLayer):
@@ -62,3 +65,13 @@ def dtype_name(dtype: Any) -> str | None:
         raise ValueError(
             f"`sample_dtype` must be a dtype. Received: sample_dtype={dtype!r}"
         ) from error
+
+
+def finite_logarithm(logarithm: Any) -> Any:
+    """Returns the logarithm of a positive parameter that does not overflow.
+
+    Above exp(20) the parameter goes on as a straight line, so that large inputs at the start of
+    training have a finite loss and a gradient.
+    """
+    excess = tf.math.log1p(tf.maximum(logarithm - _LARGEST_LOGARITHM, 0.0))
+    return tf.minimum(logarithm, _LARGEST_LOGARITHM) + excess

@@ -13,7 +13,7 @@ class IndependentLaplace(IndependentHead):
 
     ```
     density(y) = exp(-abs(y - loc) / scale) / (2 scale)
-    scale = softplus(raw scale)
+    scale = softplus(raw scale) + 1e-5
     ```
 
     The first half of the inputs are the locations, the second half the raw scales. Its likelihood
@@ -51,4 +51,4 @@ class IndependentLaplace(IndependentHead):
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return tfd.Laplace(loc, tf.math.softplus(raw_scale), validate_args=validate_args)
+        return tfd.Laplace(loc, tf.math.softplus(raw_scale) + 1e-5, validate_args=validate_args)

@@ -13,7 +13,7 @@ class IndependentLogistic(IndependentHead):
 
     ```
     density(y) = exp(-z) / (scale (1 + exp(-z))**2), z = (y - loc) / scale
-    scale = softplus(raw scale)
+    scale = softplus(raw scale) + 1e-5
     ```
 
     The first half of the inputs are the locations, the second half the raw scales. Its tails are
@@ -51,4 +51,4 @@ class IndependentLogistic(IndependentHead):
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return tfd.Logistic(loc, tf.math.softplus(raw_scale), validate_args=validate_args)
+        return tfd.Logistic(loc, tf.math.softplus(raw_scale) + 1e-5, validate_args=validate_args)

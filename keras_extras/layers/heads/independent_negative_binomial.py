@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.head import finite_logarithm
 from keras_extras.layers.heads.independent_head import IndependentHead
 from keras_extras.layers.heads.poisson_draws import poisson
 
@@ -15,7 +16,7 @@ class IndependentNegativeBinomial(IndependentHead):
 
     ```
     P(y) = Gamma(y + r) / (Gamma(r) y!) (mean / (mean + r))**y (r / (mean + r))**r
-    mean = exp(log mean)
+    mean = exp(log mean), above exp(20) a straight line
     r = softplus(raw r) + 1e-6
     ```
 
@@ -56,7 +57,7 @@ class IndependentNegativeBinomial(IndependentHead):
     def entries(log_mean: Any, raw_total_count: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
         total_count = tf.math.softplus(raw_total_count) + 1e-6
-        logits = log_mean - tf.math.log(total_count)
+        logits = finite_logarithm(log_mean) - tf.math.log(total_count)
         return _negative_binomial()(total_count, logits=logits, validate_args=validate_args)
 
 

@@ -13,7 +13,7 @@ class IndependentNormal(IndependentHead):
 
     ```
     density(y) = exp(-z**2 / 2) / (sqrt(2 pi) scale), z = (y - loc) / scale
-    scale = softplus(raw scale)
+    scale = softplus(raw scale) + 1e-5
     ```
 
     The first half of the inputs are the locations, the second half the raw scales.
@@ -50,4 +50,4 @@ class IndependentNormal(IndependentHead):
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return tfd.Normal(loc, tf.math.softplus(raw_scale), validate_args=validate_args)
+        return tfd.Normal(loc, tf.math.softplus(raw_scale) + 1e-5, validate_args=validate_args)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.head import finite_logarithm
 from keras_extras.layers.heads.independent_head import IndependentHead
 from keras_extras.layers.heads.poisson_draws import poisson
 
@@ -13,7 +14,7 @@ class IndependentPoisson(IndependentHead):
 
     ```
     P(y) = rate**y exp(-rate) / y!
-    rate = exp(log rate)
+    rate = exp(log rate), above exp(20) a straight line
     ```
 
     The inputs are the logarithms of the rates.
@@ -48,4 +49,4 @@ class IndependentPoisson(IndependentHead):
     @staticmethod
     def entries(log_rate: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return poisson()(log_rate=log_rate, validate_args=validate_args)
+        return poisson()(log_rate=finite_logarithm(log_rate), validate_args=validate_args)

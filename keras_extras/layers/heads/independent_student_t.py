@@ -14,7 +14,7 @@ class IndependentStudentT(IndependentHead):
     ```
     density(y) ~ (1 + z**2 / df)**(-(df + 1) / 2) / scale, z = (y - loc) / scale
     df = 2 + softplus(raw df)
-    scale = softplus(raw scale)
+    scale = softplus(raw scale) + 1e-5
     ```
 
     The thirds of the inputs are the raw degrees of freedom, the locations and the raw scales.
@@ -52,5 +52,5 @@ class IndependentStudentT(IndependentHead):
     @staticmethod
     def entries(raw_df: Any, loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        df, scale = 2.0 + tf.math.softplus(raw_df), tf.math.softplus(raw_scale)
+        df, scale = 2.0 + tf.math.softplus(raw_df), tf.math.softplus(raw_scale) + 1e-5
         return tfd.StudentT(df, loc, scale, validate_args=validate_args)
