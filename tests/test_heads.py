@@ -278,9 +278,7 @@ def test_training_and_saving(case, jit_compile):
 )
 def test_extreme_parameters_have_finite_gradients(name):
     layer = getattr(layers, name)()
-    # The scale of the first ones is softplus, as in TFP, and with it their density has no limit.
-    has_scale = name.endswith(("Normal", "Laplace", "Logistic", "StudentT"))
-    limit = 10.0 if has_scale else 50.0
+    limit = 50.0
     extremes = np.stack(np.meshgrid(*[[-limit, 0.0, limit]] * layer.num_params), axis=-1)
     extremes = extremes.reshape(-1, layer.num_params)
     t = tf.constant(extremes.astype("float32"))
@@ -500,3 +498,39 @@ def test_sizes_as_arrays_and_tensors(name):
     for wrong in (np.array(3.0), tf.constant(True), np.zeros((2, 2), int)):
         with pytest.raises(TypeError, match="`event_size` must be an integer"):
             head(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *((case.name, case.arguments) for case in CASES if case.name.startswith("Independent")),
+        ("MixtureNormal", (3, 2)),
+        ("MixtureLogistic", (2,)),
+        ("MultivariateNormalDiag", (2,)),
+        ("ZeroInflated", (layers.IndependentPoisson(2),)),
+    ],
+)
+def test_inputs_in_the_thousands_have_a_finite_loss_and_gradient(name, arguments):
+    layer = getattr(layers, name)(*arguments)
+    generator = np.random.default_rng(0)
+    t = tf.constant(generator.normal(scale=1e4, size=(64, layer.num_params)).astype("float32"))
+    distribution = layer(t)
+    y = np.full(distribution.shape, 0.5 if name == "IndependentBeta" else 1.0, "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(t)
+        log_prob = layer(t).log_prob(y)
+    assert np.isfinite(log_prob).all()
+    assert np.isfinite(tape.gradient(log_prob, t)).all()
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("name", ["IndependentBeta", "IndependentGamma", "IndependentStudentT"])
+def test_half_precision_as_an_argument_computes_in_single(name, dtype):
+    layer = getattr(layers, name)(dtype=dtype)
+    t = np.linspace(-1.0, 1.0, 2 * layer.num_params).reshape(2, -1)
+    expected = getattr(layers, name)(dtype="float64")(t).log_prob(np.array([0.25, 0.75]))
+    log_prob = layer(t.astype("float16" if "16" in dtype else dtype)).log_prob(
+        tf.constant([0.25, 0.75], "float64" if dtype == "float64" else "float32")
+    )
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-3)
+    assert layer.compute_dtype == ("float64" if dtype == "float64" else "float32")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_extras import layers
 from keras_extras.layers import DistributionLambda
 
 tfd = tfp.distributions
@@ -33,7 +34,7 @@ def test_it_has_the_methods_of_the_distribution():
         np.testing.assert_array_equal(getattr(actual, name)(0.3), getattr(expected, name)(0.3))
     np.testing.assert_array_equal(actual.quantile(0.9), expected.quantile(0.9))
     np.testing.assert_array_equal(actual.loc, expected.loc)
-    np.testing.assert_array_equal(actual[1].mean(), expected[1].mean())
+    np.testing.assert_array_equal(actual.tensor_distribution[1].mean(), expected[1].mean())
     np.testing.assert_array_equal(actual.copy(loc=0.0).mean(), [0.0, 0.0, 0.0])
     np.testing.assert_array_equal(actual.sample(4, seed=(1, 2)), expected.sample(4, seed=(1, 2)))
 
@@ -149,3 +150,52 @@ def test_attributes_of_independent_entries_are_found():
     np.testing.assert_array_equal(np.asarray(layer(PARAMETERS)), PARAMETERS)
     with pytest.raises(AttributeError, match="no_such"):
         layer(PARAMETERS).no_such  # noqa: B018
+
+
+def _network():
+    inputs = keras.Input((3,))
+    outputs = layers.IndependentNormal(2, "mean")(keras.layers.Dense(4)(inputs))
+    return inputs, outputs, keras.Model(inputs, outputs)
+
+
+_ROWS = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+
+
+def test_slices_are_those_of_the_tensor_everywhere():
+    inputs, outputs, model = _network()
+    mean = model(_ROWS).mean().numpy()
+    distribution = model(_ROWS)
+    np.testing.assert_array_equal(distribution[:, 0], mean[:, 0])
+    np.testing.assert_array_equal(distribution[1].numpy(), mean[1])
+    np.testing.assert_array_equal(np.stack([row.numpy() for row in distribution]), mean)
+    assert len(distribution) == 5
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(distribution)
+    compiled = tf.function(lambda x: model(x)[:, :1])
+    np.testing.assert_allclose(compiled(_ROWS), mean[:, :1], rtol=1e-6)
+    for sliced in (outputs[:, :1], keras.layers.Lambda(lambda z: z[:, :1])(outputs)):
+        functional = keras.Model(inputs, sliced)
+        np.testing.assert_allclose(functional(_ROWS), mean[:, :1], rtol=1e-6)
+        np.testing.assert_allclose(functional.predict(_ROWS, verbose=0), mean[:, :1], rtol=1e-6)
+
+
+def test_distributions_are_stacked_in_graphs_and_distributed_over_time():
+    _, _, model = _network()
+    mean = model(_ROWS).mean().numpy()
+    stacked = tf.function(lambda x: tf.stack([model(x), model(x)]))(_ROWS)
+    np.testing.assert_allclose(stacked, [mean, mean], rtol=1e-6)
+    head = layers.IndependentNormal(2, "mean")
+    over_time = keras.Sequential([keras.Input((6, 4)), keras.layers.TimeDistributed(head)])
+    x = np.random.default_rng(1).normal(size=(2, 6, 4)).astype("float32")
+    np.testing.assert_allclose(over_time.predict(x, verbose=0), x[..., :2], rtol=1e-6)
+
+
+def test_quantiles_and_modes():
+    distribution = layers.MixtureNormal(2)(np.array([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]]))
+    value = distribution.quantile(0.3)
+    np.testing.assert_allclose(distribution.cdf(value), [0.3], rtol=1e-4)
+    with pytest.raises(NotImplementedError, match=r"no mode in closed form. Take its `mean\(\)`"):
+        distribution.mode()
+    counts = layers.IndependentPoisson()(np.array([[np.log(2.5)]]))
+    np.testing.assert_array_equal(counts.quantile(0.5), [2.0])
+    np.testing.assert_array_equal(counts.mode(), [2.0])

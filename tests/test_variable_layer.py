@@ -131,3 +131,16 @@ def test_default_functions_with_arguments():
     prior = layers.default_multivariate_normal_fn("float32", (2, 3), "w", True, None)
     assert prior.event_shape == (2, 3)
     assert float(prior.log_prob(tf.zeros((2, 3)))) == pytest.approx(-3 * np.log(2 * np.pi))
+
+
+def test_an_output_stays_as_it_was():
+    layer = layers.VariableLayer((2,), initializer="ones")
+    output = layer(np.zeros(1))
+    layer.constant.assign([5.0, 5.0])
+    np.testing.assert_array_equal(np.asarray(output), [1.0, 1.0])
+
+
+def test_mixed_precision_as_an_argument_is_that_of_the_symbolic_output():
+    layer = layers.VariableLayer((2,), dtype="mixed_float16")
+    symbolic = layer(keras.Input((3,)))
+    assert keras.backend.standardize_dtype(layer(np.zeros((1, 3))).dtype) == symbolic.dtype

@@ -27,8 +27,8 @@ class DistributionLayer(keras.layers.Layer):
         validate_args: Boolean, whether to check inputs and parameters for NaN and for values out
             of range, which costs time and is not done under XLA. Defaults to `False`.
         seed: Integer seed of the draws. Defaults to `None`.
-        dtype: The dtype of the computations; `None` means `keras.config.floatx()`. Defaults to
-            `None`.
+        dtype: The dtype of the computations, single precision in place of half; `None` means
+            `keras.config.floatx()`. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name` and `activity_regularizer`.
     """
 
@@ -42,7 +42,8 @@ class DistributionLayer(keras.layers.Layer):
     ):
         require_probability()
         install_compile_seam()
-        super().__init__(dtype=dtype or keras.config.floatx(), **kwargs)
+        dtype = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype
+        super().__init__(dtype=keras.backend.result_type(dtype, "float32"), **kwargs)
         convert_to_tensor_fn = method_name(deserialize_function(convert_to_tensor_fn))
         if not (isinstance(convert_to_tensor_fn, str) or callable(convert_to_tensor_fn)):
             raise TypeError(

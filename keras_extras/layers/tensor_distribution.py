@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from keras_extras._core.marginals import entries_of
+from keras_extras._core.marginals import entries_of, quantile
 
 
 class TensorDistribution(tfd.Distribution):
@@ -99,7 +99,37 @@ class TensorDistribution(tfd.Distribution):
         return self._tensor.numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if not hasattr(self._tensor, "numpy"):
+            # As a tensor of a graph, so that a list of several is packed.
+            raise NotImplementedError("A tensor of a graph is no NumPy array")
         return np.array(self._tensor.numpy(), dtype=dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self._tensor)
+
+    def __len__(self) -> int:
+        return len(self._tensor)
+
+    def __iter__(self) -> Any:
+        return iter(self._tensor)
+
+    def quantile(self, value: Any, **kwargs: Any) -> tf.Tensor:
+        """The quantile of each entry, as `keras_extras.predict_distribution` computes it.
+
+        Args:
+            value: Float between 0 and 1.
+            **kwargs: Not used; there for TFP.
+        """
+        return quantile(self.tensor_distribution, value)
+
+    def mode(self, **kwargs: Any) -> tf.Tensor:
+        try:
+            return self.tensor_distribution.mode(**kwargs)
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                f"{self.tensor_distribution} has no mode in closed form. Take its `mean()` or "
+                "`quantile(0.5)`"
+            ) from error
 
     def __float__(self) -> float:
         return float(self._tensor)
@@ -117,13 +147,6 @@ def _of_distribution(name):
     return property(lambda self: getattr(self.tensor_distribution, name))
 
 
-def _special_of_distribution(name):
-    def method(self, *arguments):
-        return getattr(self.tensor_distribution, name)(*arguments)
-
-    return method
-
-
 def _of_tensor(name):
     def operator(self, *operands):
         return getattr(self._tensor, name)(*map(_tensor_of, operands))
@@ -135,14 +158,12 @@ def _tensor_of(value):
     return value._tensor if isinstance(value, TensorDistribution) else value
 
 
-# `in vars` leaves alone what is defined above; slicing and comparison for equality stay those of
-# the distribution.
+# `in vars` leaves alone what is defined above. Slices are those of the tensor, as of the symbolic
+# outputs that models are built with; `tensor_distribution[...]` slices the distribution.
 for _name in vars(tfd.Distribution):
     if _name not in vars(TensorDistribution) and not _name.startswith("__"):
         setattr(TensorDistribution, _name, _of_distribution(_name))
-for _name in ("__getitem__", "__iter__"):
-    setattr(TensorDistribution, _name, _special_of_distribution(_name))
-for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {"__getitem__", "__eq__", "__ne__"}:
+for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {"__eq__", "__ne__"}:
     setattr(TensorDistribution, _name, _of_tensor(_name))
 
 

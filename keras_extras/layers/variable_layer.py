@@ -80,7 +80,8 @@ class VariableLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return self.activation(ops.convert_to_tensor(self.constant))
+        # A copy, since the variable itself changes while the output is held.
+        return self.activation(ops.cast(ops.copy(self.constant), self.compute_dtype))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int, ...]:
         return self.shape

@@ -67,6 +67,14 @@ def dtype_name(dtype: Any) -> str | None:
         ) from error
 
 
+def positive_scale(raw_scale: Any) -> Any:
+    """Returns softplus of a raw scale, at least 1e-5.
+
+    With large inputs at the start of training softplus would round to 0, and densities to NaN.
+    """
+    return tf.maximum(tf.math.softplus(raw_scale), 1e-5)
+
+
 def finite_logarithm(logarithm: Any) -> Any:
     """Returns the logarithm of a positive parameter that does not overflow.
 

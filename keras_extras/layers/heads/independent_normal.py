@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.head import positive_scale
 from keras_extras.layers.heads.independent_head import IndependentHead
 
 
@@ -13,7 +14,7 @@ class IndependentNormal(IndependentHead):
 
     ```
     density(y) = exp(-z**2 / 2) / (sqrt(2 pi) scale), z = (y - loc) / scale
-    scale = softplus(raw scale) + 1e-5
+    scale = max(softplus(raw scale), 1e-5)
     ```
 
     The first half of the inputs are the locations, the second half the raw scales.
@@ -50,4 +51,4 @@ class IndependentNormal(IndependentHead):
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        return tfd.Normal(loc, tf.math.softplus(raw_scale) + 1e-5, validate_args=validate_args)
+        return tfd.Normal(loc, positive_scale(raw_scale), validate_args=validate_args)

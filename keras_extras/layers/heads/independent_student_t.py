@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.heads.head import positive_scale
 from keras_extras.layers.heads.independent_head import IndependentHead
 
 
@@ -14,7 +15,7 @@ class IndependentStudentT(IndependentHead):
     ```
     density(y) ~ (1 + z**2 / df)**(-(df + 1) / 2) / scale, z = (y - loc) / scale
     df = 2 + softplus(raw df)
-    scale = softplus(raw scale) + 1e-5
+    scale = max(softplus(raw scale), 1e-5)
     ```
 
     The thirds of the inputs are the raw degrees of freedom, the locations and the raw scales.
@@ -52,5 +53,5 @@ class IndependentStudentT(IndependentHead):
     @staticmethod
     def entries(raw_df: Any, loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        df, scale = 2.0 + tf.math.softplus(raw_df), tf.math.softplus(raw_scale) + 1e-5
+        df, scale = 2.0 + tf.math.softplus(raw_df), positive_scale(raw_scale)
         return tfd.StudentT(df, loc, scale, validate_args=validate_args)
