@@ -50,6 +50,14 @@ def probabilities_of(distribution: Any) -> Any:
         TypeError: If it is another distribution.
     """
     distribution = unwrap(distribution)
+    if hasattr(distribution, "class_probabilities"):  # a posterior predictive
+        probabilities = distribution.class_probabilities()
+        if probabilities.shape.rank > 2:
+            raise ValueError(
+                "Predictions of classes must be one for each row. "
+                f"Received: probabilities of shape {tuple(probabilities.shape)}"
+            )
+        return probabilities
     entries = entries_of(distribution)
     if is_mixture(entries) and isinstance(entries.components_distribution, tfd.OneHotCategorical):
         return entries.mean()

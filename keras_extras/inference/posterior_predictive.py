@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.checks import check_number, check_share
-from keras_extras._core.marginals import entries_of, quantile
+from keras_extras._core.marginals import entries_of, float_dtype, quantile
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
@@ -84,26 +84,65 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         Raises:
             TypeError: If the model does not predict classes.
         """
-        entries = entries_of(self.components_distribution)
-        by_row = isinstance(entries, _BatchReshape)
-        if by_row:
-            entries = entries_of(entries.distribution)
+        kind, probabilities = self._class_probabilities_of_draws("mutual_information")
+        of_mean = kind(probs=tf.reduce_mean(probabilities, axis=1)).entropy()
+        return of_mean - tf.reduce_mean(kind(probs=probabilities).entropy(), axis=1)
+
+    def class_probabilities(self) -> tf.Tensor:
+        """The mean over draws of the probabilities of classes.
+
+        Returns:
+            Tensor of shape `(n, ..., classes)`; of binary labels of shape `(n, ...)`, the
+            probability of 1.
+
+        Raises:
+            TypeError: If the model does not predict classes.
+        """
+        _, probabilities = self._class_probabilities_of_draws("class_probabilities")
+        return tf.reduce_mean(probabilities, axis=1)
+
+    def _entropy(self) -> tf.Tensor:
+        kind, _ = self._class_probabilities_of_draws("entropy")
+        entropy = kind(probs=self.class_probabilities()).entropy()
+        labels = entropy.shape[1:]
+        # The joint entropy of several labels is no sum: draws of the weights tie them together.
+        if labels.num_elements() not in (None, 1):
+            raise NotImplementedError(
+                "`entropy` of several labels of a row at once has no closed form. Use the entropy "
+                "of each label, from `class_probabilities()`. "
+                f"Received: labels of shape {tuple(labels)} in each row"
+            )
+        return tf.reshape(entropy, (-1,))
+
+    def _mode(self) -> tf.Tensor:
+        kind, _ = self._class_probabilities_of_draws("mode")
+        probabilities = self.class_probabilities()
+        if kind is tfd.Bernoulli:
+            return tf.cast(probabilities > 0.5, self.dtype)
+        classes = tf.argmax(probabilities, axis=-1)
+        if isinstance(_unreshaped(self.components_distribution), tfd.OneHotCategorical):
+            return tf.one_hot(classes, probabilities.shape[-1], dtype=self.dtype)
+        return tf.cast(classes, self.dtype)
+
+    def _class_probabilities_of_draws(self, method):
+        """The kind of labels, and probabilities of shape `(n, draws, ...)`."""
+        entries = _unreshaped(self.components_distribution)
         if isinstance(entries, tfd.Bernoulli):
-            kind, axis = tfd.Bernoulli, self._draw_axis
+            kind = tfd.Bernoulli
         elif isinstance(entries, tfd.Categorical | tfd.OneHotCategorical):
-            kind, axis = tfd.Categorical, -2
+            kind = tfd.Categorical
         else:
             raise TypeError(
-                "`mutual_information` needs a model of classes, with a layer such as "
+                f"`{method}` needs a model of classes, with a layer such as "
                 f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
             )
         probabilities = entries.probs_parameter()
-        if by_row:
-            rows_and_draws = self.components_distribution.batch_shape
-            probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
-        of_mean = kind(probs=tf.reduce_mean(probabilities, axis)).entropy()
-        of_each = kind(probs=probabilities).entropy()
-        return of_mean - tf.reduce_mean(of_each, axis if kind is tfd.Bernoulli else -1)
+        # Rows, draws and labels, however the components divide them into batch and event.
+        components = entries_of(self.components_distribution)
+        shape = components.batch_shape
+        if kind is tfd.Categorical:
+            shape = shape.concatenate(probabilities.shape[-1:])
+        return kind, tf.reshape(probabilities, shape)
 
     def quantile(self, value: float | Sequence[float], **kwargs: Any) -> tf.Tensor:
         """The quantiles of each entry by itself.
@@ -131,15 +170,21 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         plain = tfd.MixtureSameFamily(self.mixture_distribution, self.components_distribution)
         return quantile(plain, value)
 
-    def interval(self, level: float = 0.9) -> tuple[tf.Tensor, tf.Tensor]:
+    def interval(self, level: float | Sequence[float] = 0.9) -> tuple[tf.Tensor, tf.Tensor]:
         """Central intervals of each entry.
 
         Args:
-            level: Float between 0 and 1, their probability. Defaults to `0.9`.
+            level: Float between 0 and 1, their probability, or several, which then come along a
+                first axis. Defaults to `0.9`.
 
         Returns:
             Two tensors of the shape of `mean`, the lower and the upper ends.
         """
+        if np.ndim(level):
+            ends = [self.interval(one) for one in np.asarray(level).tolist()]
+            if not ends:
+                raise ValueError(f"`level` must hold at least one level. Received: level={level}")
+            return tuple(map(tf.stack, zip(*ends, strict=True)))
         level = check_share("level", level)
         return self.quantile(0.5 - 0.5 * level), self.quantile(0.5 + 0.5 * level)
 
@@ -155,6 +200,14 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
     @property
     def _draw_axis(self):
         return -1 - self.event_shape.rank
+
+
+def _unreshaped(distribution):
+    """The entries of a distribution, below any change of its batch axes."""
+    entries = entries_of(distribution)
+    while isinstance(entries, tfd.BatchReshape):
+        entries = entries_of(entries.distribution)
+    return entries
 
 
 def _is_point(distribution):
@@ -204,9 +257,7 @@ class _BatchReshape(tfd.BatchReshape):
 
 
 def _mixture(components):
-    dtype = tf.as_dtype(components.dtype)
-    dtype = dtype if dtype.is_floating else tf.float32
-    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1], dtype))
+    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1], float_dtype(components)))
     return PosteriorPredictive(weights, components)
 
 

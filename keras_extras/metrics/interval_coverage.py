@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.checks import check_share
-from keras_extras._core.marginals import cdf_around, is_discrete, quantile
+from keras_extras._core.marginals import cdf_around, quantile
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
@@ -60,7 +60,7 @@ class IntervalCoverage(DistributionMean):
             before, at = cdf_around(distribution, y_true)
             reached = at >= low
             # A count is beyond the quantile as soon as those before it reach the probability.
-            not_passed = before < high if is_discrete(distribution) else before <= high
+            not_passed = tf.where(before < at, before < high, before <= high)
         except NotImplementedError:
             reached = y_true >= quantile(distribution, low)
             not_passed = y_true <= quantile(distribution, high)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_integer, check_share
-from keras_extras._core.marginals import cdf_around, is_discrete
+from keras_extras._core.marginals import cdf_around, takes_whole_numbers
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.visualization.arguments import check_finite, column, flat, rows_of
@@ -15,20 +15,19 @@ from keras_extras.visualization.arguments import check_finite, column, flat, row
 def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -> np.ndarray:
     """Returns `F(y)` of each target, uniform on [0, 1] if the distributions are those of targets.
 
-    Where the distribution is discrete it is spread out evenly over the step of `F` at `y`, as
-    `F(y - 1) + u (F(y) - F(y - 1))` with `u` uniform.
+    Where a single value has a probability, the transform is spread out evenly over the step of
+    `F` at `y`, as `F(y-) + u (F(y) - F(y-))` with `u` uniform.
     """
     seed = check_integer("seed", seed, minimum=0)
     distribution, _ = rows_of(distribution, owner)
     targets = column("y_true", y_true)
     # With a last axis of length 1, one target cannot be taken for a row of many.
     matched = match_targets(targets[:, None], distribution, owner)
-    discrete = is_discrete(distribution)
-    if discrete:
+    if takes_whole_numbers(distribution):
         _check_whole(targets)
     matched = tf.cast(matched, distribution.dtype)
     before, at = map(flat, cdf_around(distribution, matched))
-    spread = np.random.default_rng(seed).uniform(size=len(targets)) if discrete else 0.0
+    spread = np.random.default_rng(seed).uniform(size=len(targets))
     transforms = before + spread * (at - before)
     check_finite("F(y_true)", transforms)
     return np.clip(transforms, 0.0, 1.0)
