@@ -227,3 +227,12 @@ def test_uci(tmp_path, capsys, write):
     assert all(np.isfinite(list(values.values())).all() for values in scores.values())
     assert ("best published 0.93" in capsys.readouterr().out) is (write is not None)
     assert (tmp_path / "out" / "uci.json").exists()
+
+
+def test_small_tables(capsys):
+    benchmark = load(ROOT / "benchmarks" / "small_tables.py")
+    results = benchmark.main(methods=["ensemble"], splits=1, epochs=20, num_members=2)
+    covered, score, ridge = results["diabetes", "ensemble"]
+    assert 0.8 < covered < 1.0
+    assert score > ridge - 0.05
+    assert "| diabetes | ensemble |" in capsys.readouterr().out

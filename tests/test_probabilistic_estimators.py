@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -13,7 +14,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiers import quick
 
 from keras_extras.pipelines import ProbabilisticClassifier, ProbabilisticRegressor
+from keras_extras.pipelines.calibration import (
+    fit_linear,
+    noise_factor,
+    share_of_network,
+    temperature,
+)
 from keras_extras.pipelines.probabilistic_networks import METHODS, trainable_network
+from keras_extras.pipelines.weight_draws import draw_dropout
 
 _GENERATOR = np.random.default_rng(0)
 _X = 100.0 + 7.0 * _GENERATOR.normal(size=(120, 2))
@@ -126,7 +134,8 @@ def test_noise_that_depends_on_the_inputs_is_seen():
 def test_searches_and_pipelines():
     regressor = ProbabilisticRegressor(random_state=0, **_QUICK)
     assert cross_val_score(regressor, _X, _Y, cv=3).min() > 0.9
-    search = GridSearchCV(regressor, {"epochs": [2, 40]}, cv=2).fit(_X, _Y)
+    curved = np.abs(_X[:, 0] - 100.0)
+    search = GridSearchCV(regressor, {"epochs": [2, 40]}, cv=2).fit(_X, curved)
     assert search.best_params_ == {"epochs": 40}
     assert make_pipeline(StandardScaler(), regressor).fit(_X, _Y).score(_X, _Y) > 0.9
 
@@ -193,3 +202,115 @@ def test_targets_far_from_zero_keep_their_digits():
     lower, upper = regressor.predict_interval(_X)
     assert np.all((lower < mean) & (mean < upper))
     assert np.all((stddev > 0) & (stddev < 1.0))
+
+
+_SHORT = {"hidden_units": (8,), "epochs": 3, "num_samples": 20, "random_state": 0}
+
+
+@pytest.mark.parametrize("method", ["flipout", "local_reparameterization", "mc_dropout"])
+def test_a_prediction_of_a_row_depends_on_that_row_alone(method):
+    regressor = ProbabilisticRegressor(method, **_SHORT).fit(_X, _Y)
+    classifier = ProbabilisticClassifier(method, **_SHORT).fit(_X, _LABELS)
+    chosen = np.random.default_rng(0).permutation(120)[:50]
+    for predict in (regressor.predict, classifier.predict_proba):
+        np.testing.assert_allclose(predict(_X)[chosen], predict(_X[chosen]), rtol=1e-5)
+    for whole, part in zip(
+        regressor.predict_interval(_X), regressor.predict_interval(_X[chosen]), strict=True
+    ):
+        np.testing.assert_allclose(whole[chosen], part, rtol=1e-4)
+
+
+def test_draws_of_random_layers_have_the_moments_of_their_posteriors():
+    regressor = ProbabilisticRegressor("flipout", **{**_SHORT, "num_samples": 4000}).fit(_X, _Y)
+    trainable = trainable_network(regressor._spec(2, 1))
+    kernels = regressor._draws(trainable, np.random.default_rng(1))[0]
+    loc, raw = (values[0] for values in regressor.weights_[:2])
+    scale = np.log1p(np.exp(raw))
+    np.testing.assert_allclose(kernels.mean(0), loc, atol=5 * scale.max() / 4000**0.5)
+    np.testing.assert_allclose(kernels.std(0), scale, rtol=0.06)
+
+
+def test_draws_of_dropout_leave_units_out():
+    values = [np.ones((2, 50), "float32"), np.ones(50), np.ones((50, 1), "float32"), np.ones(1)]
+    drawn = draw_dropout(values, 0.2, 400, np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn[0], 1.0)
+    assert set(np.unique(drawn[2])) == {np.float32(0.0), np.float32(1.25)}
+    assert drawn[2].mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_weights_count_as_repetitions():
+    """Exactly, whatever the order; of class weights, too."""
+    weights = np.random.default_rng(0).integers(0, 3, 120)
+    rows = np.random.default_rng(1).permutation(np.repeat(np.arange(120), weights))
+    for method in ("ensemble", "laplace"):
+        regressor = ProbabilisticRegressor(method, **_SHORT)
+        weighted = clone(regressor).fit(_X, _Y, sample_weight=weights).predict(_X)
+        repeated = clone(regressor).fit(_X[rows], _Y[rows]).predict(_X)
+        np.testing.assert_allclose(weighted, repeated, rtol=1e-6)
+    with pytest.raises(ValueError, match="whole numbers with method='laplace'"):
+        regressor.fit(_X, _Y, sample_weight=weights + 0.5)
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        regressor.fit(_X, _Y, sample_weight=-np.ones(120))
+    classifier = ProbabilisticClassifier(class_weight={"signal": 2, "background": 1}, **_SHORT)
+    twice = np.where(_LABELS == "signal", 2.0, 1.0)
+    np.testing.assert_allclose(
+        classifier.fit(_X, _LABELS).predict_proba(_X),
+        ProbabilisticClassifier(**_SHORT).fit(_X, _LABELS, sample_weight=twice).predict_proba(_X),
+        rtol=1e-6,
+    )
+
+
+def test_weighted_means_are_found():
+    """Three quarters of the weight at 1, a quarter at 0, and no input to tell them apart."""
+    x, labels = np.zeros((100, 1)), np.arange(100) % 2
+    weights = np.where(labels == 1, 3.0, 1.0)
+    # Rows that are alike are one row, so that they need something that differs.
+    x = x + 1e-3 * np.arange(100)[:, None]
+    regressor = ProbabilisticRegressor(num_members=2, epochs=20, random_state=0)
+    predicted = regressor.fit(x, labels.astype(float), sample_weight=weights).predict(x)
+    assert np.mean(predicted) == pytest.approx(0.75, abs=0.08)
+
+
+def test_intervals_of_several_levels_and_in_pipelines():
+    pipeline = make_pipeline(StandardScaler(), ProbabilisticRegressor(**_SHORT)).fit(_X, _Y)
+    regressor, x = pipeline[-1], pipeline[:-1].transform(_X)
+    lower, upper = regressor.predict_interval(x, level=[0.5, 0.9])
+    assert lower.shape == upper.shape == (2, 120)
+    for number, level in enumerate((0.5, 0.9)):
+        for ends, alone in zip((lower, upper), regressor.predict_interval(x, level)):
+            np.testing.assert_array_equal(ends[number], alone)
+    mean, stddev, *ends = pipeline.predict(_X, return_std=True, return_interval=True, level=0.9)
+    np.testing.assert_array_equal(ends, [lower[1], upper[1]])
+    np.testing.assert_array_equal([mean, stddev], regressor.predict(x, return_std=True))
+    for level in ([], [0.5, 1.0], [[0.5]]):
+        with pytest.raises(ValueError, match="`level` must"):
+            regressor.predict_interval(x, level)
+
+
+def test_the_linear_fit_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x, y, weights = rng.normal(size=(60, 4)), rng.normal(size=(60, 2)), rng.uniform(1, 3, size=60)
+    y += x @ rng.normal(size=(4, 2))
+    fit = fit_linear(x, y, weights)
+    expected = RidgeCV(np.logspace(-3, 5, 33)).fit(x, y)
+    np.testing.assert_allclose(fit_linear(x, y, np.ones(60))(x), expected.predict(x), rtol=1e-6)
+    rows = np.repeat(np.arange(60), 2)
+    np.testing.assert_allclose(
+        fit(x), fit_linear(x[rows], y[rows], weights[rows] / 2)(x), rtol=0.05, atol=0.05
+    )
+
+
+def test_calibration_finds_what_was_put_in():
+    rng = np.random.default_rng(0)
+    weights = np.ones(4000)
+    residuals = rng.normal(size=(4000, 2)) * [2.0, 0.5]
+    np.testing.assert_allclose(
+        noise_factor(residuals, np.ones((4000, 2)), weights), [2.0, 0.5], rtol=0.04
+    )
+    y = rng.normal(size=(4000, 1))
+    linear, network = y + rng.normal(size=y.shape), y + 0.5 * rng.normal(size=y.shape)
+    assert share_of_network(linear, network, y, weights)[0] == pytest.approx(0.8, abs=0.03)
+    logits = 2.0 * rng.normal(size=(4000, 3))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(3, p=row) for row in p])
+    assert temperature(3.0 * logits[None], np.eye(3)[labels], weights) == pytest.approx(3, rel=0.08)

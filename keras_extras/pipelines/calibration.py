@@ -54,7 +54,9 @@ def fit_linear(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> LinearFit:
 def share_of_network(
     linear: np.ndarray, network: np.ndarray, y: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Returns the share of the network with which a mean of both has the least squared error.
+    """Returns the share of the network in a mean of both, that of the least squared error.
+
+    The share is one standard error less (Breiman's rule), so that few rows favor the linear fit.
 
     Args:
         linear: Array of shape `(n, targets)`, predictions of held-out rows.
@@ -63,9 +65,13 @@ def share_of_network(
         weights: Array of shape `(n,)`.
     """
     step = network - linear
-    product = np.average(step * (y - linear), axis=0, weights=weights)
-    square = np.average(step * step, axis=0, weights=weights)
-    return np.clip(product / np.maximum(square, _TINY), 0.0, 1.0)
+    shares = (weights / weights.sum())[:, None]
+    square = np.maximum(np.sum(shares * step**2, axis=0), _TINY)
+    best = np.sum(shares * step * (y - linear), axis=0) / square
+    # One standard error less, as the linear fit is the simpler of both.
+    errors = y - linear - best * step
+    standard_error = np.sqrt(np.sum(np.square(shares * step * errors), axis=0)) / square
+    return np.clip(best - standard_error, 0.0, 1.0)
 
 
 def noise_factor(residuals: np.ndarray, stddev: np.ndarray, weights: np.ndarray) -> np.ndarray:
