@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.paths import unique_paths
 from keras_extras.autodiff import backend
 from keras_extras.autodiff.per_step import PerStep
 from keras_extras.autodiff.per_weight import PerWeight
@@ -186,9 +187,10 @@ def _of_optimizer(name, value, steps):
 
 def _of_weights(name, kind, value, matched, variables):
     if isinstance(value, PerWeight):
+        paths = unique_paths(variables)
         return [
-            Hyperparameter(f"{kind}/{v.path}", kind, value.expand(v), (n,))
-            for n, v in ((n, variables[n]) for n in matched)
+            Hyperparameter(f"{kind}/{paths[n]}", kind, value.expand(variables[n]), (n,))
+            for n in matched
         ]
     expected = "a number, `PerWeight`, or an array that can be broadcast to the weights"
     array = _array(name, value, expected)

@@ -10,6 +10,7 @@ from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_flag, check_integer
 from keras_extras._core.data import check_data, check_numbers, paired_targets
 from keras_extras._core.inputs import input_place
+from keras_extras._core.paths import unique_paths
 from keras_extras.autodiff.data import Data, leaves
 from keras_extras.autodiff.data_loss import make_data_loss
 from keras_extras.autodiff.products import inner_product
@@ -142,7 +143,7 @@ class ModelFunction:
     @property
     def names(self) -> list[str]:
         """What the values are called in messages: the paths of variables, and the inputs."""
-        weights = [] if self.wrt == "inputs" else [variable.path for variable in self.variables]
+        weights = [] if self.wrt == "inputs" else unique_paths(self.variables)
         count = 0 if self.wrt == "weights" else len(keras.tree.flatten(self.data.x))
         inputs = ["inputs"] if count == 1 else [f"inputs[{n}]" for n in range(count)]
         return [*weights, *(inputs if self._input is None else [inputs[self._input]])]

@@ -10,6 +10,7 @@ import numpy as np
 from keras_extras._core.checks import check_integer
 from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.optional import import_optional
+from keras_extras._core.paths import unique_paths
 from keras_extras.inference.predict_distribution import draw_parameters, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -126,7 +127,8 @@ class Posterior:
     def to_arviz(self) -> Any:
         """Returns an `arviz.InferenceData` with groups `posterior` and `sample_stats`.
 
-        Variables have the paths of the model's, in which `/` separates layers.
+        Variables have the paths of the model's, in which `/` separates layers. Where several have
+        one path, those after the first get a number behind it.
 
         Raises:
             ImportError: If ArviZ is not installed.
@@ -187,4 +189,4 @@ class Posterior:
         return cls(model, list(groups["samples"].values()), groups["sample_stats"], likelihood)
 
     def _paths(self):
-        return [variable.path for variable in self.model.trainable_variables]
+        return unique_paths(self.model.trainable_variables)

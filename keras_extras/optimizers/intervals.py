@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from keras_extras._core.paths import unique_paths
 from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.search_space import Parameter
 
@@ -42,9 +43,10 @@ def intervals_of(
                 f"training_set_size={rows:g}, {sum(curvature.sizes)} weights"
             )
         quantile, variance = stats.t.ppf((1 + level) / 2, freedom), 2 * curvature.loss / freedom
+    paths = unique_paths([p.variable for p in curvature.parameters])
     return {
-        p.variable.path: _interval(p, quantile * np.sqrt(variance * inverse))
-        for p, inverse in zip(curvature.parameters, curvature.inverse_diagonal())
+        path: _interval(p, quantile * np.sqrt(variance * inverse))
+        for path, p, inverse in zip(paths, curvature.parameters, curvature.inverse_diagonal())
     }
 
 
