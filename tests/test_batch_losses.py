@@ -295,3 +295,15 @@ def test_wrong_columns_are_an_error():
 def test_arguments_out_of_range_are_an_error(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize("loss", [*BINARY, ZeroOneLoss()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("label", [2.0, -1.0, 0.4, np.nan])
+def test_other_labels_are_an_error_or_make_the_loss_nan(loss, label):
+    y_true = np.where(np.arange(6) == 4, label, np.arange(6) % 2).astype("float32")[:, None]
+    y_pred = np.linspace(0.1, 0.9, 6).astype("float32")[:, None]
+    with pytest.raises(ValueError, match=r"`y_true` (of|from) 0 (and|to) 1.*among 6 rows"):
+        loss(y_true, y_pred)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("linear")])
+    model.compile(loss=loss, **UNCOMPILED)
+    assert np.isnan(model.evaluate(y_pred, y_true, verbose=0))

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.valid_values import require_values
 from keras_extras.losses.piecewise_constant import PiecewiseConstantLoss
 
 
@@ -14,7 +15,8 @@ class BatchLoss(PiecewiseConstantLoss):
     Keras multiplies the losses of rows by their weights. A loss that is no sum over rows needs the
     weights themselves: `score` gets them, with the mask of the predictions applied, and returns
     a scalar, so that there is nothing to reduce. A prediction that is NaN makes the loss NaN,
-    unless its row has no weight.
+    unless its row has no weight. Labels other than 0 and 1 are an error in eager code and make the
+    loss NaN in compiled training.
 
     Args:
         name: String name of the loss.
@@ -51,7 +53,14 @@ class BatchLoss(PiecewiseConstantLoss):
         is_nan = ops.isnan(predictions)
         loss = self.score(_in_columns(labels), ops.where(is_nan, 0.0, predictions), weights)
         is_broken = ops.any(ops.logical_and(is_nan, weights != 0.0))
-        return ops.where(is_broken, float("nan"), loss)
+        labels = _in_columns(labels)
+        is_label = ops.logical_or(labels == 0.0, labels == 1.0)
+        return require_values(
+            ops.all(ops.logical_or(is_label, weights == 0.0), axis=-1),
+            ops.where(is_broken, float("nan"), loss),
+            f"{type(self).__name__} needs labels `y_true` of 0 and 1, except where the weight is 0.",
+            y_true=labels,
+        )
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self(y_true, y_pred)

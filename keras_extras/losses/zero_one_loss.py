@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.valid_values import require_values
 from keras_extras.losses.piecewise_constant import PiecewiseConstantLoss
 
 
@@ -71,14 +72,23 @@ class ZeroOneLoss(PiecewiseConstantLoss):
             y_pred = y_pred[:, None]
         labels = self._labels(y_true, y_pred)
         if y_pred.shape[-1] == 1:
-            decisions = y_pred[..., 0] > self.threshold
+            decisions = ops.cast(y_pred[..., 0] > self.threshold, labels.dtype)
         else:
             decisions = ops.cast(ops.argmax(y_pred, axis=-1), labels.dtype)
         losses = ops.cast(ops.not_equal(decisions, labels), self.dtype)
-        return ops.where(ops.any(ops.isnan(y_pred), axis=-1), float("nan"), losses)
+        losses = ops.where(ops.any(ops.isnan(y_pred), axis=-1), float("nan"), losses)
+        classes = max(y_pred.shape[-1], 2)
+        is_class = ops.logical_and(labels >= 0, labels < classes)
+        is_class = ops.logical_and(is_class, labels == ops.floor(labels))
+        return require_values(
+            is_class,
+            losses,
+            f"ZeroOneLoss needs classes `y_true` from 0 to {classes - 1}.",
+            y_true=labels,
+        )
 
     def _labels(self, y_true, y_pred):
-        """Classes, or booleans where there is one column."""
+        """Classes as floats, so that what is not a whole number shows."""
         columns, leading = y_pred.shape[-1], tuple(y_pred.shape[:-1])
         shape = tuple(y_true.shape)
         if _fits(shape, leading):
@@ -86,14 +96,14 @@ class ZeroOneLoss(PiecewiseConstantLoss):
         elif _fits(shape, (*leading, 1)):
             classes = y_true[..., 0]
         elif _fits(shape, (*leading, columns)):
-            return ops.argmax(y_true, axis=-1)
+            return ops.cast(ops.argmax(y_true, axis=-1), "float32")
         else:
             raise ValueError(
                 "ZeroOneLoss needs one class for each row, or, of several columns, one-hot labels: "
                 f"`y_true` must have shape {leading}, {(*leading, 1)} or {(*leading, columns)}. "
                 f"Received: y_true.shape={shape}, y_pred.shape={tuple(y_pred.shape)}"
             )
-        return classes > 0.5 if columns == 1 else ops.cast(classes, "int32")
+        return ops.cast(classes, "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold, "dtype": self.dtype}

@@ -49,7 +49,7 @@ class IntervalCoverage(DistributionMean):
         self.level = check_share("level", level)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns 1 for each entry inside of its interval and 0 for the others.
+        """Returns 1 for each entry inside of its interval, 0 for the others, NaN for NaN.
 
         Args:
             y_true: Tensor of targets, in the shape of a draw.
@@ -61,10 +61,13 @@ class IntervalCoverage(DistributionMean):
             reached = at >= low
             # A count is beyond the quantile as soon as those before it reach the probability.
             not_passed = tf.where(before < at, before < high, before <= high)
+            is_nan = tf.math.is_nan(at)
         except NotImplementedError:
             reached = y_true >= quantile(distribution, low)
             not_passed = y_true <= quantile(distribution, high)
-        return tf.cast(tf.logical_and(reached, not_passed), self.dtype)
+            is_nan = tf.math.is_nan(tf.cast(y_true, self.dtype))
+        covered = tf.cast(tf.logical_and(reached, not_passed), self.dtype)
+        return tf.where(is_nan, float("nan"), covered)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "level": self.level}
