@@ -58,7 +58,7 @@ class BatchLoss(PiecewiseConstantLoss):
         return require_values(
             ops.all(ops.logical_or(is_label, weights == 0.0), axis=-1),
             ops.where(is_broken, float("nan"), loss),
-            f"{type(self).__name__} needs labels `y_true` of 0 and 1, except where the weight is 0.",
+            f"{type(self).__name__} needs labels `y_true` of 0 and 1, but where weights are 0.",
             y_true=labels,
         )
 
