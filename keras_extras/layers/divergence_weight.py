@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.checks import check_number
-from keras_extras._core.kl_share import current_share
+from keras_extras._core.kl_share import add_share
 from keras_extras._core.probability import tf
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -27,14 +27,7 @@ class DivergenceWeight(keras.layers.Layer):
         if isinstance(weight, dict):
             weight = keras.saving.deserialize_keras_object(weight)
         self._weight = _reader(weight)
-        self.kl_warm_up = self.add_weight(
-            name="kl_warm_up",
-            shape=(),
-            initializer=keras.initializers.Constant(current_share.get()),
-            dtype="float32",
-            autocast=False,
-            trainable=False,
-        )
+        self.kl_warm_up = add_share(self)
         self._steps = None
         if isinstance(weight, _Schedule):
             self._steps = self.add_weight(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_number
-from keras_extras._core.kl_share import current_share
+from keras_extras._core.kl_share import add_share
 from keras_extras._core.probability import tf
 from keras_extras._core.training_set_size import (
     NAME,
@@ -34,14 +34,7 @@ class KLWeightMixin:
     """The variables and the weighted divergence of layers with a `kl_weight`."""
 
     def _build_kl_weight(self):
-        self.kl_warm_up = self.add_weight(
-            name="kl_warm_up",
-            shape=(),
-            initializer=keras.initializers.Constant(current_share.get()),
-            dtype="float32",
-            autocast=False,
-            trainable=False,
-        )
+        self.kl_warm_up = add_share(self)
         self.training_set_size = None
         if self.kl_weight == "auto":
             self.training_set_size = self.add_weight(
