@@ -58,3 +58,15 @@ def test_hurdles_and_fractions():
     assert is_discrete(fractions)
     np.testing.assert_allclose(quantile(fractions, [0.1, 0.6, 0.9]), [0.25, 0.5, 1.5])
     np.testing.assert_allclose(cdf_around(fractions, 0.5), (0.2, 0.7), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [
+        (tfd.BatchReshape(tfd.Pareto([0.5], 1.0), []), stats.pareto(0.5)),
+        (tfd.BatchReshape(tfd.LogNormal([30.0], 3.0), []), stats.lognorm(3.0, scale=np.exp(30.0))),
+    ],
+    ids=["Pareto", "LogNormal"],
+)
+def test_upper_tails_lose_nothing_to_slack(distribution, expected):
+    np.testing.assert_allclose(quantile(distribution, 0.995), expected.ppf(0.995), rtol=1e-4)

@@ -337,6 +337,26 @@ def test_mutual_information_of_few_draws_of_many_classes():
     np.testing.assert_allclose(prediction.mutual_information(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["Categorical", "OneHotCategorical", "Independent", "one hot"])
+@pytest.mark.parametrize("draws", [4, 7])
+def test_mutual_information_of_several_labels_a_row(kind, draws):
+    make = tfd.OneHotCategorical if "hot" in kind.lower() else tfd.Categorical
+
+    def likelihood(outputs):
+        labels = make(logits=outputs)
+        return labels if kind.endswith("Categorical") else tfd.Independent(labels, 1)
+
+    members = [
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(12), keras.layers.Reshape((3, 4))])
+        for _ in range(draws)
+    ]
+    prediction = keras_extras.predict_distribution(members, _X, likelihood=likelihood)
+    p = np.stack([np.asarray(keras.ops.softmax(member(_X))) for member in members])
+    expected = entropy(p.mean(axis=0)) - entropy(p).mean(axis=0)
+    assert expected.shape == (len(_X), 3)
+    np.testing.assert_allclose(prediction.mutual_information(), expected, atol=1e-5)
+
+
 def test_a_likelihood_is_for_models():
     class Fitted:
         def predict_distribution(self, x, **options):

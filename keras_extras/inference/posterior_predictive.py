@@ -137,12 +137,11 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
                 f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
             )
         probabilities = entries.probs_parameter()
-        # Rows, draws and labels, however the components divide them into batch and event.
-        components = entries_of(self.components_distribution)
-        shape = components.batch_shape
-        if kind is tfd.Categorical:
-            shape = shape.concatenate(probabilities.shape[-1:])
-        return kind, tf.reshape(probabilities, shape)
+        if isinstance(entries_of(self.components_distribution), tfd.BatchReshape):
+            # One axis holds rows and draws.
+            rows_and_draws = self.components_distribution.batch_shape
+            probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
+        return kind, probabilities
 
     def quantile(self, value: float | Sequence[float], **kwargs: Any) -> tf.Tensor:
         """The quantiles of each entry by itself.
