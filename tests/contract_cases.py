@@ -346,6 +346,7 @@ ABSTRACT = {
     "IndependentMixture",
     "LineSearchOptimizer",
     "LossEvaluatingOptimizer",
+    "PiecewiseConstantLoss",
     "PopulationOptimizer",
     "VariationalLayer",
 }
@@ -353,6 +354,7 @@ ABSTRACT = {
 # What does not take rows of numbers to rows of numbers has a life of its own, in its own tests.
 OF_ANOTHER_KIND = {
     "AutoregressiveTransform": "takes distributions",
+    "DivergenceWeight": "part of the layers of divergences, and never called",
     "ExponentiatedQuadraticKernel": "its weights do not show in its output",
     "KLDivergenceAddLoss": "takes distributions",
     "SobolevTraining": "its output is a dict",

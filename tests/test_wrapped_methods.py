@@ -61,17 +61,17 @@ assert "fit" in calls and "make_train_function" in calls
 
 TUNING = """
 from keras_tuner.engine.base_tuner import BaseTuner
-wrap(BaseTuner, "reload")
+wrap(BaseTuner, "__init__")
 from keras_extras._core.wrapped_methods import is_wrapped
 from keras_extras import tuners
 from keras_extras.tuners.reload_hook import install_reload_hook
-assert not is_wrapped(BaseTuner.reload)
+assert not is_wrapped(BaseTuner.__init__)
 install_reload_hook(tuners.TabularHyperModel)
-assert is_wrapped(BaseTuner.reload)
-wrap(BaseTuner, "reload")
-before = BaseTuner.reload
+assert is_wrapped(BaseTuner.__init__)
+wrap(BaseTuner, "__init__")
+before = BaseTuner.__init__
 install_reload_hook(tuners.TabularHyperModel)
-assert BaseTuner.reload is before
+assert BaseTuner.__init__ is before
 """
 
 

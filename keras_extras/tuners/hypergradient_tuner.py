@@ -143,6 +143,7 @@ class HypergradientTuner(keras_tuner.Tuner):
             y: Targets.
             validation_data: Tuple `(x_val, y_val)`, whose loss the hyperparameters descend.
             verbose: Integer, 0 for silence. Defaults to `1`.
+            **unknown: None; what another tuner takes is refused here.
 
         Raises:
             TypeError: If there are other arguments.
