@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_extras._core.marginals import cdf_around, is_discrete, quantile
+from keras_extras._core.distribution_kinds import is_discrete
+from keras_extras._core.marginals import cdf_around
+from keras_extras._core.quantiles import quantile
 
 tfd = tfp.distributions
 stats = pytest.importorskip("scipy.stats")
@@ -70,3 +73,87 @@ def test_hurdles_and_fractions():
 )
 def test_upper_tails_lose_nothing_to_slack(distribution, expected):
     np.testing.assert_allclose(quantile(distribution, 0.995), expected.ppf(0.995), rtol=1e-4)
+
+
+def test_angles_count_in_the_turn_of_their_distribution():
+    angles = tfd.VonMises(-1.0, 0.2)
+    np.testing.assert_allclose(cdf_around(angles, 3.0)[1], angles.cdf(3.0 - 2.0 * np.pi), rtol=1e-5)
+
+
+def test_outcomes_of_another_precision_are_outcomes():
+    fractions = tfd.FiniteDiscrete(np.array([0.1, 0.7]), probs=np.array([0.4, 0.6]))
+    np.testing.assert_allclose(cdf_around(fractions, np.float32(0.7)), (0.4, 1.0))
+
+
+SHAPE = np.array([1.0, 2.0, 4.0], "float32")
+FACTOR = np.array([[0.6, 0.0], [0.5, 0.4]], "float32")
+SPREADS = np.sqrt((FACTOR**2).sum(axis=1))
+VECTORS = {
+    "Sample": (tfd.Sample(tfd.Gamma(SHAPE, 1.0), 2), stats.gamma(SHAPE[:, None] * np.ones(2))),
+    "Sample of vectors": (
+        tfd.Sample(tfd.MultivariateNormalDiag([[0.0, 1.0]], [1.0, 2.0]), 3),
+        stats.norm([[[0.0, 1.0]] * 3], [1.0, 2.0]),
+    ),
+    "StudentT": (
+        tfd.MultivariateStudentTLinearOperator(
+            [3.0], [1.0, 2.0], tf.linalg.LinearOperatorLowerTriangular(FACTOR)
+        ),
+        stats.t([[3.0, 3.0]], [1.0, 2.0], SPREADS),
+    ),
+    "Dirichlet": (tfd.Dirichlet(SHAPE), stats.beta(SHAPE, SHAPE.sum() - SHAPE)),
+    "DirichletMultinomial": (
+        tfd.DirichletMultinomial(5.0, SHAPE),
+        stats.betabinom(5, SHAPE, SHAPE.sum() - SHAPE),
+    ),
+    "transformed": (
+        tfd.TransformedDistribution(
+            tfd.MultivariateNormalTriL([0.0, 1.0], FACTOR), tfp.bijectors.Exp()
+        ),
+        stats.lognorm(SPREADS, scale=np.exp([0.0, 1.0])),
+    ),
+    "low rank": (
+        tfd.MultivariateNormalDiagPlusLowRankCovariance(
+            [0.0, 1.0], [1.0, 2.0], np.array([[1.0], [0.5]], "float32")
+        ),
+        stats.norm([0.0, 1.0], np.sqrt([2.0, 2.25])),
+    ),
+    "deterministic": (tfd.VectorDeterministic(SHAPE), None),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_entries_of_vectors(name):
+    distribution, expected = VECTORS[name]
+    values = np.asarray(quantile(distribution, [0.1, 0.8]))
+    if expected is None:
+        np.testing.assert_array_equal(values, [SHAPE, SHAPE])
+        return
+    for probability, actual in zip([0.1, 0.8], values):
+        np.testing.assert_allclose(actual, expected.ppf(probability), rtol=1e-4)
+        at = cdf_around(distribution, actual)[1]
+        np.testing.assert_allclose(at, expected.cdf(actual), rtol=1e-4)
+
+
+def test_entries_that_depend_on_each_other_in_unknown_ways_are_refused():
+    unknown = tfd.RelaxedOneHotCategorical(0.5, logits=[0.0, 1.0])
+    with pytest.raises(NotImplementedError, match="from draws"):
+        quantile(unknown, 0.5)
+    np.testing.assert_allclose(np.add(*cdf_around(unknown, [0.5, 0.5])).sum(), 2.0, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_shapes_and_narrow_ones(dtype):
+    for shape in (1e5, 1e6, 1e9):
+        given, one = np.array(shape, dtype), np.ones((), dtype)
+        pairs = [
+            (tfd.Gamma(given, one), stats.gamma(shape)),
+            (tfd.InverseGamma(given, one), stats.invgamma(shape)),
+            (tfd.Chi2(given), stats.chi2(shape)),
+            (tfd.Poisson(given), stats.poisson(shape)),
+            (tfd.InverseGaussian(one, given), stats.invgauss(1 / shape, scale=shape)),
+        ]
+        for distribution, expected in pairs:
+            for probability in (0.01, 0.9):
+                y = np.asarray(expected.ppf(probability), dtype)
+                at = cdf_around(distribution, y)[1]
+                np.testing.assert_allclose(at, expected.cdf(float(y)), rtol=1e-4)

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from tiers import quick
 
 from keras_extras import layers, losses, metrics
-from keras_extras._core.marginals import quantile
+from keras_extras._core.quantiles import quantile
 
 tfd = tfp.distributions
 stats = pytest.importorskip("scipy.stats")

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.marginals import entries_of, is_mixture, unwrap
+from keras_extras._core.distribution_kinds import entries_of, is_mixture, unwrap
 from keras_extras._core.probability import tfd
 
 

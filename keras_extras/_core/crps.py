@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from keras_extras._core.marginals import (
+from keras_extras._core.distribution_kinds import (
     entries_of,
     is_mixture,
     is_multivariate_normal,

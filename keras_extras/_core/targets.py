@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 
 

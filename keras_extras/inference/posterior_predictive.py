@@ -13,7 +13,8 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.checks import check_number, check_share
-from keras_extras._core.marginals import entries_of, float_dtype, quantile
+from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
+from keras_extras._core.quantiles import quantile
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
@@ -137,7 +138,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
                 f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
             )
         probabilities = entries.probs_parameter()
-        if isinstance(entries_of(self.components_distribution), tfd.BatchReshape):
+        if is_a(entries_of(self.components_distribution), tfd.BatchReshape):
             # One axis holds rows and draws.
             rows_and_draws = self.components_distribution.batch_shape
             probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
@@ -157,14 +158,15 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
             TypeError: If `value` is not a number.
             ValueError: If it is not between 0 and 1.
         """
-        value = np.asarray(value).tolist()
-        if isinstance(value, list):
-            return tf.stack([self.quantile(one) for one in value])
-        value = check_number("value", value, at_least=0.0, at_most=1.0)
+        values = [
+            check_number("value", one, at_least=0.0, at_most=1.0)
+            for one in np.ravel(value).tolist()
+        ]
+        value = values if np.ndim(value) else values[0]
         if _is_point(self.components_distribution):
             points = self.components_distribution.mean()
             return tfp.stats.percentile(
-                points, 100.0 * value, axis=self._draw_axis, interpolation="linear"
+                points, 100.0 * np.asarray(value), axis=self._draw_axis, interpolation="linear"
             )
         plain = tfd.MixtureSameFamily(self.mixture_distribution, self.components_distribution)
         return quantile(plain, value)
@@ -179,13 +181,13 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         Returns:
             Two tensors of the shape of `mean`, the lower and the upper ends.
         """
-        if np.ndim(level):
-            ends = [self.interval(one) for one in np.asarray(level).tolist()]
-            if not ends:
-                raise ValueError(f"`level` must hold at least one level. Received: level={level}")
-            return tuple(map(tf.stack, zip(*ends, strict=True)))
-        level = check_share("level", level)
-        return self.quantile(0.5 - 0.5 * level), self.quantile(0.5 + 0.5 * level)
+        if not np.size(level):
+            raise ValueError(f"`level` must hold at least one level. Received: level={level}")
+        levels = [check_share("level", one) for one in np.ravel(level).tolist()]
+        tails = [0.5 - 0.5 * one for one in levels]
+        ends = self.quantile([*tails, *(1.0 - tail for tail in tails)])
+        low, high = tf.split(ends, 2)
+        return (low, high) if np.ndim(level) else (low[0], high[0])
 
     def _log_prob(self, x: Any) -> tf.Tensor:
         if _is_point(self.components_distribution):
@@ -204,7 +206,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 def _unreshaped(distribution):
     """The entries of a distribution, below any change of its batch axes."""
     entries = entries_of(distribution)
-    while isinstance(entries, tfd.BatchReshape):
+    while is_a(entries, tfd.BatchReshape):
         entries = entries_of(entries.distribution)
     return entries
 

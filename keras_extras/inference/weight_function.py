@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.targets import match_targets
 

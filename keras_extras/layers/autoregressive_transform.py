@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer

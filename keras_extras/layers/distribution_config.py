@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 
 _PLAIN = (bool, int, float, str, type(None))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag, check_seed
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.compile_seam import install_compile_seam
 from keras_extras.layers.functions import deserialize_function, method_name, serialize_function

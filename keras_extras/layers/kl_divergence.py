@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 from keras_extras.layers.divergence_weight import DivergenceWeight
 

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from keras_extras._core.marginals import entries_of, quantile
+from keras_extras._core.distribution_kinds import entries_of
+from keras_extras._core.quantiles import quantile
 
 
 class TensorDistribution(tfd.Distribution):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.checks import check_number
-from keras_extras._core.marginals import entries_of
+from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.losses.distribution_loss import DistributionLoss

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.checks import check_share
-from keras_extras._core.marginals import cdf_around, quantile
+from keras_extras._core.marginals import cdf_around
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
@@ -19,7 +19,7 @@ class IntervalCoverage(DistributionMean):
     each entry counts by itself.
 
     Whether a target is inside is decided by the distribution function; distributions that have
-    none are judged by the quantiles of 1,000 draws.
+    none are judged by 1,000 draws.
 
     Args:
         level: Float between 0 and 1, the probability of the interval. Defaults to `0.9`.
@@ -56,18 +56,11 @@ class IntervalCoverage(DistributionMean):
             distribution: A `tfd.Distribution`.
         """
         low, high = (1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0
-        try:
-            before, at = cdf_around(distribution, y_true)
-            reached = at >= low
-            # A count is beyond the quantile as soon as those before it reach the probability.
-            not_passed = tf.where(before < at, before < high, before <= high)
-            is_nan = tf.math.is_nan(at)
-        except NotImplementedError:
-            reached = y_true >= quantile(distribution, low)
-            not_passed = y_true <= quantile(distribution, high)
-            is_nan = tf.math.is_nan(tf.cast(y_true, self.dtype))
-        covered = tf.cast(tf.logical_and(reached, not_passed), self.dtype)
-        return tf.where(is_nan, float("nan"), covered)
+        before, at = cdf_around(distribution, y_true)
+        # A count is beyond the quantile as soon as those before it reach the probability.
+        not_passed = tf.where(before < at, before < high, before <= high)
+        covered = tf.cast(tf.logical_and(at >= low, not_passed), self.dtype)
+        return tf.where(tf.math.is_nan(at), float("nan"), covered)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "level": self.level}

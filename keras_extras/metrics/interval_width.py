@@ -3,8 +3,8 @@
 from typing import Any
 
 from keras_extras._core.checks import check_share
-from keras_extras._core.marginals import quantile
 from keras_extras._core.probability import tf
+from keras_extras._core.quantiles import quantile
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
 
@@ -54,8 +54,8 @@ class IntervalWidth(DistributionMean):
             y_true: Tensor of targets, of which only the shape matters.
             distribution: A `tfd.Distribution`.
         """
-        high = quantile(distribution, (1.0 + self.level) / 2.0)
-        width = high - quantile(distribution, (1.0 - self.level) / 2.0)
+        low, high = quantile(distribution, [(1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0])
+        width = high - low
         # One distribution for all rows has one width for each.
         return tf.cast(width, self.dtype) + tf.zeros_like(y_true, dtype=self.dtype)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_flag, check_share
-from keras_extras._core.marginals import entries_of
+from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import tf, tfd
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
 from keras_extras.pipelines.calibration import fit_linear, noise_factor, share_of_network

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.targets import require_distribution
 
 

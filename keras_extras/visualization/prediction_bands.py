@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_share
-from keras_extras._core.marginals import quantile
+from keras_extras._core.quantiles import quantile
 from keras_extras.visualization.arguments import column, flat, rows_of
 from keras_extras.visualization.figures import COLORS, make_axes
 
@@ -87,11 +87,13 @@ class PredictionBands:
         order = np.argsort(x, kind="stable")
         is_mean = center == "mean"
         line = flat(distribution.mean()) if is_mean else flat(quantile(distribution, 0.5))
+        ends = quantile(distribution, [(1 + sign * c) / 2 for sign in (-1, 1) for c in shares])
+        ends = np.stack([flat(end)[order] for end in ends])
         return cls(
             x=x[order],
             line=line[order],
-            lower=np.stack([flat(quantile(distribution, (1 - c) / 2))[order] for c in shares]),
-            upper=np.stack([flat(quantile(distribution, (1 + c) / 2))[order] for c in shares]),
+            lower=ends[: len(shares)],
+            upper=ends[len(shares) :],
             levels=shares,
             center=center,
         )

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import Head

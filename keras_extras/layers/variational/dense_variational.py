@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer, check_seed
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.priors import deserialize_prior, serialize_prior

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.marginals import unwrap
+from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras.layers.default_loc_scale_fn import (
     default_mean_field_normal_fn,

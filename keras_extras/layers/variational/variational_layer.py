@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_choice, check_seed
-from keras_extras._core.marginals import entries_of
+from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.priors import deserialize_prior, serialize_prior

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.marginals import entries_of
+from keras_extras._core.distribution_kinds import entries_of, is_a
 from keras_extras._core.probability import tf, tfd
 
 
@@ -104,6 +104,6 @@ def _between_normals(q, p, shape):
 def _is_reshaped(distribution):
     """Whether it is the ready-made posterior with all covariances."""
     inner = getattr(distribution, "distribution", None)
-    return isinstance(distribution, tfd.TransformedDistribution) and isinstance(
+    return is_a(distribution, tfd.TransformedDistribution) and isinstance(
         inner, tfd.MultivariateNormalTriL
     )

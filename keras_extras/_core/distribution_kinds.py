@@ -1,0 +1,124 @@
+"""What kinds of distributions there are: mixtures, wrappers, counts, their precision."""
+
+from typing import Any
+
+from keras_extras._core.probability import tf, tfd
+
+
+def unwrap(distribution: Any) -> Any:
+    """Returns the distribution that a layer's output stands for, or the distribution itself."""
+    return getattr(distribution, "tensor_distribution", distribution)
+
+
+def is_a(distribution: Any, *kinds: type) -> bool:
+    """Returns `isinstance`, also true around distributions that are no composite tensors.
+
+    Around these TFP makes an object of the base class, `_Independent` for `tfd.Independent`.
+
+    Args:
+        distribution: A `tfd.Distribution`.
+        *kinds: Classes of TFP's distributions that hold others.
+    """
+    return any(
+        isinstance(distribution, base)
+        for kind in kinds
+        for base in kind.__mro__
+        if base is kind or base.__name__ == f"_{kind.__name__}"
+    )
+
+
+def entries_of(distribution: Any) -> Any:
+    """Returns what `Independent` distributions hold, or the distribution itself."""
+    distribution = unwrap(distribution)
+    while is_a(distribution, tfd.Independent):
+        distribution = unwrap(distribution.distribution)
+    return distribution
+
+
+def is_mixture(distribution: Any) -> bool:
+    """Whether it is a mixture of one family."""
+    return is_a(distribution, tfd.MixtureSameFamily)
+
+
+def is_mixture_of_families(distribution):
+    return is_a(distribution, tfd.Mixture)
+
+
+def is_reshaped(distribution):
+    return is_a(distribution, tfd.BatchReshape, tfd.BatchBroadcast)
+
+
+def is_multivariate_normal(distribution: Any) -> bool:
+    """Whether each entry of draws is normal by itself, without saying so."""
+    kinds = (
+        tfd.MultivariateNormalLinearOperator,
+        tfd.MultivariateNormalDiagPlusLowRankCovariance,
+        tfd.MatrixNormalLinearOperator,
+        tfd.LinearGaussianStateSpaceModel,
+    )
+    return isinstance(distribution, kinds)
+
+
+def mixture_weights(mixture: Any) -> Any:
+    """Returns the weights of components, with an axis of length 1 for each axis of the event."""
+    weights = mixture.mixture_distribution.probs_parameter()
+    for _ in range(mixture.event_shape.rank):
+        weights = weights[..., None]
+    return weights
+
+
+def float_dtype(distribution: Any) -> Any:
+    """Returns the dtype of probabilities of a distribution, also where draws are integers."""
+    distribution = entries_of(distribution)
+    if tf.as_dtype(distribution.dtype).is_floating:
+        return tf.as_dtype(distribution.dtype)
+    if is_mixture(distribution):
+        return float_dtype(distribution.components_distribution)
+    if is_mixture_of_families(distribution):
+        return float_dtype(distribution.components[0])
+    if is_reshaped(distribution):
+        return float_dtype(distribution.distribution)
+    for value in distribution.parameters.values():
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None and tf.as_dtype(dtype).is_floating:
+            return tf.as_dtype(dtype)
+    return tf.float32
+
+
+def is_discrete(distribution: Any) -> bool:
+    """Whether all probability lies on whole numbers, labels or other single values."""
+    distribution = entries_of(distribution)
+    if is_mixture(distribution):
+        return is_discrete(distribution.components_distribution)
+    if is_mixture_of_families(distribution):
+        return all(map(is_discrete, distribution.components))
+    if is_reshaped(distribution):
+        return is_discrete(distribution.distribution)
+    if isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic):
+        return True
+    if isinstance(distribution, tfd.FiniteDiscrete | tfd.Empirical):
+        return True
+    if is_a(distribution, tfd.TransformedDistribution, tfd.Sample):
+        return is_discrete(distribution.distribution)
+    # What maps all real numbers to draws; of discrete distributions TFP has nothing to return.
+    try:
+        return distribution.experimental_default_event_space_bijector() is None
+    except (NotImplementedError, TypeError):  # A TypeError is TFP's own, with NumPy 2.
+        return not tf.as_dtype(distribution.dtype).is_floating
+
+
+def takes_whole_numbers(distribution: Any) -> bool:
+    """Whether draws are whole numbers, and not fractions with probabilities."""
+    distribution = entries_of(distribution)
+    if is_mixture(distribution):
+        return takes_whole_numbers(distribution.components_distribution)
+    if is_mixture_of_families(distribution):
+        return all(map(takes_whole_numbers, distribution.components))
+    if is_reshaped(distribution):
+        return takes_whole_numbers(distribution.distribution)
+    return counts(distribution) and not isinstance(distribution, tfd.Deterministic)
+
+
+def counts(distribution):
+    own_lattice = (tfd.FiniteDiscrete, tfd.Empirical, tfd.QuantizedDistribution, tfd.Skellam)
+    return is_discrete(distribution) and not is_a(distribution, *own_lattice)
