@@ -19,6 +19,7 @@ import keras
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras.layers.metrics_seam import install_metrics_seam
 
 
 def install_compile_seam() -> None:
@@ -26,6 +27,7 @@ def install_compile_seam() -> None:
     for name, wrap in (("compute_loss", _wrap_loss), ("compute_metrics", _wrap_metrics)):
         owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
         wrap_once(owner, name, wrap)
+    install_metrics_seam()
 
 
 def _wrap_loss(stock):

@@ -60,6 +60,8 @@ class TensorDistribution(tfd.Distribution):
                 f"Received: convert_to_tensor_fn={convert_to_tensor_fn!r}"
             )
         value = getattr(self, convert_to_tensor_fn)
+        if value is None:  # The other parameter was given, of probabilities and logits.
+            value = getattr(self, f"{convert_to_tensor_fn}_parameter", None)
         return value() if callable(value) else value
 
     def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> tf.Tensor:
