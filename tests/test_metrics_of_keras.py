@@ -16,6 +16,7 @@ from keras_extras.layers import (
     IndependentPoisson,
     OneHotCategorical,
 )
+from keras_extras.metrics import IntervalCoverage
 
 tfd = tfp.distributions
 
@@ -305,3 +306,39 @@ def test_canary_metrics_of_keras_are_wrapped():
         if isinstance(cls, type) and issubclass(cls, keras.metrics.Metric):
             is_wrapped = hasattr(cls.update_state, "__wrapped__")
             assert is_wrapped == (name not in values_only), name
+
+
+HEADS_OF_NUMBERS = {
+    "Poisson": (lambda: IndependentPoisson(1), 1, 4),
+    "tfd.Poisson": (lambda: DistributionLambda(lambda t: tfd.Poisson(log_rate=t[:, 0])), 1, 4),
+    "Categorical": (lambda: Categorical(3), 3, 3),
+    "Normal": (lambda: IndependentNormal(1), 2, 4),
+    "tfd.Normal": (lambda: DistributionLambda(lambda t: tfd.Normal(t[:, 0], 1.0)), 1, 4),
+    "Bernoulli": (IndependentBernoulli, 1, 2),
+}
+
+
+@pytest.mark.parametrize("dtype", quick(["int32", "int64", "uint8", "bool"], "int64", "bool"))
+@pytest.mark.parametrize("name", HEADS_OF_NUMBERS)
+def test_functions_as_metrics_of_integer_targets(name, dtype):
+    make, num_params, bound = HEADS_OF_NUMBERS[name]
+    y = GENERATOR.integers(0, bound if dtype != "bool" else 2, size=50)
+    rv = make()(2.0 * X[:, :num_params])
+    shape = tuple(rv.batch_shape + rv.event_shape)
+    expected = -np.mean(rv.log_prob(y.reshape(shape).astype("float32")))
+    for targets in (y.astype(dtype), y.astype(dtype)[:, None]):
+        values = evaluated(make(), targets, [nll], num_params)
+        np.testing.assert_allclose([values["loss"], values["nll"]], expected, rtol=1e-5)
+
+
+def test_a_metric_of_intervals_for_each_level():
+    levels = (0.5, 0.9)
+    metrics = [IntervalCoverage(level, name=f"coverage_{level}") for level in levels]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), IndependentNormal(1)])
+    model.compile(loss=nll, metrics=metrics)
+    values = model.evaluate(X, X[:, :1], verbose=0)[1:]
+    low_and_high = [
+        [model(X).quantile(0.5 + side * level / 2) for side in (-1, 1)] for level in levels
+    ]
+    expected = [np.mean((low <= X[:, :1]) & (X[:, :1] <= high)) for low, high in low_and_high]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)

@@ -66,7 +66,10 @@ def in_precision_of(distribution: Any, y_true: Any) -> Any:
     y_true = tf.convert_to_tensor(y_true)
     dtype = unwrap(distribution).dtype
     is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
-    return tf.cast(y_true, dtype) if is_real and getattr(dtype, "is_floating", False) else y_true
+    # Labels of a byte, which TFP does not take, but no integers that could overflow.
+    is_narrow = not y_true.dtype.is_floating and y_true.dtype.size == 1
+    is_cast = is_real and hasattr(dtype, "is_floating") and (dtype.is_floating or is_narrow)
+    return tf.cast(y_true, dtype) if is_cast else y_true
 
 
 def _fits(actual, expected):

@@ -60,7 +60,7 @@ def _paired(model, y, y_pred):
 
     Where targets have another shape, the prediction refuses itself what has not that of a draw.
     """
-    others: dict = {}
+    others = {}
     y = _targets(model, y, y_pred, others)
     if others:
         y_pred = keras.tree.map_structure(lambda output: others.get(id(output), output), y_pred)

@@ -200,7 +200,7 @@ def _function_of(wrapper):
 
 
 def _is_of_keras(thing):
-    return thing.__module__.startswith("keras.")
+    return (thing.__module__ or "").startswith("keras.")
 
 
 def _compares_numbers(function, y_pred):
