@@ -342,3 +342,43 @@ def test_a_metric_of_intervals_for_each_level():
     ]
     expected = [np.mean((low <= X[:, :1]) & (X[:, :1] <= high)) for low, high in low_and_high]
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def updated(metric, y, prediction):
+    metric.update_state(y, prediction, sample_weight=WEIGHTS)
+    return np.asarray(metric.result())
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: keras.metrics.AUC(50), "one-hot"),
+        (lambda: keras.metrics.F1Score(average="macro"), "one-hot"),
+        (lambda: keras.metrics.Precision(top_k=1), "one-hot"),
+        (lambda: keras.metrics.CategoricalHinge(), "one-hot"),
+        (lambda: keras.metrics.KLDivergence(), "one-hot"),
+        (lambda: keras.metrics.TopKCategoricalAccuracy(2), "one-hot"),
+        (lambda: keras.metrics.OneHotMeanIoU(3, dtype="float32"), "one-hot"),
+        (lambda: keras.metrics.MeanIoU(3, sparse_y_pred=False, dtype="float32"), "labels"),
+        (lambda: keras.metrics.SparseTopKCategoricalAccuracy(2), "labels"),
+        (lambda: keras.metrics.F1Score(threshold=0.5), "binary"),
+        (lambda: keras.metrics.Recall(), "binary"),
+        (lambda: keras.metrics.TruePositives(), "binary"),
+        (lambda: keras.metrics.SensitivityAtSpecificity(0.5), "binary"),
+        (lambda: keras.metrics.BinaryIoU(threshold=0.4, dtype="float32"), "binary"),
+    ],
+)
+def test_objects_of_keras_equal_themselves_on_probabilities(make, kind):
+    if kind == "binary":
+        expected = updated(make(), BINARY, SIGMOID[:, :1])
+        predictions = [
+            IndependentBernoulli()(LOGITS[:, :1]),
+            IndependentBernoulli(1)(LOGITS[:, :1]),
+        ]
+        targets = BINARY
+    else:
+        targets = ONE_HOT if kind == "one-hot" else LABELS
+        expected = updated(make(), targets, PROBS)
+        predictions = [Categorical(3)(LOGITS), OneHotCategorical(3, "mode")(LOGITS)]
+    for prediction in predictions:
+        np.testing.assert_allclose(updated(make(), targets, prediction), expected, rtol=1e-4)

@@ -109,7 +109,8 @@ def _named(function, owner):
         found = keras.saving.deserialize_keras_object(config)
     except (TypeError, ValueError):  # Loads with `custom_objects`.
         return config
-    if found is not function:
+    # Notebooks define a function again; what a file names is the last.
+    if (found.__module__, found.__name__) != (function.__module__, function.__name__):
         what = f"{function}: its name is that of another function, {found}"
         raise ValueError(_not_saved(owner, what))
     return config

@@ -125,15 +125,20 @@ class TensorDistribution(tfd.Distribution):
         return quantile(self.tensor_distribution, value)
 
     def survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
-        return tf.exp(self.log_survival_function(value, **kwargs))
+        if self._of_one_entry():
+            return tf.exp(self.log_survival_function(value, **kwargs))
+        return self.tensor_distribution.survival_function(value, **kwargs)
 
     def log_survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
         """The logarithm of the probability of more than a value, precise in the upper tail."""
-        distribution = self.tensor_distribution
-        if not hasattr(distribution, "reinterpreted_batch_ndims") or self.event_shape != (1,):
-            return distribution.log_survival_function(value, **kwargs)
-        # That of the only entry; TFP takes the logarithm of 1 - cdf, which is 0 in the tail.
-        return tf.reduce_sum(entries_of(distribution).log_survival_function(value), axis=-1)
+        if not self._of_one_entry():
+            return self.tensor_distribution.log_survival_function(value, **kwargs)
+        # That of the entry; TFP takes the logarithm of 1 - cdf, which rounds to 0 in the tail.
+        entry = entries_of(self.tensor_distribution)
+        return tf.reduce_sum(entry.log_survival_function(value), axis=-1)
+
+    def _of_one_entry(self):
+        return self.event_shape == (1,) and entries_of(self.tensor_distribution).event_shape == ()
 
     def mode(self, **kwargs: Any) -> tf.Tensor:
         try:
