@@ -124,3 +124,21 @@ def test_a_tensor_of_unknown_rank(y):
     model.compile(loss=nll)
     model(X)
     assert model.evaluate(X, y, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+class SqueezedBeforeAHead(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = IndependentNormal(1, "mean")
+
+    def call(self, inputs):
+        return self.head(tf.squeeze(inputs[..., None]))
+
+
+def test_a_head_of_a_tensor_of_unknown_rank():
+    model = SqueezedBeforeAHead()
+    model(X)
+    model.compile(loss=nll)
+    expected = np.mean(-tfd.Normal(LOC, SCALE).log_prob(np.ones((6, 1), "float32")))
+    value = model.evaluate(X, np.ones((6, 1), "float32"), verbose=0)
+    assert value == pytest.approx(expected, rel=1e-5)

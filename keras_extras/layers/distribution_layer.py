@@ -77,7 +77,6 @@ class DistributionLayer(keras.layers.Layer):
         if self.divergence_weight is not None:
             self.divergence_weight.advance(training)
         try:
-            inputs = self._with_ranks(inputs)
             if self.validate_args:
                 inputs = keras.tree.map_structure(self._check_finite, inputs)
             distribution = unwrap(self.make_distribution(inputs))
@@ -95,32 +94,33 @@ class DistributionLayer(keras.layers.Layer):
             raise ValueError(f"Layer {self.name!r}: {error.message}") from error
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.built:
-            self._require_ranks(inputs)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def _require_ranks(self, inputs):
         shapes = [getattr(value, "shape", ()) for value in keras.tree.flatten(inputs)]
         if any(isinstance(shape, tf.TensorShape) and shape.rank is None for shape in shapes):
+            inputs = self._with_ranks(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        shapes = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        self._built_shapes = [value.shape for value in keras.tree.flatten(shapes)]
+        super().build(input_shape)
+
+    def _with_ranks(self, inputs):
+        """The inputs with the ranks that the layer was built with, if their graph knows none."""
+        flat = keras.tree.flatten(inputs)
+        shapes = getattr(self, "_built_shapes", [])
+        if len(shapes) != len(flat):
             raise ValueError(
                 f"Layer {self.name!r} needs inputs of a known rank. Name the axis, as in "
                 "`tf.squeeze(x, axis=-1)`, or write `tf.ensure_shape(x, (None,))` before the "
                 "layer. Received: a tensor of unknown shape"
             )
-
-    def build(self, input_shape: Any) -> None:
-        self._ranks = keras.tree.flatten(keras.tree.map_shape_structure(len, input_shape))
-        super().build(input_shape)
-
-    def _with_ranks(self, inputs):
-        """The inputs with the ranks that the layer was built with, where graphs know none."""
-        flat = keras.tree.flatten(inputs)
-        ranks = getattr(self, "_ranks", None) or []
-        if len(ranks) != len(flat) or all(value.shape.rank is not None for value in flat):
-            return inputs
+        # Axes but the last may have other lengths in other batches.
+        lasts = [shape[1:][-1:] for shape in shapes]
         shaped = [
-            value if value.shape.rank is not None else tf.ensure_shape(value, [None] * rank)
-            for value, rank in zip(flat, ranks)
+            value
+            if value.shape.rank is not None
+            else tf.ensure_shape(value, (*[None] * (len(shape) - len(last)), *last))
+            for value, shape, last in zip(flat, shapes, lasts)
         ]
         return keras.tree.pack_sequence_as(inputs, shaped)
 
