@@ -136,6 +136,35 @@ def test_what_would_be_broadcast_is_refused(head, wrong, run_eagerly):
             model.evaluate(np.repeat(X, 2, axis=1), Y, verbose=0)
 
 
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_columns_and_densities_of_different_shapes_are_refused(run_eagerly):
+    """Their product would have a number for each pair of rows."""
+
+    def flat_batch(t):
+        return tfd.Normal(t[:, 0], 1.0)
+
+    def column_batch(t):
+        return tfd.Normal(t[:, :1], 1.0)
+
+    for make, right, wrong in (
+        (flat_batch, lambda y: y[:, 1], lambda y: y[:, 1:]),
+        (column_batch, lambda y: y[:, 1:], lambda y: y[:, 1]),
+    ):
+        model = keras.Sequential([keras.Input((1,)), DistributionLambda(make, "mean")])
+        model.compile(
+            loss=lambda y, rv, column=right: -column(y) * rv.log_prob(y[:, 0]),
+            run_eagerly=run_eagerly,
+        )
+        expected = np.mean(EVENT * (0.5 * (TIME - X[:, 0]) ** 2 + 0.5 * np.log(2 * np.pi)))
+        assert model.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-5)
+        model.compile(
+            loss=lambda y, rv, column=wrong: -column(y) * rv.log_prob(y[:, 0]),
+            run_eagerly=run_eagerly,
+        )
+        with pytest.raises(ValueError, match="one number for each row"):
+            model.evaluate(X, Y, verbose=0)
+
+
 def test_several_outputs():
     inputs = keras.Input((1,))
     parameters = keras.layers.Dense(2)(inputs)

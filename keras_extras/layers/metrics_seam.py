@@ -71,9 +71,14 @@ def install_metrics_seam() -> None:
 
 def _wrap_loss(stock):
     def call(self, y_true, y_pred):
-        function = _function_of(self)
-        if not hasattr(y_pred, "tensor_distribution") or function is None:
+        if not hasattr(y_pred, "tensor_distribution"):
             return stock(self, y_true, y_pred)
+        function = _function_of(self)
+        if function is None:
+            values = stock(self, y_true, y_pred)
+            if hasattr(y_pred, "check_losses"):
+                y_pred.check_losses(values)
+            return values
         if self.name.lower() in _TO_CHOOSE:
             return _chosen(self.name, y_true, y_pred)
         return stock(self, *_arguments(self, function.__name__, y_true, y_pred))

@@ -27,6 +27,20 @@ class PairedDistribution(TensorDistribution):
     def __init__(self, output: TensorDistribution):
         pass  # Its state is that of the output.
 
+    def check_losses(self, values: Any) -> None:
+        """Refuses losses that came of columns of shape `(n,)` and densities of shape `(n, 1)`."""
+        actual = tf.convert_to_tensor(values).shape
+        expected = self.batch_shape.concatenate(self.event_shape)
+        if actual.rank is None or actual.rank < expected.rank:
+            return
+        ends_in_one = expected[-1:] == [1]
+        if actual.rank > expected.rank or (ends_in_one and actual[-1:] != [1]):
+            raise ValueError(
+                f"The loss must return one number for each row, and returned shape {actual} for "
+                f"densities of shape {self.batch_shape}. Take columns of the targets in the shape "
+                "of the densities: `y[:, 0]` for shape (n,), `y[:, :1]` for shape (n, 1)"
+            )
+
 
 def _of_values(name):
     def method(self, value: Any, *args: Any, **kwargs: Any) -> Any:
