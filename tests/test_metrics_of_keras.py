@@ -1,5 +1,7 @@
 """Keras' own losses and metrics of models that end in a distribution, against NumPy."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -111,6 +113,16 @@ def test_accuracy_of_several_zeros_and_ones_is_that_of_the_entries():
     expected = np.mean((SIGMOID > 0.5) == SEVERAL)
     assert values["accuracy"] == pytest.approx(expected, rel=1e-5)
     assert values["binary_accuracy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_partial_functions_of_keras():
+    loss = functools.partial(keras.losses.binary_crossentropy, from_logits=True)
+    metric = functools.partial(keras.metrics.binary_accuracy, threshold=0.8)
+    values = evaluated(IndependentBernoulli(), BINARY[:, 0], [metric], 1, loss=loss)
+    expected = -np.mean(np.log(np.where(BINARY == 1, SIGMOID[:, :1], 1 - SIGMOID[:, :1])))
+    assert values.pop("loss") == pytest.approx(expected, rel=1e-4)
+    expected = np.mean((SIGMOID[:, :1] > 0.8) == BINARY)
+    np.testing.assert_allclose(list(values.values()), [expected], rtol=1e-5)
 
 
 def test_a_threshold_is_kept():

@@ -14,6 +14,7 @@ of its losses are wrapped once, with the first layer of distributions, and do wh
 predictions that are none of ours.
 """
 
+import functools
 import inspect
 
 import keras
@@ -142,8 +143,7 @@ def _arguments(self, name, y_true, y_pred):
         if of_classes or name in _ALONG_LAST_AXIS:
             return y_true, values
         return _with_entry_axis(y_true, values, y_pred, name, is_mean)
-    from_logits = self.get_config().get("from_logits", False)
-    values = entry_logits(y_pred) if from_logits else entry_probabilities(y_pred)
+    values = entry_logits(y_pred) if _takes_logits(self) else entry_probabilities(y_pred)
     if is_over_two(y_pred):
         if is_iou or name not in _OF_ENTRIES:
             raise ValueError(
@@ -200,8 +200,20 @@ def _with_entry_axis(y_true, values, y_pred, name, is_mean=True):
 
 def _function_of(wrapper):
     """The function that a loss or metric averages, if it is one of Keras."""
-    function = getattr(wrapper, "fn", getattr(wrapper, "_fn", None))
+    function = _given_function(wrapper)
+    if isinstance(function, functools.partial):
+        function = function.func
     return function if inspect.isfunction(function) and _is_of_keras(function) else None
+
+
+def _given_function(wrapper):
+    return getattr(wrapper, "fn", getattr(wrapper, "_fn", None))
+
+
+def _takes_logits(score):
+    given = _given_function(score)
+    options = given.keywords if isinstance(given, functools.partial) else score.get_config()
+    return options.get("from_logits", False)
 
 
 def _is_of_keras(thing):
