@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_extras._core.marginals import unwrap
 from keras_extras._core.probability import tf, tfd
 
@@ -65,11 +67,13 @@ def in_precision_of(distribution: Any, y_true: Any) -> Any:
     """Returns targets, also integers and booleans, in the precision of draws if those are real."""
     y_true = tf.convert_to_tensor(y_true)
     dtype = unwrap(distribution).dtype
+    if dtype is None or keras.tree.is_nested(dtype):
+        return y_true
+    dtype = tf.as_dtype(dtype)
     is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
     # Labels of a byte, which TFP does not take, but no integers that could overflow.
     is_narrow = not y_true.dtype.is_floating and y_true.dtype.size == 1
-    is_cast = is_real and hasattr(dtype, "is_floating") and (dtype.is_floating or is_narrow)
-    return tf.cast(y_true, dtype) if is_cast else y_true
+    return tf.cast(y_true, dtype) if is_real and (dtype.is_floating or is_narrow) else y_true
 
 
 def _fits(actual, expected):
