@@ -364,3 +364,43 @@ def test_a_likelihood_is_for_models():
 
     with pytest.raises(ValueError, match="`likelihood` is for models; Fitted has one"):
         keras_extras.predict_distribution(Fitted(), np.zeros((1, 1)), likelihood=tfd.Normal)
+
+
+_CLASS_HEADS = {
+    "Categorical": (lambda: layers.Categorical(3), 3),
+    "OneHotCategorical": (lambda: layers.OneHotCategorical(3), 3),
+    "IndependentBernoulli": (layers.IndependentBernoulli, 1),
+    "IndependentBernoulli(1)": (lambda: layers.IndependentBernoulli(1), 1),
+    "DistributionLambda": (
+        lambda: layers.DistributionLambda(lambda t: tfd.Categorical(logits=t)),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _CLASS_HEADS)
+def test_class_probabilities_their_entropy_mode_and_calibration(name):
+    make, outputs = _CLASS_HEADS[name]
+    prediction = predict_distribution(make_model(head=make(), outputs=outputs), _X, 20, seed=1)
+    labels = np.random.default_rng(3).integers(0, 3 if outputs == 3 else 2, size=11)
+    p = []
+    for label in range(3 if outputs == 3 else 2):
+        value = np.full(prediction.batch_shape + prediction.event_shape, label, "float32")
+        if name == "OneHotCategorical":
+            value = np.eye(3, dtype="float32")[[label] * 11]
+        p.append(np.exp(np.asarray(prediction.log_prob(value), "float64")))
+    p = np.stack(p, axis=-1)  # by the density of the mixture
+    np.testing.assert_allclose(p.sum(axis=-1), 1.0, rtol=1e-5)
+    given = np.reshape(prediction.class_probabilities(), (11, -1))
+    np.testing.assert_allclose(given, p if outputs == 3 else p[:, 1:], rtol=1e-4)
+    np.testing.assert_allclose(prediction.entropy(), entropy(p), rtol=1e-4)
+    mode = np.asarray(prediction.mode())
+    mode = np.argmax(mode, axis=-1) if name == "OneHotCategorical" else np.ravel(mode)
+    np.testing.assert_array_equal(mode, np.argmax(p, axis=-1))
+
+    metric = keras_extras.metrics.ExpectedCalibrationError(num_bins=5)
+    metric.update_state(labels, prediction)
+    confidence, right = p.max(axis=-1), np.argmax(p, axis=-1) == labels
+    index = np.ceil(confidence * 5) - 1
+    gaps = [abs(np.sum((confidence - right)[index == b])) for b in range(5)]
+    assert float(metric.result()) == pytest.approx(sum(gaps) / 11, rel=1e-4)

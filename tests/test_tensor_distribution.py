@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import stats
 
 from keras_extras import layers
 from keras_extras.layers import DistributionLambda
@@ -188,6 +189,19 @@ def test_distributions_are_stacked_in_graphs_and_distributed_over_time():
     over_time = keras.Sequential([keras.Input((6, 4)), keras.layers.TimeDistributed(head)])
     x = np.random.default_rng(1).normal(size=(2, 6, 4)).astype("float32")
     np.testing.assert_allclose(over_time.predict(x, verbose=0), x[..., :2], rtol=1e-6)
+
+
+def test_survival_in_the_upper_tail_of_one_entry():
+    """Beyond 8 standard deviations the distribution function rounds to 1 in single precision."""
+    value = np.array([[1.0], [9.0], [12.0]], "float32")
+    distribution = layers.IndependentNormal(1)(np.zeros((3, 2), "float32"))
+    scale = float(distribution.stddev()[0, 0])
+    expected = stats.norm.logsf(value[:, 0] / scale)
+    np.testing.assert_allclose(distribution.log_survival_function(value), expected, rtol=1e-5)
+    np.testing.assert_allclose(distribution.survival_function(value)[0], np.exp(expected[0]), 1e-5)
+    vector = DistributionLambda(lambda t: tfd.Independent(tfd.MultivariateNormalDiag(t), 0))
+    with pytest.raises(NotImplementedError):
+        vector(np.zeros((3, 1), "float32")).log_survival_function(value)
 
 
 def test_quantiles_and_modes():

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.distribution_kinds import entries_of, is_mixture, unwrap
-from keras_extras._core.probability import tfd
+from keras_extras._core.probability import tf, tfd
 
 
 def class_probabilities(predictions: Any) -> Any:
@@ -75,3 +75,47 @@ def probabilities_of(distribution: Any) -> Any:
     if isinstance(entries, tfd.Bernoulli):
         return probabilities
     return ops.reshape(probabilities, (-1, probabilities.shape[-1]))
+
+
+def is_over_classes(distribution: Any) -> bool:
+    """Whether each entry is one of several classes, or 0 or 1."""
+    return isinstance(
+        _family(distribution), tfd.Bernoulli | tfd.Categorical | tfd.OneHotCategorical
+    )
+
+
+def is_over_two(distribution: Any) -> bool:
+    """Whether each entry is 0 or 1."""
+    return isinstance(_family(distribution), tfd.Bernoulli)
+
+
+def entry_probabilities(distribution: Any) -> Any:
+    """Returns the probability that an entry is 1, or those of its classes along a last axis.
+
+    Args:
+        distribution: A distribution with `is_over_classes`, which may be a mixture.
+    """
+    entries = entries_of(distribution)
+    if not is_mixture(entries):
+        return entries.probs_parameter()
+    components = entry_probabilities(entries.components_distribution)
+    weights = entries.mixture_distribution.probs_parameter()
+    batch_rank = entries.components_distribution.batch_shape.rank
+    within = components.shape.rank - batch_rank
+    weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * within], 0))
+    return tf.reduce_sum(weights * components, axis=batch_rank - 1)
+
+
+def entry_logits(distribution: Any) -> Any:
+    """Returns the logits of `entry_probabilities`."""
+    entries = entries_of(distribution)
+    if not is_mixture(entries):
+        return entries.logits_parameter()
+    probabilities = entry_probabilities(entries)
+    logits = tf.math.log(probabilities)
+    return logits - tf.math.log1p(-probabilities) if is_over_two(entries) else logits
+
+
+def _family(distribution):
+    entries = entries_of(distribution)
+    return _family(entries.components_distribution) if is_mixture(entries) else entries

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 
@@ -33,17 +35,17 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     Raises:
         ValueError: If the shapes do not fit.
     """
-    y_true = tf.convert_to_tensor(y_true)
-    dtype = unwrap(distribution).dtype
-    is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
-    if is_real and getattr(dtype, "is_floating", False):
-        y_true = tf.cast(y_true, dtype)
+    y_true = in_precision_of(distribution, y_true)
     if not isinstance(distribution.event_shape, tf.TensorShape):
         return y_true
     expected = distribution.batch_shape.concatenate(distribution.event_shape)
     actual = y_true.shape
     if expected.rank is None or actual.rank is None:
-        return y_true
+        raise ValueError(
+            f"{owner} needs targets and distributions of known rank. Name the axis in "
+            "`tf.squeeze(x, axis=-1)`, or write `tf.ensure_shape(x, (None,))`. "
+            f"Received: y_true.shape={actual} and draws of shape {expected}"
+        )
     ends_in_one = actual[-1:] == [1]
     if actual.rank == expected.rank + 1 and ends_in_one and not _fits(actual, expected):
         y_true = tf.squeeze(y_true, axis=-1)
@@ -59,6 +61,19 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
             f"Received: y_true.shape={_written(actual)}"
         )
     return y_true
+
+
+def in_precision_of(distribution: Any, y_true: Any) -> Any:
+    """Returns targets, also integers and booleans, in the precision of draws if those are real."""
+    y_true = tf.convert_to_tensor(y_true)
+    dtype = unwrap(distribution).dtype
+    if dtype is None or keras.tree.is_nested(dtype):
+        return y_true
+    dtype = tf.as_dtype(dtype)
+    is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
+    # Labels of a byte, which TFP does not take, but no integers that could overflow.
+    is_narrow = not y_true.dtype.is_floating and y_true.dtype.size == 1
+    return tf.cast(y_true, dtype) if is_real and (dtype.is_floating or is_narrow) else y_true
 
 
 def _fits(actual, expected):

@@ -5,20 +5,20 @@ part of. They are wrapped once, when the first layer of distributions is made, f
 
 1. Keras squeezes or expands predictions whose rank differs from that of the targets by one. That
    makes a plain tensor of a distribution, and a loss such as `-rv_y.log_prob(y)` fails. Here the
-   targets are given the distribution's shape before, or an error if they cannot have it.
+   targets are given the distribution's shape before. If they cannot have it, the distribution
+   refuses what does not fit.
 2. Under `tf.distribute` Keras builds losses and metrics with placeholders in place of the model's
    outputs. Here the model is called again to have distributions.
 
 A test fails when Keras no longer calls the two methods in this way.
 """
 
-import inspect
-
 import keras
 
 from keras_extras._core.probability import tf
-from keras_extras._core.targets import match_targets
+from keras_extras._core.targets import in_precision_of, match_targets
 from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras.layers.metrics_seam import install_metrics_seam
 
 
 def install_compile_seam() -> None:
@@ -26,12 +26,13 @@ def install_compile_seam() -> None:
     for name, wrap in (("compute_loss", _wrap_loss), ("compute_metrics", _wrap_metrics)):
         owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
         wrap_once(owner, name, wrap)
+    install_metrics_seam()
 
 
 def _wrap_loss(stock):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         y_pred = _outputs(self, x, y_pred)
-        y = _targets(self, y, y_pred, getattr(self, "loss", None))
+        y, y_pred = _paired(self, y, y_pred)
         return stock(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     return compute_loss
@@ -40,7 +41,7 @@ def _wrap_loss(stock):
 def _wrap_metrics(stock):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         y_pred = _outputs(self, x, y_pred)
-        return stock(self, x, _targets(self, y, y_pred, None), y_pred, sample_weight)
+        return stock(self, x, *_paired(self, y, y_pred), sample_weight)
 
     return compute_metrics
 
@@ -54,41 +55,42 @@ def _outputs(model, x, y_pred):
     return model(x, training=False) if building_for_replicas else y_pred
 
 
-def _targets(model, y, y_pred, losses):
-    """The targets, those of distributions in the shape of a draw.
+def _paired(model, y, y_pred):
+    """The targets, those of distributions in the shape of a draw, and the predictions.
+
+    Where targets have another shape, the prediction refuses itself what has not that of a draw.
+    """
+    others = {}
+    y = _targets(model, y, y_pred, others)
+    if others:
+        y_pred = keras.tree.map_structure(lambda output: others.get(id(output), output), y_pred)
+    return y, y_pred
+
+
+def _targets(model, y, y_pred, others):
+    """The targets; collects predictions with targets of another shape in `others`.
 
     Targets for a part of the outputs, or in a structure that does not fit, are Keras' business.
     """
     if isinstance(y, dict) and isinstance(y_pred, list | tuple):
         y_pred = dict(zip(model.output_names, y_pred))
     if isinstance(y, dict) and isinstance(y_pred, dict):
-        return {name: _targets(model, y[name], y_pred.get(name), _part(losses, name)) for name in y}
+        return {name: _targets(model, y[name], y_pred.get(name), others) for name in y}
     if isinstance(y_pred, list | tuple) and len(y_pred) == 1:
         y_pred = y_pred[0]
     if isinstance(y, list | tuple):
         y_pred = y_pred if isinstance(y_pred, list | tuple) else [y_pred]
         if len(y) != len(y_pred):
             return y
-        parts = enumerate(zip(y, y_pred))
-        return [_targets(model, *pair, _part(losses, index)) for index, pair in parts]
+        return [_targets(model, *pair, others) for pair in zip(y, y_pred)]
     if y is None or not hasattr(y_pred, "tensor_distribution"):
         return y
     try:
         return match_targets(y, y_pred, "The loss")
     except ValueError:
-        if any(map(_is_own_function, keras.tree.flatten(losses))):
-            raise
-        return y  # For a loss of tensors, such as a sparse crossentropy of logits.
+        from keras_extras.layers.paired_distribution import PairedDistribution
 
-
-def _part(losses, key):
-    """The loss of one output: of one loss for all, a list or a dict that may lack it."""
-    if isinstance(losses, dict):
-        return losses.get(key)
-    if isinstance(losses, list | tuple):
-        return losses[key] if isinstance(key, int) and key < len(losses) else None
-    return losses
-
-
-def _is_own_function(loss):
-    return inspect.isfunction(loss) and not loss.__module__.startswith("keras.")
+        # For a loss of tensors, such as a sparse crossentropy of logits, or one that knows what
+        # the columns of its targets are.
+        others[id(y_pred)] = PairedDistribution(y_pred)
+        return in_precision_of(y_pred, y)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.functions import distribution_class
 from keras_extras._core.probability import tf, tfd
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -23,7 +24,7 @@ def serialize_distribution(distribution: Any) -> dict[str, Any]:
     """
     distribution = unwrap(distribution)
     name = type(distribution).__name__.lstrip("_")
-    if not isinstance(distribution, _class(name)):
+    if not isinstance(distribution, distribution_class(name)):
         raise ValueError(
             f"A distribution of class {type(distribution)} cannot be saved. Use one of "
             "tensorflow_probability.distributions, a model, or a function with the decorator "
@@ -40,15 +41,7 @@ def serialize_distribution(distribution: Any) -> dict[str, Any]:
 def deserialize_distribution(config: dict[str, Any]) -> Any:
     """The distribution that `serialize_distribution` described."""
     parameters = {key: _deserialize(value) for key, value in config["parameters"].items()}
-    return _class(config["distribution"])(**parameters)
-
-
-def _class(name):
-    """A class of TFP by its public name; nothing else, as files are not to be trusted."""
-    cls = getattr(tfd, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, tfd.Distribution)):
-        raise ValueError(f"There is no distribution {name!r} in tensorflow_probability")
-    return cls
+    return distribution_class(config["distribution"])(**parameters)
 
 
 def _serialize(name, value):

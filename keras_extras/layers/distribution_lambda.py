@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
-from keras_extras.layers.functions import deserialize_function, serialize_function
 
 
 @serializable
@@ -19,8 +19,10 @@ class DistributionLambda(DistributionLayer):
     loss may be written as `lambda y, rv_y: -rv_y.log_prob(y)`.
 
     The function may be a lambda. A model saved with one loads only with `safe_mode=False`; one
-    with a function registered by `keras.saving.register_keras_serializable`, or with a named
-    layer such as `IndependentNormal`, loads in safe mode.
+    with a function registered by `keras.saving.register_keras_serializable`, a class of
+    `tfp.distributions` such as `tfd.Poisson`, or a named layer such as `IndependentNormal`, loads
+    in safe mode. Modules, numbers, strings and arrays that a lambda uses are saved with it; a
+    lambda that uses other functions, classes or layers is refused when it is saved.
 
     Trainable parameters belong in layers before this one: Keras does not see `tf.Variable`s that
     the function uses.

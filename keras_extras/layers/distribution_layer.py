@@ -1,5 +1,7 @@
 """DistributionLayer: the base of all layers whose output is a distribution."""
 
+import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +9,10 @@ import keras
 
 from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.functions import deserialize_function, method_name, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.compile_seam import install_compile_seam
-from keras_extras.layers.functions import deserialize_function, method_name, serialize_function
+from keras_extras.layers.distribution_graph import output_spec, with_tensors
 
 
 class DistributionLayer(keras.layers.Layer):
@@ -43,6 +46,9 @@ class DistributionLayer(keras.layers.Layer):
         require_probability()
         install_compile_seam()
         dtype = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype
+        if "activity_regularizer" in kwargs:
+            regularizer = deserialize_function(kwargs["activity_regularizer"])
+            kwargs = {**kwargs, "activity_regularizer": regularizer}
         super().__init__(dtype=keras.backend.result_type(dtype, "float32"), **kwargs)
         convert_to_tensor_fn = method_name(deserialize_function(convert_to_tensor_fn))
         if not (isinstance(convert_to_tensor_fn, str) or callable(convert_to_tensor_fn)):
@@ -73,29 +79,58 @@ class DistributionLayer(keras.layers.Layer):
         try:
             if self.validate_args:
                 inputs = keras.tree.map_structure(self._check_finite, inputs)
-            distribution = self.make_distribution(inputs)
-            distribution = unwrap(distribution)
+            distribution = unwrap(self.make_distribution(inputs))
             if not isinstance(distribution, tfd.Distribution):
                 raise TypeError(
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
                     f"Received: a value of type {type(distribution).__name__}"
                 )
             output = TensorDistribution(
-                distribution, self.convert_to_tensor_fn, self.seed_generator
+                with_tensors(distribution), self.convert_to_tensor_fn, self.seed_generator
             )
             output.made_from = (self, inputs)
             return output
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"Layer {self.name!r}: {error.message}") from error
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes = [getattr(value, "shape", ()) for value in keras.tree.flatten(inputs)]
+        if any(isinstance(shape, tf.TensorShape) and shape.rank is None for shape in shapes):
+            inputs = self._with_ranks(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        shapes = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        self._built_shapes = [value.shape for value in keras.tree.flatten(shapes)]
+        super().build(input_shape)
+
+    def _with_ranks(self, inputs):
+        """The inputs with the ranks that the layer was built with, if their graph knows none."""
+        flat = keras.tree.flatten(inputs)
+        shapes = getattr(self, "_built_shapes", [])
+        if len(shapes) != len(flat):
+            raise ValueError(
+                f"Layer {self.name!r} needs inputs of a known rank. Name the axis, as in "
+                "`tf.squeeze(x, axis=-1)`, or write `tf.ensure_shape(x, (None,))` before the "
+                "layer. Received: a tensor of unknown shape"
+            )
+        # Axes but the last may have other lengths in other batches.
+        lasts = [shape[1:][-1:] for shape in shapes]
+        shaped = [
+            value
+            if value.shape.rank is not None
+            else tf.ensure_shape(value, (*[None] * (len(shape) - len(last)), *last))
+            for value, shape, last in zip(flat, shapes, lasts)
+        ]
+        return keras.tree.pack_sequence_as(inputs, shaped)
+
     def _check_finite(self, inputs):
         message = f"Layer {self.name!r} received NaN or infinite parameters"
         is_checked = inputs.dtype.is_floating and not isinstance(inputs, tfd.Distribution)
         return tf.debugging.check_numerics(inputs, message) if is_checked else inputs
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        # As if `compute_output_shape`, which asks this method, were not defined.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        return output_spec(self, inputs)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         inputs = keras.tree.map_shape_structure(
@@ -104,8 +139,14 @@ class DistributionLayer(keras.layers.Layer):
         return self.compute_output_spec(inputs).shape
 
     def get_config(self) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' own of a lambda, in place of which is ours.
+            config = super().get_config()
+        if inspect.isfunction(self.activity_regularizer):
+            regularizer = serialize_function(self.activity_regularizer, self.name)
+            config["activity_regularizer"] = regularizer
         return {
-            **super().get_config(),
+            **config,
             "convert_to_tensor_fn": serialize_function(self.convert_to_tensor_fn, self.name),
             "validate_args": self.validate_args,
             "seed": self.seed,

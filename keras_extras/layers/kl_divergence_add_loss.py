@@ -6,10 +6,10 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
+from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import DivergenceWeight
-from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.kl_divergence import check_prior, divergence
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
 
@@ -108,7 +108,9 @@ class KLDivergenceAddLoss(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         # Where models are put together, distributions are seen as tensors.
-        return keras.KerasTensor(inputs.shape, inputs.dtype)
+        spec = keras.KerasTensor(inputs.shape, inputs.dtype)
+        spec.source = getattr(inputs, "source", None)
+        return spec
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

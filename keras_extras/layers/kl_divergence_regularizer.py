@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
+from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import DivergenceWeight
-from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.kl_divergence import check_prior, divergence
 from keras_extras.layers.priors import deserialize_prior, serialize_prior
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import tfd
 from keras_extras.layers.distribution_config import (
     deserialize_distribution,
     serialize_distribution,
 )
-from keras_extras.layers.functions import deserialize_function, serialize_function
 
 
 def serialize_prior(prior: Any, owner: str) -> Any:

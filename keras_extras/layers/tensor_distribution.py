@@ -61,6 +61,8 @@ class TensorDistribution(tfd.Distribution):
                 f"Received: convert_to_tensor_fn={convert_to_tensor_fn!r}"
             )
         value = getattr(self, convert_to_tensor_fn)
+        if value is None:  # The other parameter was given, of probabilities and logits.
+            value = getattr(self, f"{convert_to_tensor_fn}_parameter", None)
         return value() if callable(value) else value
 
     def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> tf.Tensor:
@@ -122,6 +124,22 @@ class TensorDistribution(tfd.Distribution):
             **kwargs: Not used; there for TFP.
         """
         return quantile(self.tensor_distribution, value)
+
+    def survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
+        if self._of_one_entry():
+            return tf.exp(self.log_survival_function(value, **kwargs))
+        return self.tensor_distribution.survival_function(value, **kwargs)
+
+    def log_survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
+        """The logarithm of the probability of more than a value, precise in the upper tail."""
+        if not self._of_one_entry():
+            return self.tensor_distribution.log_survival_function(value, **kwargs)
+        # That of the entry; TFP takes the logarithm of 1 - cdf, which rounds to 0 in the tail.
+        entry = entries_of(self.tensor_distribution)
+        return tf.reduce_sum(entry.log_survival_function(value), axis=-1)
+
+    def _of_one_entry(self):
+        return self.event_shape == (1,) and entries_of(self.tensor_distribution).event_shape == ()
 
     def mode(self, **kwargs: Any) -> tf.Tensor:
         try:

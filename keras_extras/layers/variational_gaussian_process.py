@@ -6,10 +6,10 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
-from keras_extras.layers.functions import deserialize_function, serialize_function
 from keras_extras.layers.heads.head import event_dims
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
+
+from keras_extras._core.functions import deserialize_function, serialize_function
 
 
 def check_directions(directions: Any) -> np.ndarray | Callable[[Any], Any]:
@@ -55,10 +56,9 @@ def directions_config(directions: np.ndarray | Callable[[Any], Any] | None) -> A
     """What a configuration holds for them."""
     if isinstance(directions, np.ndarray):
         return directions.tolist()
-    return keras.saving.serialize_keras_object(directions)
+    return serialize_function(directions, "directions")
 
 
 def directions_from_config(config: Any) -> Any:
     """What `check_directions` takes, from what `directions_config` returned."""
-    is_function = isinstance(config, dict)
-    return keras.saving.deserialize_keras_object(config) if is_function else config
+    return deserialize_function(config)

@@ -18,6 +18,8 @@ class IntervalCoverage(DistributionMean):
     overconfidence. Intervals of counts hold whole numbers and cover at least `c`. Of vectors
     each entry counts by itself.
 
+    For several levels take several metrics, each with a `name` of its own.
+
     Whether a target is inside is decided by the distribution function; distributions that have
     none are judged by 1,000 draws.
 

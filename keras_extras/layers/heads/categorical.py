@@ -18,8 +18,8 @@ class Categorical(Head):
     ```
 
     The inputs are the logits, targets the labels 0 to `num_classes - 1`. Its mean is
-    that of the labels as numbers. `convert_to_tensor_fn="logits"` suits Keras' sparse categorical
-    metrics, as in `metrics=["sparse_categorical_accuracy"]`.
+    that of the labels as numbers. `"accuracy"` and Keras' sparse categorical metrics get the
+    probabilities of the classes, whatever stands for the distribution where a tensor is wanted.
 
     Args:
         num_classes: Integer, the number of classes.

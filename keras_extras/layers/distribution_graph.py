@@ -1,0 +1,79 @@
+"""Distributions that are inputs of layers of distributions, also while a model is put together."""
+
+from typing import Any
+
+import keras
+
+from keras_extras._core.probability import tf, tfd, tfp
+
+
+def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
+    """What stands for a layer's distribution while a model is put together.
+
+    Keras hands placeholders of tensors from layer to layer. A placeholder of a distribution knows
+    how to make it, so that the function of the next layer of distributions sees one there, too.
+
+    Args:
+        layer: A layer of distributions.
+        inputs: A placeholder, or a structure of them.
+    """
+    flat = keras.tree.flatten(inputs)
+    sources = [getattr(value, "source", None) for value in flat]
+    bases = [value if source is None else source[1] for value, source in zip(flat, sources)]
+
+    def make(bases):
+        values = [base if not source else source[0](base) for base, source in zip(bases, sources)]
+        try:
+            return layer.call(keras.tree.pack_sequence_as(inputs, values))
+        except AttributeError as error:
+            if not any(f"'{name}'" in str(error) for name in vars(tfd.Distribution)):
+                raise
+            raise TypeError(
+                f"Layer {layer.name!r} got a tensor where its function uses a distribution "
+                f"({error}). While a model is put together, one comes only from a layer of "
+                "distributions directly before it: call the layers of an inner model one by one, "
+                "or write a subclass of `keras.Model`"
+            ) from error
+
+    step = _Step(make, layer)
+    # Not that of the layer: it would ask `compute_output_shape`, which asks for this.
+    spec = keras.Operation.compute_output_spec(step, bases)
+    spec.source = (make, bases)
+    return spec
+
+
+class _Step(keras.Operation):
+    """What Keras traces to learn the shape and dtype of an output."""
+
+    def __init__(self, function, layer):
+        super().__init__(name=layer.name)
+        self.call = function
+
+
+def with_tensors(distribution: Any) -> Any:
+    """Returns the distribution with tensors as parameters where it got distributions for them.
+
+    TFP takes the batch shape of a parameter that has one, and an output of ours has that of the
+    distribution, which lacks the axes of the event.
+    """
+    changed = {}
+    kinds = None
+    for name, value in distribution.parameters.items():
+        if not isinstance(value, tfd.Distribution):
+            continue
+        if hasattr(value, "tensor_distribution"):
+            kinds = _kinds_of_parameters(distribution) if kinds is None else kinds
+            if not isinstance(kinds.get(name), tfp.util.BatchedComponentProperties):
+                changed[name] = tf.convert_to_tensor(value)
+        else:
+            inner = with_tensors(value)
+            if inner is not value:
+                changed[name] = inner
+    return distribution.copy(**changed) if changed else distribution
+
+
+def _kinds_of_parameters(distribution):
+    try:
+        return type(distribution).parameter_properties()
+    except NotImplementedError:
+        return {}
