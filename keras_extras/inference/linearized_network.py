@@ -10,6 +10,7 @@ import numpy as np
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.targets import match_targets
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -92,7 +93,7 @@ class LinearizedNetwork:
             ]
             return parameters, tf.stack(gradients)
 
-        return tf.vectorized_map(of_row, x)
+        return vectorized_map(of_row, x)
 
     def _curvature(self, weights, x, y, is_diagonal):
         """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.probability import tf, tfp
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.chain_backup import ChainBackup, Draws
 
 _CHUNK = 25  # transitions in one call of the compiled function
@@ -147,7 +148,7 @@ def _side_by_side(function):
 
     @tf.custom_gradient
     def of_all(z):
-        values, gradients = tf.vectorized_map(value_and_gradient, z)
+        values, gradients = vectorized_map(value_and_gradient, z)
         return values, lambda upstream: upstream[:, None] * gradients
 
     return of_all

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
+from keras_extras._core.vectorized_map import vectorized_map
 
 # A gradient as a tensor, where an embedding's is not one.
 dense = tf.convert_to_tensor
@@ -108,7 +109,7 @@ def vectorized(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     """
 
     def of_all(numbers, arguments):
-        return tf.vectorized_map(lambda number: function(number, arguments), numbers)
+        return vectorized_map(lambda number: function(number, arguments), numbers)
 
     traced = tf.function(of_all, autograph=False)
 
