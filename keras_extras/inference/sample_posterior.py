@@ -97,8 +97,8 @@ def sample_posterior(
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps in a
             transition. Defaults to `10`.
         num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC. Defaults to `10`.
-        jit_compile: Boolean, whether to compile by XLA, which models with recurrent layers may not
-            allow. Defaults to `True`.
+        jit_compile: Boolean, whether to compile by XLA. Models that XLA does not allow are compiled
+            without it. Defaults to `True`.
         seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
         verbose: Integer, 1 for a progress bar, 0 for none. Defaults to `1`.
         backup_dir: Path of a folder in which draws are kept as they come. After a crash, the same

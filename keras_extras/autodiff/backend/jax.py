@@ -88,8 +88,7 @@ def compiled_for(function, *arguments):
 
 
 def program(function, *arguments):
-    """None: rules of derivatives, such as those of `jax.custom_vjp`, do not show in a program."""
-    return None
+    """Nothing: rules of derivatives, such as those of `jax.custom_vjp`, do not show in a program."""
 
 
 def is_traced(tensor):
