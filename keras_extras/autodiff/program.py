@@ -34,11 +34,10 @@ class Program:
         inner = [placeholder.name for _, placeholder in graph.captures]
         self._parts = [_canonical(definition.node, [], [*outputs, *inner], library, called)]
         for name in called:
-            function = library[name]
-            arguments = [argument.name for argument in function.signature.input_arg]
-            ends = [function.ret[output.name] for output in function.signature.output_arg]
-            inside = _canonical(function.node_def, arguments, ends, library, called)
-            self._parts.append(inside)
+            part = library[name]
+            arguments_of = [argument.name for argument in part.signature.input_arg]
+            ends = [part.ret[output.name] for output in part.signature.output_arg]
+            self._parts.append(_canonical(part.node_def, arguments_of, ends, library, called))
         nodes = [*definition.node, *(node for f in library.values() for node in f.node_def)]
         self.has_loops = any(node.op in ("While", "StatelessWhile") for node in nodes)
         self._captured = [outer for outer, _ in graph.captures]

@@ -88,7 +88,7 @@ def compiled_for(function, *arguments):
 
 
 def program(function, *arguments):
-    """Nothing: rules of derivatives, such as those of `jax.custom_vjp`, do not show in a program."""
+    """Nothing, because rules of derivatives such as those of `jax.custom_vjp` do not show."""
 
 
 def is_traced(tensor):
