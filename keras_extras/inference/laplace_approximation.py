@@ -149,6 +149,7 @@ class LaplaceApproximation:
 
     @property
     def prior_precision(self) -> float | dict[str, float]:
+        """The precision of the prior: one number, or that of each pattern."""
         if self._patterns is None:
             return self._factor
         return {pattern: self._factor * value for pattern, value in self._patterns.items()}

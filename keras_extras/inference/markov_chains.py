@@ -86,6 +86,7 @@ class MarkovChains:
         data: tuple = (),
         on_progress: Callable[[int], None] = lambda steps: None,
         backup: ChainBackup | None = None,
+        scale: np.ndarray | None = None,
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -98,6 +99,8 @@ class MarkovChains:
             data: Tensors that `log_prob_fn` is given.
             on_progress: Function called with the number of transitions done, of each chain.
             backup: Where finished chunks are kept and found; None for nowhere.
+            scale: Array of shape `(size,)`, what the step size is in units of at first; `None` for
+                ones.
         """
 
         def advance(z, results, scale):
@@ -107,7 +110,7 @@ class MarkovChains:
                 return self._chunk(*arguments)
             return backup.chunk(results, lambda: self._chunk(*arguments))
 
-        scale = np.ones(initial.shape[1], "float32")
+        scale = np.ones(initial.shape[1], "float32") if scale is None else scale
         position = np.asarray(initial, "float32")
         step_size = step_size or 0.1 * initial.shape[1] ** -0.25
         done = 0
@@ -127,14 +130,17 @@ class MarkovChains:
                 # Lengths of steps are in units of the scale, so the step size stays good.
                 scale = _scale(np.concatenate(window, axis=1), scale)
         if results is None:
-            results = self._started(position, np.float32(step_size), np.int32(0), scale, data)
+            results = self._started(
+                position / scale, np.float32(step_size), np.int32(0), scale, data
+            )
         kept = []
         for done in range(0, num_results, _CHUNK):
             chunk, results = advance(position / scale, results, scale)
             kept.append(chunk._replace(values=chunk.values * scale))
             position = kept[-1].values[:, -1]
             on_progress(num_burnin_steps + min(done + _CHUNK, num_results))
-        return _joined(kept, num_results)
+        step_size = float(results.new_step_size)
+        return _joined(kept, num_results)._replace(step_size=step_size, scale=scale)
 
     def _started(self, *arguments):
         try:
