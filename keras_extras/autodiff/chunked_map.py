@@ -51,6 +51,7 @@ class ChunkedMap:
         self._differentiated = differentiated
         self._kind = kind
         self._order = order
+        self._first = None  # the results of a chunk, by which it was found that it can be compiled
 
     def __call__(self, count: int, arguments: tuple) -> Any:
         """Returns the results, stacked along a new first axis.
@@ -67,7 +68,8 @@ class ChunkedMap:
             numbers = np.minimum(np.arange(first, first + size), count - 1)
             numbers = ops.convert_to_tensor(numbers, "int32")
             compiled = compiled or self._compiled(numbers, arguments)
-            chunk = compiled(numbers, arguments)
+            chunk, self._first = self._first, None
+            chunk = compiled(numbers, arguments) if chunk is None else chunk
             keep = min(size, count - first)
             chunks.append(keras.tree.map_structure(lambda part, keep=keep: part[:keep], chunk))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=0), *chunks)
@@ -99,7 +101,7 @@ class ChunkedMap:
             vectorized = backend.vectorized(self._function)
             try:
                 compiled = backend.compiled_for(vectorized, numbers, arguments)
-                compiled(numbers, arguments)
+                self._first = compiled(numbers, arguments)
                 return compiled
             except Exception as error:  # TensorFlow raises of many kinds where it cannot vectorise.
                 obstacle = str(error).strip().split("\n")[0]
