@@ -215,3 +215,36 @@ def test_the_information_of_a_likelihood_with_softsign():
                 tfd.Normal(tf.raw_ops.Softsign(features=o), 0.5), 1
             ),
         )
+
+
+def test_priors_by_pattern_with_mean_and_temperature():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.layers[0].kernel.assign([[1.0], [-2.0], [0.5]])
+    temperature, precisions, mean = 2.0, np.array([3.0, 3.0, 3.0, 0.5]), [[1.0], [-1.0], [0.0]]
+    laplace = LaplaceApproximation(
+        model,
+        _X,
+        _Y,
+        prior_precision={"kernel": 3.0, "bias": 0.5},
+        likelihood=noise,
+        prior_mean={"kernel": np.array(mean), "*": 1.0},
+        temperature=temperature,
+    )
+    inputs = np.concatenate([_X, np.ones((50, 1))], axis=1).astype("float64")
+    precision = inputs.T @ inputs / _NOISE**2 / temperature + np.diag(precisions)
+    expected = np.sqrt(np.diag(np.linalg.inv(precision)))
+    received = np.concatenate([np.ravel(part) for part in laplace.stddev()])
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    draws = laplace.sample_offsets(20_000, np.random.default_rng(0))
+    flat = np.concatenate([part.reshape(20_000, -1) for part in draws], axis=1)
+    np.testing.assert_allclose(np.cov(flat.T), np.linalg.inv(precision), atol=1e-3)
+    weights = np.array([1.0, -2.0, 0.5, 0.0])
+    prior = tfd.Normal(np.array([1.0, -1.0, 0.0, 1.0]), precisions**-0.5).log_prob(weights)
+    log_likelihood = np.sum(noise(model(_X)).log_prob(_Y)) / temperature
+    _, log_determinant = np.linalg.slogdet(precision / (2 * np.pi))
+    evidence_here = log_likelihood + np.sum(prior) - 0.5 * log_determinant
+    np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence_here, rtol=1e-5)
+    factor = laplace.optimize_prior_precision()
+    assert laplace.prior_precision == {"kernel": 3.0 * factor, "bias": 0.5 * factor}
+    with pytest.raises(ValueError, match="a pattern for each weight"):
+        LaplaceApproximation(model, _X, _Y, {"kernel": 3.0}, likelihood=noise)

@@ -340,3 +340,38 @@ def test_a_backup_begins_once_the_data_are_right(tmp_path, linear_model):
     with pytest.raises(ValueError, match="must be finite"):
         sample_posterior(linear_model, _X, np.full_like(_Y, np.nan), **options)
     sample_posterior(linear_model, _X, _Y, **options)
+
+
+def test_a_posterior_is_gone_on_with_from_where_it_adapted(linear_model, posterior, tmp_path):
+    posterior.save(tmp_path / "draws.npz")
+    loaded = Posterior.load(tmp_path / "draws.npz", linear_model)
+    deviations = posterior.samples[0].std((0, 1))
+    np.testing.assert_allclose(loaded.scales[0], deviations, rtol=0.3)
+    assert loaded.step_size == posterior.sample_stats["step_size"][0, -1]
+    more = sample(linear_model, initial=loaded, num_burnin_steps=0, num_results=200)
+    np.testing.assert_allclose(more.sample_stats["step_size"], loaded.step_size)
+    assert more.sample_stats["acceptance_rate"].mean() > 0.6
+    assert not more.sample_stats["diverging"].any()
+    move = np.abs(more.samples[0].mean((0, 1)) - posterior.samples[0].mean((0, 1)))
+    assert (move < 0.5 * deviations).all()
+
+
+def test_the_log_likelihood_of_each_row_in_arviz(linear_model, posterior):
+    arviz = pytest.importorskip("arviz")
+    data = posterior.to_arviz(_X[:10], _Y[:10], batch_size=4)
+    kernel = posterior.samples[0][2, 7]
+    expected = noise(_X[:10] @ kernel).log_prob(_Y[:10])
+    received = data.log_likelihood["y"][2, 7]
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(arviz.loo(data).elpd_loo)
+    assert np.isfinite(arviz.waic(data).elpd_waic)
+    with pytest.raises(ValueError, match="given together"):
+        posterior.to_arviz(_X)
+
+
+def test_predictions_are_in_the_order_of_chains_and_draws(posterior):
+    chains, draws = posterior.num_chains, posterior.num_draws
+    predictive = posterior.predict_distribution(_X[:2], samples=chains * draws)
+    means = np.reshape(predictive.components_distribution.mean(), (2, chains, draws))
+    expected = _X[:2] @ posterior.samples[0][3, 5]
+    np.testing.assert_allclose(means[:, 3, 5], expected[:, 0], rtol=1e-4, atol=1e-5)

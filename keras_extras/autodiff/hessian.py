@@ -107,7 +107,8 @@ def hessian(
         )
         return product[number] if diagonal else product
 
-    columns = ChunkedMap(column, chunk_size)
+    kind = ("hessian", mode, diagonal)
+    columns = ChunkedMap(column, chunk_size, model, function.loss, kind, order=2)
     matrix = mean_over_batches(
         function, lambda values, data: columns(size, (values, data)), batch_size
     )

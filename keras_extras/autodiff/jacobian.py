@@ -138,7 +138,7 @@ def _by_columns(function, wide, count, chunk_size):
         _, product = jacobian_vector_product(lambda v: function.outputs(v, data), values, vector)
         return flat_rows(product)
 
-    columns = ChunkedMap(column, chunk_size)(count, (function.values, function.data))
+    columns = _map(column, chunk_size, function, "columns", order=2)(count)
     return ops.transpose(columns, (1, 2, 0))
 
 
@@ -150,7 +150,7 @@ def _by_rows_together(function, of_row, count, chunk_size):
         vector = unit_vector(number, of_row)
         return flat_rows(transposed_product(lambda v: function.outputs(v, data), values, vector))
 
-    gradients = ChunkedMap(gradient, chunk_size)(count, (function.values, function.data))
+    gradients = _map(gradient, chunk_size, function, "rows together")(count)
     return ops.transpose(gradients, (1, 0, 2))
 
 
@@ -171,8 +171,16 @@ def _by_rows(function, of_row, count, chunk_size, alone):
         return flat(transposed_product(lambda v: function.outputs(v, data), values, vector))
 
     pairs = function.num_rows * count
-    gradients = ChunkedMap(gradient, chunk_size)(pairs, (function.values, function.data))
+    kind = "rows alone" if alone else "rows"
+    gradients = _map(gradient, chunk_size, function, kind)(pairs)
     return ops.reshape(gradients, (function.num_rows, count, -1))
+
+
+def _map(compute, chunk_size, function, kind, order=1):
+    of_numbers = ChunkedMap(
+        compute, chunk_size, function.model, function.outputs, ("jacobian", kind), order
+    )
+    return lambda count: of_numbers(count, (function.values, function.data))
 
 
 def _times_rows(factors, tensor):

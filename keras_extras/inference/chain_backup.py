@@ -13,10 +13,15 @@ from keras_extras._core.probability import tf
 
 
 class Draws(NamedTuple):
-    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw."""
+    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw.
+
+    After a warm-up there are the step size, and the scale of each entry that it is in units of.
+    """
 
     values: np.ndarray
     stats: dict[str, np.ndarray]
+    step_size: float | None = None
+    scale: np.ndarray | None = None
 
 
 class ChainBackup:

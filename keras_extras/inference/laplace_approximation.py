@@ -1,16 +1,18 @@
 """LaplaceApproximation: a normal posterior around the weights of a trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
+from keras_extras._core.data import check_numbers
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import numpy_generator, rows_of
 from keras_extras.inference.weight_function import WeightFunction
+from keras_extras.inference.weight_priors import by_pattern
 
 # Beyond, the matrix and its factors take more than 2.4 GB.
 _MOST_WEIGHTS = 10_000
@@ -20,13 +22,14 @@ class LaplaceApproximation:
     """A normal approximation of the posterior, made after training at the weights found there.
 
     ```
-    p(w | D) = N(w*, (H + prior_precision I)^-1),  H = sum over rows of J^T F J
+    p(w | D) = N(w*, (H / T + P)^-1),  H = sum over rows of J^T F J
     ```
 
-    with `w*` the trained weights, `J` the derivatives by the weights of what the last layer makes
-    a distribution of, and `F` the Fisher information of that distribution about it: the generalised
-    Gauss-Newton matrix. It is exact for a linear model with normal noise. Predictions are those of
-    the network made linear in its weights at `w*`, the model for which `H` is the curvature.
+    with `w*` the trained weights, `P` the precision of the prior, `T` the temperature, `J` the
+    derivatives by the weights of what the last layer makes a distribution of, and `F` the Fisher
+    information of that distribution about it: the generalised Gauss-Newton matrix. It is exact for
+    a linear model with normal noise. Predictions are those of the network made linear in its
+    weights at `w*`, the model for which `H` is the curvature.
 
     The weights should be at the mode for the prior: train with a mean loss, to which the prior
     contributes `keras.regularizers.L2(prior_precision / (2 n))` for `n` rows. Distributions that
@@ -44,8 +47,9 @@ class LaplaceApproximation:
             weights now are the mode; training it further changes nothing here.
         x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays.
         y: Targets, an array with `n` rows.
-        prior_precision: Float, one divided by the variance of the weights' normal prior. Defaults
-            to `1.0`.
+        prior_precision: Float, one divided by the variance of the weights' normal prior; or a dict
+            from patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
+            floats. Defaults to `1.0`.
         hessian: `"full"`: covariances of all weights, for up to 10,000 of them. `"diagonal"`:
             variances only. `"last_layer"`: the weights of the last layer that has any, with
             covariances; the others are as good as known. Defaults to `"full"`.
@@ -53,9 +57,14 @@ class LaplaceApproximation:
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
         batch_size: Integer, rows to compute at once. Memory grows with `batch_size` times the
             number of weights. Defaults to `256`.
+        prior_mean: Float, or array that is broadcast to the shape of each weight, the mean of the
+            prior; or a dict from patterns to any of these. It plays a part in the marginal
+            likelihood only. Defaults to `0.0`.
+        temperature: Float, what the logarithm of the likelihood is divided by: below 1 the
+            posterior is narrower, above it is wider. Defaults to `1.0`.
 
     Attributes:
-        prior_precision: The precision of the prior.
+        prior_precision: The precision of the prior, a float or a dict.
         mode: Arrays, the weights that are uncertain.
 
     Raises:
@@ -89,13 +98,15 @@ class LaplaceApproximation:
         model: keras.Model,
         x: Any,
         y: Any,
-        prior_precision: float = 1.0,
+        prior_precision: float | Mapping[str, float] = 1.0,
         hessian: str = "full",
         likelihood: Callable | None = None,
         batch_size: int = 256,
+        prior_mean: Any = 0.0,
+        temperature: float = 1.0,
     ):
         check_choice("hessian", hessian, ("full", "diagonal", "last_layer"))
-        self.prior_precision = check_number("prior_precision", prior_precision, above=0.0)
+        self._temperature = check_number("temperature", temperature, above=0.0)
         self.hessian = hessian
         self.model = model
         batch_size = check_integer("batch_size", batch_size)
@@ -107,6 +118,8 @@ class LaplaceApproximation:
             self._chosen = _of_last_layer(function.variables, model)
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
+        variables = [function.variables[number] for number in self._chosen]
+        self._set_prior(prior_precision, prior_mean, variables)
         size = sum(value.size for value in self.mode)
         if hessian != "diagonal" and size > _MOST_WEIGHTS:
             raise ValueError(
@@ -118,8 +131,43 @@ class LaplaceApproximation:
             *observations(function, x, y, batch_size), batch_size
         )
 
+    def _set_prior(self, precision, mean, variables):
+        """Splits the precision into those of a dict, relative ones, and one factor."""
+        is_one = not isinstance(precision, Mapping)
+        precisions = by_pattern("prior_precision", precision, variables)
+        precisions = [check_number("prior_precision", value, above=0.0) for value in precisions]
+        self._patterns = None if is_one else dict(precision)
+        self._factor = precisions[0] if is_one else 1.0
+        sizes = [value.size for value in self.mode]
+        self._relative = np.repeat([1.0 if is_one else value for value in precisions], sizes)
+        means = by_pattern("prior_mean", mean, variables)
+        for part in means:
+            check_numbers("prior_mean", part)
+        moves = [value - np.broadcast_to(m, value.shape) for value, m in zip(self.mode, means)]
+        move = np.concatenate([np.ravel(part) for part in moves]).astype("float64")
+        self._distance = float(np.sum(self._relative * np.square(move)))
+
+    @property
+    def prior_precision(self) -> float | dict[str, float]:
+        """The precision of the prior: one number, or that of each pattern."""
+        if self._patterns is None:
+            return self._factor
+        return {pattern: self._factor * value for pattern, value in self._patterns.items()}
+
+    @prior_precision.setter
+    def prior_precision(self, value: float) -> None:
+        if self._patterns is not None:
+            raise TypeError(
+                "`prior_precision` of several weights is given when the approximation is made. "
+                f"Received: {value!r}"
+            )
+        self._factor = check_number("prior_precision", value, above=0.0)
+
     def _curvature(self, x, y, batch_size):
-        """Eigenvalues and vectors of `H`, and the log-likelihood of the data."""
+        """Eigenvalues and vectors of `H`, and the log-likelihood of the data.
+
+        Weights are in units of the relative standard deviations of their priors.
+        """
         size = sum(value.size for value in self.mode)
         is_diagonal = self.hessian == "diagonal"
         curvature = np.zeros(size if is_diagonal else (size, size))
@@ -137,6 +185,10 @@ class LaplaceApproximation:
                 "The curvature of the log-likelihood must be finite. Received: NaN or infinity; "
                 "check the weights of the model, `x` and `y`"
             )
+        curvature /= self._temperature
+        scale = 1.0 / np.sqrt(self._relative)
+        curvature *= np.square(scale) if is_diagonal else np.outer(scale, scale)
+        log_likelihood /= self._temperature
         if is_diagonal:
             return np.maximum(curvature, 0.0), None, log_likelihood
         values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
@@ -146,38 +198,39 @@ class LaplaceApproximation:
         """Returns the approximate logarithm of the evidence, p(y | x).
 
         ```
-        log p(D | w*) + log p(w*) - 1/2 log det((H + prior_precision I) / (2 pi))
+        1/T log p(D | w*) + log p(w*) - 1/2 log det((H / T + P) / (2 pi))
         ```
 
         Args:
-            prior_precision: Float; `None` for that of the approximation. Defaults to `None`.
+            prior_precision: Float; of a dict of precisions, what all that were given are multiplied
+                by; `None` for those of the approximation. Defaults to `None`.
         """
-        precision = self.prior_precision if prior_precision is None else prior_precision
+        precision = self._factor if prior_precision is None else prior_precision
         size = len(self._eigenvalues)
-        norm = sum(float(np.sum(np.square(value, dtype="float64"))) for value in self.mode)
-        log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * norm
+        log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))
         return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
 
     def optimize_prior_precision(self) -> float:
         """Sets the prior precision to that of the greatest marginal likelihood, and returns it.
 
-        The weights stay; it is searched between 1e-6 and 1e6.
+        The weights stay; it is searched between 1e-6 and 1e6. Of a dict of precisions, all that
+        were given are multiplied by one number, which is returned.
         """
         grid = np.linspace(-6.0, 6.0, 121)
         for _ in range(4):
             best = int(np.argmax([self.log_marginal_likelihood(10.0**log) for log in grid]))
             low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
             grid = np.linspace(low, high, 21)
-        self.prior_precision = float(10.0 ** grid[len(grid) // 2])
-        return self.prior_precision
+        self._factor = float(10.0 ** grid[len(grid) // 2])
+        return self._factor
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
-        variances = 1.0 / (self._eigenvalues + self.prior_precision)
+        variances = 1.0 / (self._eigenvalues + self._factor)
         if self._vectors is not None:
             variances = np.square(self._vectors) @ variances
-        return self._shaped(np.sqrt(variances))
+        return self._shaped(np.sqrt(variances / self._relative))
 
     def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
         """Returns draws of `w - w*`, arrays of shape `(samples, *shape)`.
@@ -187,9 +240,10 @@ class LaplaceApproximation:
             generator: A NumPy generator.
         """
         noise = generator.normal(size=(samples, len(self._eigenvalues)))
-        offsets = noise / np.sqrt(self._eigenvalues + self.prior_precision)
+        offsets = noise / np.sqrt(self._eigenvalues + self._factor)
         if self._vectors is not None:
             offsets = offsets @ self._vectors.T
+        offsets /= np.sqrt(self._relative)
         return self._shaped(offsets.astype(keras.config.floatx()))
 
     def predict_distribution(

@@ -1,5 +1,6 @@
 """LinearizedNetwork: a model made linear in its weights, and the curvature of its likelihood."""
 
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +11,12 @@ import numpy as np
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.targets import match_targets
+from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras.autodiff.program import Program
 from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
+
+_LOGGER = logging.getLogger("keras_extras")
 
 
 class LinearizedNetwork:
@@ -25,6 +30,7 @@ class LinearizedNetwork:
     def __init__(self, function: WeightFunction, chosen: Sequence[int]):
         self.function = function
         self._chosen = chosen
+        self._is_told = False
         self.curvature = tf.function(self._curvature, reduce_retracing=True, autograph=False)
         self._linear = tf.function(self._linear_parameters, reduce_retracing=True, autograph=False)
 
@@ -72,27 +78,32 @@ class LinearizedNetwork:
             row = keras.tree.map_structure(lambda values: values[None], row)
             chosen = [tf.convert_to_tensor(weights[number]) for number in self._chosen]
             everything = [tf.convert_to_tensor(weight) for weight in weights]
-            with tf.GradientTape(persistent=True) as tape:
+            with tf.GradientTape() as tape:
                 tape.watch(chosen)
                 for number, weight in zip(self._chosen, chosen):
                     everything[number] = weight
                 parameters = self.function.parameters(everything, (), row)[0]
-                entries = tf.unstack(tf.reshape(parameters, [-1]))
-            gradients = [
-                tf.concat(
-                    [
-                        tf.reshape(gradient, [-1])
-                        for gradient in tape.gradient(
-                            entry, chosen, unconnected_gradients=tf.UnconnectedGradients.ZERO
-                        )
-                    ],
-                    axis=0,
-                )
-                for entry in entries
-            ]
-            return parameters, tf.stack(gradients)
+                entries = tf.reshape(parameters, [-1])
+            parts = tape.jacobian(
+                entries, chosen, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            count = entries.shape[0]
+            return parameters, tf.concat([tf.reshape(part, (count, -1)) for part in parts], axis=1)
 
-        return tf.vectorized_map(of_row, x)
+        def outputs(weights, x):
+            return self.function.parameters(weights, (), x)
+
+        if not Program(outputs, weights, x).has_loops:
+            return vectorized_map(of_row, x)
+        if not self._is_told:
+            _LOGGER.warning(
+                "The derivatives of %r are computed one row after another, because it has loops, "
+                "which TensorFlow cannot vectorize twice.",
+                self.function.model.name,
+            )
+            self._is_told = True
+        dtypes = outputs(weights, x).dtype, tf.as_dtype(weights[self._chosen[0]].dtype)
+        return tf.map_fn(of_row, x, fn_output_signature=dtypes)
 
     def _curvature(self, weights, x, y, is_diagonal):
         """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""
@@ -138,15 +149,9 @@ def _curvature_of(function, parameters):
         return gradients[0]
 
     check_second_derivatives(gradient_of, [parameters])
-    with tf.GradientTape(persistent=True) as outer:
-        outer.watch(parameters)
-        gradient = gradient_of([parameters])
-        columns = tf.unstack(tf.reshape(gradient, (-1, entries)), axis=1)
-    rows = [
-        tf.reshape(
-            outer.gradient(column, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO),
-            (-1, entries),
-        )
-        for column in columns
-    ]
-    return tf.stack(rows, axis=1)
+    with tf.GradientTape() as tape:
+        tape.watch(parameters)
+        gradient = tf.reshape(gradient_of([parameters]), (-1, entries))
+    zero = tf.UnconnectedGradients.ZERO
+    rows = tape.batch_jacobian(gradient, parameters, unconnected_gradients=zero)
+    return tf.reshape(rows, (-1, entries, entries))

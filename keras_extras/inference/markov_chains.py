@@ -5,13 +5,18 @@ transitions between which progress is shown, and windows of a warm-up in which s
 adapt, as Stan's reference manual lays down (section "HMC algorithm parameters").
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_extras._core.probability import tf, tfp
+from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras.autodiff.program import Program
 from keras_extras.inference.chain_backup import ChainBackup, Draws
+
+_LOGGER = logging.getLogger("keras_extras")
 
 _CHUNK = 25  # transitions in one call of the compiled function
 
@@ -63,8 +68,13 @@ class MarkovChains:
                 seed=seed,
             )
 
-        self._start = tf.function(start, jit_compile=jit_compile, autograph=False)
-        self._advance = tf.function(advance, jit_compile=jit_compile, autograph=False)
+        def compile_all(jit_compile):
+            self._jit_compile = jit_compile
+            self._start = tf.function(start, jit_compile=jit_compile, autograph=False)
+            self._advance = tf.function(advance, jit_compile=jit_compile, autograph=False)
+
+        self._compile_all = compile_all
+        compile_all(jit_compile)
 
     def run(
         self,
@@ -76,6 +86,7 @@ class MarkovChains:
         data: tuple = (),
         on_progress: Callable[[int], None] = lambda steps: None,
         backup: ChainBackup | None = None,
+        scale: np.ndarray | None = None,
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -88,6 +99,8 @@ class MarkovChains:
             data: Tensors that `log_prob_fn` is given.
             on_progress: Function called with the number of transitions done, of each chain.
             backup: Where finished chunks are kept and found; None for nowhere.
+            scale: Array of shape `(size,)`, what the step size is in units of at first; `None` for
+                ones.
         """
 
         def advance(z, results, scale):
@@ -97,14 +110,14 @@ class MarkovChains:
                 return self._chunk(*arguments)
             return backup.chunk(results, lambda: self._chunk(*arguments))
 
-        scale = np.ones(initial.shape[1], "float32")
+        scale = np.ones(initial.shape[1], "float32") if scale is None else scale
         position = np.asarray(initial, "float32")
         step_size = step_size or 0.1 * initial.shape[1] ** -0.25
         done = 0
         results = None
         for chunks, learns_scale in _windows(-(-num_burnin_steps // _CHUNK)):
             length = np.int32(chunks * _CHUNK)
-            results = self._start(position / scale, np.float32(step_size), length, scale, data)
+            results = self._started(position / scale, np.float32(step_size), length, scale, data)
             window = []
             for _ in range(chunks):
                 chunk, results = advance(position / scale, results, scale)
@@ -117,14 +130,28 @@ class MarkovChains:
                 # Lengths of steps are in units of the scale, so the step size stays good.
                 scale = _scale(np.concatenate(window, axis=1), scale)
         if results is None:
-            results = self._start(position, np.float32(step_size), np.int32(0), scale, data)
+            results = self._started(
+                position / scale, np.float32(step_size), np.int32(0), scale, data
+            )
         kept = []
         for done in range(0, num_results, _CHUNK):
             chunk, results = advance(position / scale, results, scale)
             kept.append(chunk._replace(values=chunk.values * scale))
             position = kept[-1].values[:, -1]
             on_progress(num_burnin_steps + min(done + _CHUNK, num_results))
-        return _joined(kept, num_results)
+        step_size = float(results.new_step_size)
+        return _joined(kept, num_results)._replace(step_size=step_size, scale=scale)
+
+    def _started(self, *arguments):
+        try:
+            return self._start(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if not self._jit_compile:
+                raise
+            reason = str(error).strip().split("\n")[0]
+            _LOGGER.warning("Chains are compiled without XLA, because of: %s", reason)
+            self._compile_all(jit_compile=False)
+            return self._start(*arguments)
 
     def _chunk(self, z, results, scale, seed, data):
         output = self._advance(z, results, scale, seed, data)
@@ -147,7 +174,12 @@ def _side_by_side(function):
 
     @tf.custom_gradient
     def of_all(z):
-        values, gradients = tf.vectorized_map(value_and_gradient, z)
+        if Program(function, z[0]).has_loops:
+            # XLA has no loops that are vectorised.
+            parts = [value_and_gradient(vector) for vector in tf.unstack(z)]
+            values, gradients = map(tf.stack, zip(*parts))
+        else:
+            values, gradients = vectorized_map(value_and_gradient, z)
         return values, lambda upstream: upstream[:, None] * gradients
 
     return of_all

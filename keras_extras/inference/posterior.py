@@ -11,6 +11,7 @@ from keras_extras._core.checks import check_integer
 from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.optional import import_optional
 from keras_extras._core.paths import unique_paths
+from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import draw_parameters, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -26,6 +27,8 @@ class Posterior:
             that ArviZ has for them. Defaults to `None`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution`; `None` for a
             model whose last layer is one of distributions. Defaults to `None`.
+        step_size: Float, the step size that chains ended with. Defaults to `None`.
+        scales: Arrays like the weights, the scales that it is in units of. Defaults to `None`.
 
     Raises:
         ValueError: If the samples do not fit the model.
@@ -54,8 +57,12 @@ class Posterior:
         samples: Sequence[np.ndarray],
         sample_stats: Mapping[str, np.ndarray] | None = None,
         likelihood: Callable | None = None,
+        step_size: float | None = None,
+        scales: Sequence[np.ndarray] | None = None,
     ):
         self.model = model
+        self.step_size = step_size
+        self.scales = scales
         self.samples = [np.asarray(values) for values in samples]
         self.sample_stats = dict(sample_stats or {})
         self.likelihood = likelihood
@@ -101,6 +108,10 @@ class Posterior:
     ) -> Any:
         """Returns the posterior predictive distribution.
 
+        Its components are in the order of the chains, and in each chain in that of the draws: with
+        `samples=num_chains * num_draws`, the means `components_distribution.mean()`, of shape
+        `(n, samples, ...)`, can be reshaped to `(n, num_chains, num_draws, ...)` for R-hat.
+
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
             samples: Integer, how many of the draws to use, evenly spaced over all chains, at most
@@ -124,20 +135,46 @@ class Posterior:
             function, draw_parameters(function, x, weights, count, batch_size, generator)
         )
 
-    def to_arviz(self) -> Any:
+    def to_arviz(self, x: Any = None, y: Any = None, batch_size: int = 256) -> Any:
         """Returns an `arviz.InferenceData` with groups `posterior` and `sample_stats`.
 
         Variables have the paths of the model's, in which `/` separates layers. Where several have
-        one path, those after the first get a number behind it.
+        one path, those after the first get a number behind it. With data there is a group
+        `log_likelihood` with a value for each row, by which `arviz.loo` and `arviz.waic` compare
+        models.
+
+        Args:
+            x: Inputs, an array of shape `(n, ...)` or a structure of arrays; `None` for no data.
+                Defaults to `None`.
+            y: Targets, an array with `n` rows. Defaults to `None`.
+            batch_size: Integer, rows to compute at once, for all draws. Defaults to `256`.
 
         Raises:
             ImportError: If ArviZ is not installed.
+            ValueError: If only one of `x` and `y` is given, or they do not fit the model.
         """
         arviz = import_optional("arviz", "inference", "`Posterior.to_arviz`")
+        if (x is None) != (y is None):
+            raise ValueError(
+                f"`x` and `y` must be given together. Received: {'x' if y is None else 'y'} only"
+            )
+        log_likelihood = None if x is None else {"y": self._log_likelihood(x, y, batch_size)}
         return arviz.from_dict(
             posterior=dict(zip(self._paths(), self.samples, strict=True)),
             sample_stats=self.sample_stats or None,
+            log_likelihood=log_likelihood,
         )
+
+    def _log_likelihood(self, x, y, batch_size):
+        """The logarithm of the likelihood of each row, of shape `(chains, draws, n)`."""
+        function = WeightFunction(self.model, x, self.likelihood)
+        x, y = observations(function, x, y)
+        total = self.num_chains * self.num_draws
+        weights = [values.reshape(total, *values.shape[2:]) for values in self.samples]
+        generator = numpy_generator(0)  # of seeds for random layers, which chains do not have
+        parameters = draw_parameters(function, x, weights, total, batch_size, generator)
+        log_probs = function.distribution(parameters).log_prob(y)
+        return np.reshape(log_probs, (self.num_chains, self.num_draws, len(y)))
 
     def summary(self, **kwargs: Any) -> Any:
         """Returns ArviZ's table of means, intervals, effective sample sizes and R-hat.
@@ -164,6 +201,9 @@ class Posterior:
             f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)
         }
         arrays |= {f"sample_stats/{name}": v for name, v in self.sample_stats.items()}
+        if self.scales is not None:
+            arrays["adaptation/step_size"] = self.step_size
+            arrays |= {f"adaptation/scale_{n}": part for n, part in enumerate(self.scales)}
         with whole_file(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
@@ -182,11 +222,20 @@ class Posterior:
             ValueError: If the file is no such file or does not fit the model.
         """
         arrays = read_arrays(path, "a file that `Posterior.save` wrote")
-        groups: dict[str, dict] = {"samples": {}, "sample_stats": {}}
+        groups: dict[str, dict] = {"samples": {}, "sample_stats": {}, "adaptation": {}}
         for name, values in arrays.items():
             group, _, key = name.partition("/")
             groups.setdefault(group, {})[key] = values
-        return cls(model, list(groups["samples"].values()), groups["sample_stats"], likelihood)
+        adaptation = groups["adaptation"]
+        step_size = adaptation.pop("step_size", None)
+        return cls(
+            model,
+            list(groups["samples"].values()),
+            groups["sample_stats"],
+            likelihood,
+            None if step_size is None else float(step_size),
+            list(adaptation.values()) or None,
+        )
 
     def _paths(self):
         return unique_paths(self.model.trainable_variables)

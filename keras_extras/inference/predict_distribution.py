@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_integer
 from keras_extras._core.probability import require_probability, tf
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.weight_function import WeightFunction
 
 
@@ -175,6 +176,6 @@ def _compiled_for(function, x, has_weights):
 def _all_draws(function, weights, seeds, x):
     if not weights and not seeds:  # Nothing is random.
         return function.parameters(None, (), x)[None]
-    return tf.vectorized_map(
+    return vectorized_map(
         lambda draw: function.parameters(draw[0] or None, draw[1], x), (weights, seeds)
     )

@@ -41,7 +41,7 @@ def sample_posterior(
     num_chains: int = 4,
     num_results: int = 1000,
     num_burnin_steps: int = 1000,
-    initial: str | Sequence[np.ndarray] = "weights",
+    initial: str | Sequence[np.ndarray] | Posterior = "weights",
     step_size: float | None = None,
     target_accept_prob: float = 0.8,
     max_tree_depth: int = 10,
@@ -97,8 +97,8 @@ def sample_posterior(
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps in a
             transition. Defaults to `10`.
         num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC. Defaults to `10`.
-        jit_compile: Boolean, whether to compile by XLA, which models with recurrent layers may not
-            allow. Defaults to `True`.
+        jit_compile: Boolean, whether to compile by XLA. Models that XLA does not allow are compiled
+            without it. Defaults to `True`.
         seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
         verbose: Integer, 1 for a progress bar, 0 for none. Defaults to `1`.
         backup_dir: Path of a folder in which draws are kept as they come. After a crash, the same
@@ -139,6 +139,12 @@ def sample_posterior(
     """
     require_tensorflow("sample_posterior")
     check_choice("kernel", kernel, ("nuts", "hmc"))
+    scale = None
+    if isinstance(initial, Posterior):
+        if initial.scales is not None:
+            scale = np.concatenate([np.ravel(part) for part in initial.scales]).astype("float32")
+            step_size = initial.step_size if step_size is None else step_size
+        initial = [values[:, -1] for values in initial.samples]
     if isinstance(initial, str):
         check_choice("initial", initial, ("weights", "prior"))
     else:
@@ -171,6 +177,7 @@ def sample_posterior(
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
         shape = {"num_chains": num_chains, "sizes": target.sizes}
+        lengths |= {} if scale is None else {"scale": scale.tolist()}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape})
         start = backup.start(start, log_probs_fn, generator)
         _check_finite(log_probs_fn(start))
@@ -184,10 +191,12 @@ def sample_posterior(
         data,
         on_progress=bar.update,
         backup=backup,
+        scale=scale,
     )
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
     samples = [part.numpy() for part in target.split(draws.values)]
-    return Posterior(model, samples, draws.stats, likelihood)
+    scales = [part.numpy() for part in target.split(tf.convert_to_tensor(draws.scale))]
+    return Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
 
 
 def _check_precision(variables):

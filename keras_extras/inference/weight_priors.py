@@ -26,15 +26,7 @@ class WeightPriors:
     """
 
     def __init__(self, prior: Any, variables: Sequence[keras.Variable]):
-        choices = [prior] * len(variables)
-        if isinstance(prior, Mapping):
-            choices = match_patterns("prior", prior, variables)
-            missing = [v.path for v, choice in zip(variables, choices) if choice is None]
-            if missing:
-                raise ValueError(
-                    "`prior` must have a pattern for each weight; `'*'` at the end matches all "
-                    f"others. Received: none for {missing}"
-                )
+        choices = by_pattern("prior", prior, variables)
         self.distributions = [_prior_of(*pair) for pair in zip(choices, variables)]
 
     def log_prob(self, weights: Sequence[Any]) -> Any:
@@ -52,6 +44,26 @@ class WeightPriors:
             )
             for distribution, shape in zip(self.distributions, shapes)
         ]
+
+
+def by_pattern(name: str, choice: Any, variables: Sequence[keras.Variable]) -> list[Any]:
+    """Returns what is chosen for each variable.
+
+    Args:
+        name: String, the argument's name.
+        choice: The choice for all variables, or a dict from patterns of `variable.path` to choices.
+        variables: The variables.
+    """
+    if not isinstance(choice, Mapping):
+        return [choice] * len(variables)
+    choices = match_patterns(name, choice, variables)
+    missing = [v.path for v, found in zip(variables, choices) if found is None]
+    if missing:
+        raise ValueError(
+            f"`{name}` must have a pattern for each weight; `'*'` at the end matches all others. "
+            f"Received: none for {missing}"
+        )
+    return choices
 
 
 def _prior_of(choice, variable):

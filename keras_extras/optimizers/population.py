@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.replicas import mean_over_replicas
 
@@ -28,13 +29,13 @@ def evaluate_population(
         chunk_size: How many candidates to evaluate at once; bounds the memory, which grows with
             the activations of a chunk. `None` evaluates all at once.
         candidate_map: Maps the loss over the candidates of a chunk; `None` for
-            `keras.ops.vectorized_map`. Defaults to `None`.
+            `vectorized_map`. Defaults to `None`.
 
     Returns:
         Tensor of shape `(population,)` of float32 losses, NaN where the loss is not finite.
     """
 
-    mapped = candidate_map or ops.vectorized_map
+    mapped = candidate_map or vectorized_map
 
     def losses_of(candidates):
         return mean_over_replicas(lambda part: mapped(loss_of, part), candidates)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.weight_function import WeightFunction
 
 
@@ -62,7 +63,7 @@ class Members(keras.Model):
         """Returns the parameters of all members' distributions, of shape `(n, members, ...)`."""
         seeds = [self._seeds(state) for state in self._function.seed_states]
         stacks = [tf.convert_to_tensor(stack) for stack in self.stacks]
-        parameters, penalties = tf.vectorized_map(
+        parameters, penalties = vectorized_map(
             lambda draw: self._function.parameters_and_penalty(draw[0], draw[1], inputs),
             (stacks, seeds),
         )

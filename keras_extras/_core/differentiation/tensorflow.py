@@ -22,6 +22,8 @@ def value_and_gradients(function, values, has_aux):
 
 
 def jacobian_vector_product(function, values, vector):
+    if not tf.executing_eagerly():
+        return _by_two_tapes(function, values, vector)
     with (
         twice_differentiable(),
         tf.autodiff.ForwardAccumulator(list(values), list(vector)) as accumulator,
@@ -29,6 +31,28 @@ def jacobian_vector_product(function, values, vector):
         value = function(values)
     zero = tf.UnconnectedGradients.ZERO
     return value, accumulator.jvp(value, unconnected_gradients=zero)
+
+
+def _by_two_tapes(function, values, vector):
+    """As `jacobian_vector_products`; in a graph, accumulators cannot follow loops."""
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        with (
+            twice_differentiable(),
+            tf.GradientTape(watch_accessed_variables=False) as inner,
+        ):
+            inner.watch(values)
+            value = function(values)
+        outputs = tf.nest.flatten(value)
+        cotangents = [tf.ones_like(output) for output in outputs]
+        outer.watch(cotangents)
+        products = dense(inner.gradient(outputs, values, output_gradients=cotangents))
+    pairs = [(product, part) for product, part in zip(products, vector) if product is not None]
+    moves = [tf.zeros_like(output) for output in outputs]
+    if pairs:
+        targets, parts = map(list, zip(*pairs))
+        zero = tf.UnconnectedGradients.ZERO
+        moves = outer.gradient(targets, cotangents, parts, unconnected_gradients=zero)
+    return value, tf.nest.pack_sequence_as(value, moves)
 
 
 def vector_jacobian_products(function, value, vectors_of):

@@ -78,7 +78,17 @@ def pop_if(condition, arrays, count, tensors):
 
 
 def vectorized(function):
-    return jax.jit(jax.vmap(function, in_axes=(0, None)))
+    return jax.vmap(function, in_axes=(0, None))
+
+
+def compiled_for(function, *arguments):
+    compiled = jax.jit(function)
+    compiled.eval_shape(*arguments)  # It raises of what cannot be compiled.
+    return compiled
+
+
+def program(function, *arguments):
+    """Nothing, because rules of derivatives such as those of `jax.custom_vjp` do not show."""
 
 
 def is_traced(tensor):

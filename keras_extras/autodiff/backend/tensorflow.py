@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
+from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras.autodiff.program import Program
 
 # A gradient as a tensor, where an embedding's is not one.
 dense = tf.convert_to_tensor
@@ -101,24 +103,41 @@ def pop_if(condition: Any, arrays: list, count: Any, tensors: list) -> tuple[Any
 def vectorized(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Returns `function(number, arguments)` for many numbers at once, their results stacked.
 
-    It raises where TensorFlow cannot vectorise.
+    Compiled, it raises where TensorFlow cannot vectorise.
 
     Args:
         function: From a scalar integer and a structure of tensors to a structure of tensors.
     """
 
     def of_all(numbers, arguments):
-        return tf.vectorized_map(lambda number: function(number, arguments), numbers)
+        return vectorized_map(lambda number: function(number, arguments), numbers)
 
-    traced = tf.function(of_all, autograph=False)
+    return of_all
 
-    def call(numbers, arguments):
-        # Not called itself, because TensorFlow warns of functions that are often compiled.
-        with _quiet():
-            concrete = traced.get_concrete_function(numbers, arguments)
-        return concrete(numbers, arguments)
 
-    return call
+def compiled_for(function: Callable, *arguments: Any) -> Callable:
+    """Returns a function compiled for tensors like these, which does not keep the function itself.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        *arguments: The structures.
+    """
+    # Not called itself, because TensorFlow warns of functions that are often compiled.
+    with _quiet():
+        return tf.function(function, autograph=False).get_concrete_function(*arguments)
+
+
+def program(function: Callable, *arguments: Any) -> Program | None:
+    """Returns what a function computes; None where it cannot be told.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        *arguments: The structures.
+    """
+    try:
+        return Program(function, *arguments)
+    except Exception:  # Of any kind: what runs eagerly only has no graph.
+        return None
 
 
 def is_traced(tensor: Any) -> bool:

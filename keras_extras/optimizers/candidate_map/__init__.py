@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import backend_module
+from keras_extras._core.vectorized_map import vectorized_map
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -67,7 +68,7 @@ class CandidateMap:
         if self.is_sequential:
             return self._one_by_one(loss_of, candidates)
         try:
-            return ops.vectorized_map(loss_of, candidates)
+            return vectorized_map(loss_of, candidates)
         except Exception as error:
             if self._vectorize is True:
                 raise _not_vectorized(self._owner, error) from error

@@ -1,0 +1,68 @@
+"""vectorized_map: a function of many elements at once, without what ends the process."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
+    """Returns the results of a function for all elements, stacked along a new first axis.
+
+    Args:
+        function: From a structure of tensors to a structure of tensors.
+        elements: Structure of tensors with one element along their first axis.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.vectorized_map(function, elements)
+    import tensorflow as tf
+
+    with _products_of_two_axes(tf):
+        return tf.vectorized_map(function, elements)
+
+
+@contextlib.contextmanager
+def _products_of_two_axes(tf: Any) -> Iterator[None]:
+    """Within it, `tf.matmul` with one matrix has two axes, whatever those before them.
+
+    A map turns the product of `(1, m, k)` and one matrix `(k, n)` into that of `(rows, 1, m, k)`
+    and `(1, 1, k, n)`. On processors with AVX-512 the kernel of oneDNN for it writes beyond its
+    memory (https://github.com/uxlfoundation/oneDNN/pull/4632; in TensorFlow 2.21).
+    """
+    product, operator = tf.linalg.matmul, tf.Tensor.__matmul__
+
+    def matmul(a, b, transpose_a=False, transpose_b=False, *others, **more):
+        is_ragged = any(isinstance(part, tf.RaggedTensor) for part in (a, b))
+        if is_ragged or others or any(value for key, value in more.items() if key != "name"):
+            return product(a, b, transpose_a, transpose_b, *others, **more)
+        a = tf.convert_to_tensor(a, dtype_hint=getattr(b, "dtype", None))
+        b = tf.convert_to_tensor(b, dtype_hint=a.dtype)
+        if not _is_one_matrix(a, b):
+            return product(a, b, transpose_a, transpose_b)
+        a = tf.linalg.matrix_transpose(a) if transpose_a else a
+        num_ones = max(len(b.shape) - len(a.shape), 0)
+        b = tf.reshape(b, _sizes(tf, b)[-2:])
+        flat = product(tf.reshape(a, (-1, _sizes(tf, a)[-1])), b, transpose_b=transpose_b)
+        return tf.reshape(flat, [1] * num_ones + [*_sizes(tf, a)[:-1], _sizes(tf, flat)[-1]])
+
+    tf.matmul = tf.linalg.matmul = matmul
+    tf.Tensor.__matmul__ = matmul
+    try:
+        yield
+    finally:
+        tf.matmul = tf.linalg.matmul = product
+        tf.Tensor.__matmul__ = operator
+
+
+def _is_one_matrix(a, b):
+    """Whether the second factor is one matrix, and there are other axes than its two."""
+    ranks = (a.shape.rank, b.shape.rank)
+    return None not in ranks and min(ranks) >= 2 and max(ranks) > 2 and set(b.shape[:-2]) <= {1}
+
+
+def _sizes(tf, tensor):
+    """The sizes of the axes, tensors where they are known at run time only."""
+    dynamic = None if tensor.shape.is_fully_defined() else tf.shape(tensor)
+    return [dynamic[n] if size is None else size for n, size in enumerate(tensor.shape)]

@@ -1,0 +1,102 @@
+"""Laplace approximations and chains of models with loops, and of many outputs."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_extras import inference
+from keras_extras.inference.linearized_network import LinearizedNetwork
+from keras_extras.inference.weight_function import WeightFunction
+
+tfd = tfp.distributions
+layers = keras.layers
+
+X = np.random.default_rng(0).normal(size=(4, 3, 1)).astype("float32")
+Y = np.random.default_rng(1).normal(size=(4, 2)).astype("float32")
+
+
+def noise(outputs):
+    return tfd.Independent(tfd.Normal(outputs, 0.5), 1)
+
+
+def recurrent(layer):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((3, 1)), layers.Masking(), layer])
+
+
+def test_laplace_approximation_of_a_recurrent_layer(caplog):
+    model = recurrent(layers.GRU(2))
+    laplace = inference.LaplaceApproximation(model, X, Y, likelihood=noise)
+    with tf.GradientTape(persistent=True) as tape:
+        entries = tf.unstack(tf.reshape(model(X), [-1]))
+    rows = [tape.gradient(entry, model.trainable_variables) for entry in entries]
+    jacobian = np.array([np.concatenate([np.ravel(part) for part in row]) for row in rows])
+    precision = np.eye(jacobian.shape[1]) + jacobian.T @ jacobian / 0.5**2
+    expected = np.sqrt(np.diag(np.linalg.inv(precision)))
+    received = np.concatenate([np.ravel(part) for part in laplace.stddev()])
+    np.testing.assert_allclose(received, expected, rtol=1e-4)
+    (record,) = [r for r in caplog.records if r.name == "keras_extras"]
+    assert "one row after another" in record.getMessage()
+
+
+def test_chains_of_a_recurrent_layer_by_default():
+    model = recurrent(layers.SimpleRNN(2))
+    posterior = inference.sample_posterior(
+        model,
+        X,
+        Y,
+        likelihood=noise,
+        num_chains=2,
+        num_results=25,
+        num_burnin_steps=0,
+        step_size=0.05,
+        max_tree_depth=2,
+        seed=0,
+        verbose=0,
+    )
+    weights = [values[1, -1] for values in posterior.samples]
+    assert not np.array_equal(weights[0], posterior.samples[0][0, -1])
+    for variable, values in zip(model.trainable_variables, weights):
+        variable.assign(values)
+    expected = tf.reduce_sum(noise(model(X)).log_prob(Y))
+    expected += sum(tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(values)) for values in weights)
+    np.testing.assert_allclose(posterior.sample_stats["lp"][1, -1], expected, rtol=1e-4)
+
+
+def test_chains_do_without_xla_where_it_lacks_an_operation(caplog):
+    class OnHost(layers.Layer):
+        def call(self, x):
+            zeros = tf.numpy_function(np.zeros_like, [tf.stop_gradient(x)], tf.float32)
+            return x + tf.ensure_shape(zeros, x.shape)
+
+    model = keras.Sequential([keras.Input((1,)), OnHost(), layers.Dense(2)])
+    posterior = inference.sample_posterior(
+        model,
+        X[:, 0],
+        Y,
+        likelihood=noise,
+        num_chains=1,
+        num_results=10,
+        num_burnin_steps=0,
+        kernel="hmc",
+        num_leapfrog_steps=1,
+        step_size=0.05,
+        verbose=0,
+    )
+    assert np.isfinite(posterior.samples[0]).all()
+    (record,) = [r for r in caplog.records if r.name == "keras_extras"]
+    assert "without XLA" in record.getMessage()
+
+
+def test_what_is_compiled_does_not_grow_with_the_classes():
+    def num_operations(classes):
+        model = keras.Sequential([keras.Input((1,)), layers.Dense(classes)])
+        function = WeightFunction(model, X[:, 0], lambda outputs: tfd.Categorical(logits=outputs))
+        network = LinearizedNetwork(function, [0, 1])
+        weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+        y = tf.zeros(4, "int32")
+        traced = network.curvature.get_concrete_function(weights, X[:, 0], y, False)
+        return len(traced.graph.get_operations())
+
+    assert num_operations(3) == num_operations(30)
