@@ -1,6 +1,7 @@
 """vectorized_map: a function of many elements at once, without what ends the process."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
     import tensorflow as tf
 
     with _products_of_two_axes(tf):
-        return tf.vectorized_map(function, elements)
+        # What is not converted, such as random numbers, runs in a loop, and logs that for each call.
+        return tf.vectorized_map(function, elements, warn=False)
 
 
 @contextlib.contextmanager
@@ -31,7 +33,29 @@ def _products_of_two_axes(tf: Any) -> Iterator[None]:
     and `(1, 1, k, n)`. On processors with AVX-512 the kernel of oneDNN for it writes beyond its
     memory (https://github.com/uxlfoundation/oneDNN/pull/4632; in TensorFlow 2.21).
     """
-    product, operator = tf.linalg.matmul, tf.Tensor.__matmul__
+    with _lock:
+        if not _replaced:
+            _replaced.extend((tf.matmul, tf.linalg.matmul, tf.Tensor.__matmul__))
+            tf.matmul = tf.linalg.matmul = tf.Tensor.__matmul__ = _flattening(tf, _replaced[0])
+        _maps.append(None)
+    try:
+        yield
+    finally:
+        with _lock:
+            _maps.pop()
+            if not _maps:
+                tf.matmul, tf.linalg.matmul, tf.Tensor.__matmul__ = _replaced
+                _replaced.clear()
+
+
+# What is put back when the last of the maps that are traced, also by other threads, is left.
+_lock = threading.RLock()
+_maps: list[None] = []
+_replaced: list[Callable] = []
+
+
+def _flattening(tf: Any, product: Callable) -> Callable:
+    """Returns a `tf.matmul` that takes a product with one matrix in two axes."""
 
     def matmul(a, b, transpose_a=False, transpose_b=False, *others, **more):
         is_ragged = any(isinstance(part, tf.RaggedTensor) for part in (a, b))
@@ -47,13 +71,7 @@ def _products_of_two_axes(tf: Any) -> Iterator[None]:
         flat = product(tf.reshape(a, (-1, _sizes(tf, a)[-1])), b, transpose_b=transpose_b)
         return tf.reshape(flat, [1] * num_ones + [*_sizes(tf, a)[:-1], _sizes(tf, flat)[-1]])
 
-    tf.matmul = tf.linalg.matmul = matmul
-    tf.Tensor.__matmul__ = matmul
-    try:
-        yield
-    finally:
-        tf.matmul = tf.linalg.matmul = product
-        tf.Tensor.__matmul__ = operator
+    return matmul
 
 
 def _is_one_matrix(a, b):

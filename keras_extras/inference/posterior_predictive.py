@@ -4,7 +4,7 @@ It subclasses a class of TensorFlow Probability, so this module is imported with
 prediction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
 from keras_extras._core.quantiles import quantile
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
+
+# Numbers of all draws of rows whose quantiles are searched together, in about 0.3 GB.
+_AT_ONCE = 1_000_000
 
 
 class PosteriorPredictive(tfd.MixtureSameFamily):
@@ -52,6 +55,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
     prediction.epistemic_variance()
     ```
     """
+
+    # Function from a slice of rows to their prediction, where `predict_distribution` made it.
+    _of_rows: Callable | None = None
 
     @property
     def num_draws(self) -> int:
@@ -169,7 +175,13 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
                 points, 100.0 * np.asarray(value), axis=self._draw_axis, interpolation="linear"
             )
         plain = tfd.MixtureSameFamily(self.mixture_distribution, self.components_distribution)
-        return quantile(plain, value)
+        numbers_of_row = self.num_draws * self.event_shape.num_elements()
+        at_once = max(1, _AT_ONCE // numbers_of_row)
+        if self._of_rows is None or self.batch_shape[0] <= at_once:
+            return quantile(plain, value)
+        starts = range(0, self.batch_shape[0], at_once)
+        parts = [self._of_rows(slice(start, start + at_once)).quantile(value) for start in starts]
+        return tf.concat(parts, axis=np.ndim(value))
 
     def interval(self, level: float | Sequence[float] = 0.9) -> tuple[tf.Tensor, tf.Tensor]:
         """Central intervals of each entry.
@@ -222,9 +234,16 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
         function: The model.
         parameters: Tensor of shape `(draws, ...)`, the parameters of each draw.
     """
+    prediction = _mixture(_components(function, parameters))
+    prediction._of_rows = lambda rows: predictive_of(function, parameters[:, rows])
+    return prediction
+
+
+def _components(function, parameters):
+    """A distribution of batch shape `(n, draws)`."""
     if not function.has_likelihood:
         points = tfd.Deterministic(_draws_behind_rows(parameters))
-        return _mixture(tfd.Independent(points, parameters.shape.rank - 2))
+        return tfd.Independent(points, parameters.shape.rank - 2)
     # A row may have several batch axes, one for each entry of a prediction; they are one event.
     of_one_draw = function.distribution(parameters[0]).batch_shape
     draws = parameters.shape[0]
@@ -234,10 +253,10 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
     if isinstance(function.head, Head) or draws > max(parameters.shape[2:], default=0):
         components = function.distribution(behind_rows)
         if components.batch_shape == expected:
-            return _mixture(tfd.Independent(components, expected.rank - 2))
+            return tfd.Independent(components, expected.rank - 2)
     by_row = tf.reshape(behind_rows, (-1, *parameters.shape[2:]))
     components = _BatchReshape(function.distribution(by_row), expected)
-    return _mixture(tfd.Independent(components, expected.rank - 2))
+    return tfd.Independent(components, expected.rank - 2)
 
 
 class _BatchReshape(tfd.BatchReshape):

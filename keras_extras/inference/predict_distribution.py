@@ -113,7 +113,7 @@ def numpy_generator(seed: int | None) -> np.random.Generator:
 def draw_parameters(
     function: WeightFunction,
     x: Any,
-    weights: Sequence[np.ndarray] | None,
+    weights: Sequence[Any] | None,
     samples: int,
     batch_size: int,
     generator: np.random.Generator,
@@ -141,10 +141,9 @@ def draw_parameters(
         for state in function.seed_states
     ]
     compute = _compiled_for(function, x, has_weights=weights is not None)
+    weights = [] if weights is None else [tf.convert_to_tensor(weight) for weight in weights]
     slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
-    batches = [
-        compute([] if weights is None else weights, seeds, rows_of(x, rows)) for rows in slices
-    ]
+    batches = [compute(weights, seeds, rows_of(x, rows)) for rows in slices]
     return tf.concat(batches, axis=1)
 
 
@@ -165,11 +164,12 @@ def _compiled_for(function, x, has_weights):
     if key not in of_model:
         weights = [tf.TensorSpec((None, *v.shape), v.dtype) for v in function.variables]
         seeds = [tf.TensorSpec((None, 2), v.dtype) for v in function.seed_states]
+        # Not the function itself: TensorFlow would warn where many models are compiled.
         of_model[key] = tf.function(
             lambda weights, seeds, x: _all_draws(function, weights, seeds, x),
             input_signature=[weights if has_weights else [], seeds, specs],
             autograph=False,
-        )
+        ).get_concrete_function()
     return of_model[key]
 
 

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.stateless import cond
+from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.population import (
@@ -314,7 +315,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 drawn = ops.broadcast_to(here, (self.prior_samples, *here.shape))
             else:
                 drawn = p.prior.sample((self.prior_samples, *here.shape), self.seed_generator)
-                drawn = ops.vectorized_map(p.to_coordinates, drawn)
+                drawn = vectorized_map(p.to_coordinates, drawn)
             candidates.append(ops.concatenate([here[None], drawn]))
         shapes = [tuple(c.shape[1:]) for c in candidates]
         chunk = self.chunk_of(loss_at, shapes, self.prior_samples + 1)
