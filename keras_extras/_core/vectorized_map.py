@@ -21,7 +21,7 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
     import tensorflow as tf
 
     with _products_of_two_axes(tf):
-        # What is not converted, such as random numbers, runs in a loop, and logs that for each call.
+        # What is not converted, such as random numbers, runs in a loop, and would log that.
         return tf.vectorized_map(function, elements, warn=False)
 
 
