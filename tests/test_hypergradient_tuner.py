@@ -101,6 +101,8 @@ def test_data_that_fit_no_trial_end_the_search(tmp_path):
         tuner.search(X, Y * np.nan, validation_data=VALIDATION, verbose=0)
     with pytest.raises(ValueError, match="`x` must hold real numbers"):
         tuner.search(*TRAIN, validation_data=(X + 1j, Y), verbose=0)
+    with pytest.raises(ValueError, match="`y` must have the shape of the outputs"):
+        tuner.search(X, np.tile(np.reshape(Y, (len(X), -1))[:, :1], 3), VALIDATION, verbose=0)
 
 
 def test_searches_that_cannot_run_are_refused_before_a_trial(tmp_path):

@@ -11,7 +11,11 @@ import tensorflow_probability as tfp
 
 import keras_extras
 from keras_extras import layers
-from keras_extras.inference import PosteriorPredictive, predict_distribution
+from keras_extras.inference import (
+    PosteriorPredictive,
+    posterior_predictive,
+    predict_distribution,
+)
 
 tfd = tfp.distributions
 
@@ -294,12 +298,28 @@ def test_new_weights_are_seen_at_once():
     np.testing.assert_allclose(predict_distribution(model, _X).mean(), before + 1.0, rtol=1e-4)
 
 
+@pytest.mark.parametrize("head", [layers.IndependentNormal(1), None], ids=["head", "function"])
+def test_quantiles_of_some_rows_at_a_time(head, monkeypatch):
+    model = make_model(head=head or layers.DistributionLambda(_normal_of_columns))
+    prediction = predict_distribution(model, _X, samples=6, seed=1)
+    together = prediction.interval([0.5, 0.9])
+    monkeypatch.setattr(posterior_predictive, "_AT_ONCE", 6 * 4)  # Four rows.
+    for actual, expected in zip(prediction.interval([0.5, 0.9]), together):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def _normal_of_columns(parameters):
+    return tfd.Normal(parameters[:, :1], tf.math.softplus(parameters[:, 1:]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"samples": 0}, ValueError, "`samples` must be at least 1"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"x": _X[:0]}, ValueError, "`x` must have rows"),
+        ({"x": tf.data.Dataset.from_tensors(_X)}, TypeError, "Of a `tf.data.Dataset`"),
+        ({"x": [[1.0, 2.0, 3.0]]}, TypeError, "with one row for each example"),
         ({"model": "model"}, TypeError, "`model` must be a Keras model"),
         ({"model": []}, ValueError, "an empty list"),
         ({"likelihood": lambda outputs: outputs}, TypeError, "must return a distribution"),

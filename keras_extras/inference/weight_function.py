@@ -79,6 +79,14 @@ class WeightFunction:
 
     @staticmethod
     def _check_rows(x):
+        for values in keras.tree.flatten(x):
+            if not getattr(values, "shape", ()):
+                raise TypeError(
+                    "`x` must be an array with one row for each example, or a structure of such "
+                    "arrays. Of a `tf.data.Dataset` of batches of inputs and targets take "
+                    "`np.concatenate([x for x, y in dataset])`. "
+                    f"Received: a value of type {type(values).__name__}"
+                )
         lengths = {len(values) for values in keras.tree.flatten(x)}
         if len(lengths) != 1 or lengths == {0}:
             raise ValueError(

@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_extras._core.checks import check_integer
-from keras_extras._core.data import check_data
+from keras_extras._core.data import check_data, paired_targets
 from keras_extras._core.files import whole_file
 from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
@@ -177,8 +177,11 @@ class HypergradientTuner(keras_tuner.Tuner):
         values = trial.hyperparameters
         model = self._build(values)
         try:
-            check_data(x, y, call=model)
-            check_data(*validation_data, call=model)
+            for inputs, targets in ((x, y), validation_data):
+                check_data(inputs, targets, call=model)
+                outputs = model(keras.tree.map_structure(lambda part: part[:1], inputs))
+                names = getattr(model, "output_names", None) or ()
+                paired_targets(targets, outputs, model.loss, names)
         except (TypeError, ValueError) as error:  # All trials would fail.
             raise keras_tuner.errors.FatalValueError(str(error)) from error
         training = UnrolledTraining(
