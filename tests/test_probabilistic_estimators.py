@@ -36,7 +36,12 @@ _QUICK = {"epochs": 60, "num_members": 2, "num_samples": 40, "num_burnin_steps":
     [
         ProbabilisticRegressor(hidden_units=(16,), epochs=15, learning_rate=0.1, num_members=2),
         ProbabilisticClassifier(hidden_units=(16,), epochs=15, learning_rate=0.1, num_members=2),
-    ]
+    ],
+    # They ask for equality to 1e-7: of float32 products it depends on the processor.
+    expected_failed_checks=lambda estimator: dict.fromkeys(
+        ["check_methods_sample_order_invariance", "check_methods_subset_invariance"],
+        "single precision",
+    ),
 )
 def test_scikit_learn(estimator, check):
     check(estimator)
@@ -58,6 +63,13 @@ def classifier(request):
 class TestEveryMethodOfRegression:
     def test_mean_and_standard_deviation_are_in_the_units_of_the_targets(self, regressor):
         assert regressor.score(_X, _Y) > 0.97
+
+    def test_a_row_does_not_depend_on_the_others(self, regressor):
+        chosen = np.random.default_rng(1).permutation(len(_X))[:30]
+        for actual, expected in zip(
+            regressor.predict(_X[chosen], return_std=True), regressor.predict(_X, return_std=True)
+        ):
+            np.testing.assert_allclose(actual, expected[chosen], rtol=1e-4)
         mean, stddev = regressor.predict(_X, return_std=True)
         assert mean.shape == stddev.shape == (120,)
         assert 0.5 * _NOISE < np.median(stddev) < 4.0 * _NOISE
@@ -304,9 +316,12 @@ def test_calibration_finds_what_was_put_in():
     rng = np.random.default_rng(0)
     weights = np.ones(4000)
     residuals = rng.normal(size=(4000, 2)) * [2.0, 0.5]
-    np.testing.assert_allclose(
-        noise_factor(residuals, np.ones((4000, 2)), weights), [2.0, 0.5], rtol=0.04
-    )
+    loc, scale = np.zeros((4000, 3, 2)), np.ones((4000, 3, 2))
+    np.testing.assert_allclose(noise_factor(residuals, loc, scale, weights), [2.0, 0.5], rtol=0.04)
+    # Of a skewed mixture it is the interval that counts, not the standard deviation.
+    loc, scale = np.tile([[0.0], [0.0], [9.0]], (4000, 1, 1)), np.full((4000, 3, 1), 0.1)
+    drawn = loc[:, 0] + 9.0 * (rng.random((4000, 1)) < 1 / 3) + 0.1 * rng.normal(size=(4000, 1))
+    np.testing.assert_allclose(noise_factor(3.0 * (drawn - 3.0), loc, scale, weights), 3.0, 0.04)
     y = rng.normal(size=(4000, 1))
     linear, network = y + rng.normal(size=y.shape), y + 0.5 * rng.normal(size=y.shape)
     assert share_of_network(linear, network, y, weights)[0] == pytest.approx(0.8, abs=0.03)

@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 # A tenth of the rows lies outside of the interval in the middle.
 _LEVELS = (0.8, 0.9, 0.95)
-# Of the normal distribution.
-_QUANTILES = (1.2816, 1.6449, 1.9600)
 _PENALTIES = np.logspace(-3, 5, 33)
 _TEMPERATURES = np.geomspace(0.2, 20.0, 93)
 _TINY = 1e-9
@@ -74,22 +73,37 @@ def share_of_network(
     return np.clip(best - standard_error, 0.0, 1.0)
 
 
-def noise_factor(residuals: np.ndarray, stddev: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def noise_factor(
+    residuals: np.ndarray, loc: np.ndarray, scale: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Returns the factor with which intervals hold as many held-out rows as they should.
 
     Args:
         residuals: Array of shape `(n, targets)`, of held-out rows.
-        stddev: Array of that shape, predicted.
+        loc: Array of shape `(n, draws, targets)`, the means of the draws' normal distributions.
+        scale: Array of that shape, their standard deviations.
         weights: Array of shape `(n,)`.
     """
-    ratios = np.abs(residuals) / np.maximum(stddev, _TINY)
-    # As in conformal prediction: one more row would be the most distant with chance 1 / (n + 1).
-    inflated = [min(level * (1.0 + 1.0 / len(ratios)), 1.0) for level in _LEVELS]
-    factors = [
-        [weighted_quantile(column, level, weights) / expected for column in ratios.T]
-        for level, expected in zip(inflated, _QUANTILES)
-    ]
-    return np.maximum(np.mean(factors, axis=0), _TINY)
+    loc = loc - loc.mean(axis=1, keepdims=True)
+    factors = []
+    for level in _LEVELS:
+        needed = _factors_of_rows(residuals, loc, scale, level)
+        # As in conformal prediction: one more row would be the most distant with chance
+        # 1 / (n + 1).
+        inflated = min(level * (1.0 + 1.0 / len(needed)), 1.0)
+        factors.append([weighted_quantile(column, inflated, weights) for column in needed.T])
+    return np.maximum(np.exp(np.mean(np.log(factors), axis=0)), _TINY)
+
+
+def _factors_of_rows(residuals, loc, scale, level):
+    """The least factor with which the interval of each row's mixture holds its residual."""
+    low, high = np.full(residuals.shape, _TINY), np.full(residuals.shape, 1.0 / _TINY)
+    for _ in range(50):
+        middle = np.sqrt(low * high)
+        reached = ndtr(((residuals / middle)[:, None] - loc) / np.maximum(scale, _TINY))
+        is_inside = np.abs(2.0 * reached.mean(axis=1) - 1.0) <= level
+        low, high = np.where(is_inside, low, middle), np.where(is_inside, middle, high)
+    return high
 
 
 def weighted_quantile(values: np.ndarray, level: float, weights: np.ndarray) -> float:

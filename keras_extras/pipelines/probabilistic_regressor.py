@@ -138,13 +138,15 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
 
     def _calibrate(self, parameters, rows, held_out):
         """Finds the share of the network in the mean, and the width of what is predicted."""
-        prediction = self._predictive(parameters)
-        mean, stddev = (np.asarray(v, "float64") for v in (prediction.mean(), prediction.stddev()))
+        entries = entries_of(self._predictive(parameters).components_distribution)
+        loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
+        scale = np.broadcast_to(scale, loc.shape)
+        mean = loc.mean(axis=1)
         linear = fit_linear(*rows)(held_out.x)
         weights = held_out.weights.astype("float64")
         self._share = share_of_network(linear, mean, held_out.y, weights)
         center = linear + self._share * (mean - linear)
-        self._factor = noise_factor(held_out.y - center, stddev, weights)
+        self._factor = noise_factor(held_out.y - center, loc, scale, weights)
 
     def _finish_calibration(self, rows):
         self._linear = fit_linear(*rows)
