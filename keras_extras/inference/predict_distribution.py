@@ -141,9 +141,10 @@ def draw_parameters(
         for state in function.seed_states
     ]
     compute = _compiled_for(function, x, has_weights=weights is not None)
-    weights = [] if weights is None else [tf.convert_to_tensor(weight) for weight in weights]
+    pairs = zip(weights, function.variables) if weights is not None else ()
+    drawn = [tf.cast(values, variable.dtype) for values, variable in pairs]
     slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
-    batches = [compute(weights, seeds, rows_of(x, rows)) for rows in slices]
+    batches = [compute(drawn, seeds, rows_of(x, rows)) for rows in slices]
     return tf.concat(batches, axis=1)
 
 
