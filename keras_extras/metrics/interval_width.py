@@ -54,8 +54,8 @@ class IntervalWidth(DistributionMean):
             y_true: Tensor of targets, of which only the shape matters.
             distribution: A `tfd.Distribution`.
         """
-        low, high = quantile(distribution, [(1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0])
-        width = high - low
+        ends = quantile(distribution, [(1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0])
+        width = ends[1] - ends[0]
         # One distribution for all rows has one width for each.
         return tf.cast(width, self.dtype) + tf.zeros_like(y_true, dtype=self.dtype)
 
