@@ -66,12 +66,13 @@ class MonteCarloOptimizer(PopulationOptimizer):
             show the mean loss of the two candidates and the metrics of one. It wants a smaller
             `learning_rate` and `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
-            weight, in units of the weight or, where the weight has a prior, of the prior's
-            standard deviation. Defaults to `0.1`.
+            weight, in units of the weight or, where a prior has a standard deviation above 1 or
+            below 0.01, of that. Defaults to `0.1`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
-            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets the unit of a
-            variable and, with `prior_samples`, where its search starts. It adds nothing to the
+            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where
+            the search starts, with `prior_samples`, and the unit of variables of another order of
+            magnitude than 1. It adds nothing to the
             loss. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
             any function of a tensor that keeps its shape: the search moves free coordinates and
