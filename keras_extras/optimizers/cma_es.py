@@ -56,8 +56,8 @@ class CMAES(FullBatch, PopulationOptimizer):
             `4 + floor(3 log(d))` for d weights. More of them find better minima among many.
             Defaults to `None`.
         sigma: Positive float, the standard deviation of the first candidates in each weight, in
-            units of the weight or, where the weight has a prior, of the prior's standard
-            deviation. Defaults to `0.1`.
+            units of the weight or, where a prior has a standard deviation above 1 or below 0.01,
+            of that. Defaults to `0.1`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`,
             as in `MonteCarloOptimizer`. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, as in

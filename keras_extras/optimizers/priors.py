@@ -38,7 +38,7 @@ class Prior:
 
     @property
     def stddev(self) -> float:
-        """The standard deviation; above 1 or below 0.01 it is the unit in which the search moves."""
+        """The standard deviation; above 1 or below 0.01 it is the unit of the search."""
         raise NotImplementedError
 
     def sample(self, shape: Sequence[int], seed: Any = None) -> Any:
