@@ -346,7 +346,8 @@ def test_bad_input():
 def test_every_name_of_what_has_no_gradient_is_a_case():
     names = {case.name for case in contract_cases.LOSSES}
     assert {*WITHOUT_GRADIENT, *PARTLY_CONSTANT} <= names
-    # The kernel is a part of the Gaussian process; the other has a test of its own.
-    checked = {*OF_ANOTHER_KIND, "ExponentiatedQuadraticKernel", "SobolevTraining"}
+    # Parts of others, and one that has a test of its own.
+    parts = {"DivergenceWeight", "ExponentiatedQuadraticKernel"}
+    checked = {*OF_ANOTHER_KIND, *parts, "SobolevTraining"}
     assert checked == set(contract_cases.OF_ANOTHER_KIND)
     assert sum(map(in_float32, contract_cases.LAYERS)) == len(IN_FLOAT32)
