@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_extras import metrics
 from keras_extras._core.distribution_kinds import is_discrete
 from keras_extras._core.marginals import cdf_around
 from keras_extras._core.quantiles import quantile
@@ -157,3 +158,20 @@ def test_large_shapes_and_narrow_ones(dtype):
                 y = np.asarray(expected.ppf(probability), dtype)
                 at = cdf_around(distribution, y)[1]
                 np.testing.assert_allclose(at, expected.cdf(float(y)), rtol=1e-4)
+
+
+def test_coverage_and_pit_of_a_hurdle():
+    hurdle = tfd.Mixture(
+        tfd.Categorical(probs=[0.3, 0.7]), [tfd.Deterministic(0.0), tfd.LogNormal(0.0, 1.0)]
+    )
+    y = hurdle.sample(4_000, seed=(1, 2))
+    coverage = metrics.IntervalCoverage(0.5)
+    coverage.update_state(y, tfd.BatchBroadcast(hurdle, 4_000))
+    low, high = quantile(hurdle, [0.25, 0.75])
+    assert low == 0.0  # The hurdle holds 0.3, and is inside.
+    inside = np.mean((y >= low) & (y <= high))
+    np.testing.assert_allclose(inside, 0.75, atol=0.02)
+    np.testing.assert_allclose(coverage.result(), inside, atol=1e-6)
+    before, at = map(np.asarray, cdf_around(hurdle, y))
+    drawn = before + (at - before) * np.random.default_rng(0).random(len(y))
+    assert stats.kstest(drawn, "uniform").pvalue > 0.01
