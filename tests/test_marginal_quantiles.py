@@ -160,6 +160,17 @@ def test_large_shapes_and_narrow_ones(dtype):
                 np.testing.assert_allclose(at, expected.cdf(float(y)), rtol=1e-4)
 
 
+def test_transformed_numbers_of_large_shapes():
+    falling = tfp.bijectors.Chain([tfp.bijectors.Scale(-2.0), tfp.bijectors.Shift(1.0)])
+    distribution = tfd.TransformedDistribution(tfd.Gamma([3.0, 1e6], 1.0), falling)
+    gamma = stats.gamma([3.0, 1e6])
+    for probability in (0.05, 0.5, 0.9):
+        values = np.asarray(quantile(distribution, probability), "float64")
+        expected = 1.0 - gamma.cdf(-0.5 * values - 1.0)
+        np.testing.assert_allclose(expected, probability, atol=1e-4)
+        np.testing.assert_allclose(cdf_around(distribution, values)[1], expected, atol=1e-5)
+
+
 def test_coverage_and_pit_of_a_hurdle():
     hurdle = tfd.Mixture(
         tfd.Categorical(probs=[0.3, 0.7]), [tfd.Deterministic(0.0), tfd.LogNormal(0.0, 1.0)]

@@ -59,6 +59,12 @@ def is_multivariate_normal(distribution: Any) -> bool:
     return isinstance(distribution, kinds)
 
 
+def is_transformed(distribution: Any) -> bool:
+    """Whether it is a transformed distribution, and none with a name and formulas of its own."""
+    name = type(distribution).__name__.lstrip("_")
+    return is_a(distribution, tfd.TransformedDistribution) and name == "TransformedDistribution"
+
+
 def mixture_weights(mixture: Any) -> Any:
     """Returns the weights of components, with an axis of length 1 for each axis of the event."""
     weights = mixture.mixture_distribution.probs_parameter()

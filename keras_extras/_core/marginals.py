@@ -15,6 +15,7 @@ from keras_extras._core.distribution_kinds import (
     is_mixture_of_families,
     is_multivariate_normal,
     is_reshaped,
+    is_transformed,
     mixture_weights,
 )
 from keras_extras._core.double_precision import in_double
@@ -208,7 +209,19 @@ def _own_cdf(distribution, y):
         return normal.cdf(root * (y / loc - 1.0)) + tf.exp(
             2.0 * shape / loc + normal.log_cdf(-root * (y / loc + 1.0))
         )
+    if is_transformed(distribution):
+        return _cdf_of_transformed(distribution, y)
     return distribution.cdf(y)
+
+
+def _cdf_of_transformed(distribution, y):
+    base = entries_of(distribution.distribution)
+    one, other = into_support(base, 0.0), into_support(base, 1.0)
+    forward = distribution.bijector.forward
+    if one is None or base.event_shape.rank or is_discrete(base):
+        return distribution.cdf(y)
+    reached = _of_single_numbers("cdf", base, distribution.bijector.inverse(y))
+    return tf.where(forward(one) <= forward(other), reached, 1.0 - reached)
 
 
 def into_support(distribution: Any, value: float) -> Any:
@@ -232,11 +245,12 @@ def into_support(distribution: Any, value: float) -> Any:
     if bijector is None:
         return None
     values = tf.fill(shape, tf.constant(value, float_dtype(distribution)))
-    try:
-        return bijector.forward(values)
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
-        # Some of TFP's bijectors hold constants of float32.
-        return tf.cast(bijector.forward(tf.cast(values, tf.float32)), values.dtype)
+    for dtype in (values.dtype, tf.float32):  # Some of TFP's bijectors hold constants of float32.
+        try:
+            return tf.cast(bijector.forward(tf.cast(values, dtype)), values.dtype)
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+            pass
+    return None
 
 
 def _support(distribution):

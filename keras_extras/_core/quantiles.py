@@ -10,6 +10,8 @@ from keras_extras._core.distribution_kinds import (
     is_discrete,
     is_mixture,
     is_reshaped,
+    is_transformed,
+    unwrap,
 )
 from keras_extras._core.double_precision import in_double
 from keras_extras._core.marginals import entrywise, into_support, marginal
@@ -65,7 +67,7 @@ def _of_outcomes(distribution, probabilities):
 def _own_quantile(distribution, probabilities):
     if is_discrete(distribution):
         raise NotImplementedError  # TFP interpolates, or counts from another end.
-    if isinstance(distribution, _by_search()):
+    if _is_searched(distribution):
         raise NotImplementedError  # TFP's own search is no faster, and errs here and there.
     if is_reshaped(distribution) or is_mixture(distribution) or distribution.event_shape.rank:
         raise NotImplementedError  # Not known to be one of each entry.
@@ -86,12 +88,15 @@ def _own_quantile(distribution, probabilities):
     )
 
 
-def _by_search():
-    """Distributions whose quantiles are inverse incomplete gamma and beta functions."""
-    return (
+def _is_searched(distribution):
+    """Whether quantiles are inverse incomplete gamma and beta functions, perhaps transformed."""
+    if is_transformed(distribution):
+        return _is_searched(unwrap(distribution.distribution))
+    kinds = (
         *(tfd.Beta, tfd.Chi, tfd.Chi2, tfd.ExpGamma, tfd.Gamma, tfd.InverseGamma),
         *(tfd.NoncentralChi2, tfd.SigmoidBeta, tfd.StudentT, tfd.TwoPieceStudentT),
     )
+    return isinstance(distribution, kinds)
 
 
 def _before_entries(probabilities, distribution):
