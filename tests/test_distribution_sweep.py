@@ -12,8 +12,8 @@ from tiers import quick
 
 import keras_extras
 from keras_extras import layers, metrics
+from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.distribution_kinds import is_discrete
-from keras_extras._core.marginals import cdf_around
 
 tfd = tfp.distributions
 stats = pytest.importorskip("scipy.stats")

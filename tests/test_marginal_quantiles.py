@@ -6,8 +6,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_extras import metrics
+from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.distribution_kinds import is_discrete
-from keras_extras._core.marginals import cdf_around
 from keras_extras._core.quantiles import quantile
 
 tfd = tfp.distributions

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.checks import check_share
-from keras_extras._core.marginals import cdf_around
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.checks import check_integer, check_share
 from keras_extras._core.distribution_kinds import takes_whole_numbers
-from keras_extras._core.marginals import cdf_around
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.visualization.arguments import check_finite, column, flat, rows_of
