@@ -78,7 +78,9 @@ def trained(embedding, optimizer):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers(name):
+def test_optimizers(name, request):
+    if name == "newton_cg":  # Conjugate gradients in single precision amplify its rounding.
+        request.getfixturevalue("float64")
     sparse = trained(keras.layers.Embedding(6, 2), OPTIMIZERS[name]())
     dense = trained(OneHotEmbedding(), OPTIMIZERS[name]())
     for ours, expected in zip(sparse, dense, strict=True):
