@@ -26,4 +26,4 @@ def test_losses_and_updates_are_those_of_the_other_backend(tmp_path):
     ours, theirs = backend_numbers.numbers(), np.load(file)
     assert set(ours) == set(theirs)
     for name, values in ours.items():
-        np.testing.assert_allclose(theirs[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(theirs[name], values, rtol=3e-5, atol=1e-5, err_msg=name)
