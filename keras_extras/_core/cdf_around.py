@@ -47,12 +47,12 @@ def _nearest_value(distribution, y):
 
 
 def _shares_of_draws(distribution, y, rounds=20, num_samples=50):
-    y = tf.cast(y, distribution.dtype)
+    y = tf.cast(y, float_dtype(distribution))
     rank = tf.size(distribution.batch_shape_tensor()) + tf.size(distribution.event_shape_tensor())
     lead = tf.ones([tf.rank(y) - rank], tf.int32)
 
     def count(number, less, at_most):
-        draws = distribution.sample(num_samples, seed=tf.stack([number, 0]))
+        draws = tf.cast(distribution.sample(num_samples, seed=tf.stack([number, 0])), y.dtype)
         draws = tf.reshape(draws, tf.concat([[num_samples], lead, tf.shape(draws)[1:]], 0))
         less += tf.reduce_mean(tf.cast(draws < y, tf.float32), axis=0)
         at_most += tf.reduce_mean(tf.cast(draws <= y, tf.float32), axis=0)

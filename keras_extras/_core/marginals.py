@@ -168,7 +168,8 @@ def _of_single_numbers(method, distribution, y):
         return tf.cast(tf.equal(distribution.loc, tf.cast(y, distribution.loc.dtype)), y.dtype)
     if isinstance(distribution, tfd.FiniteDiscrete):
         # TFP's takes values near an outcome for it.
-        outcomes, value = distribution.outcomes, y[..., None]
+        outcomes = distribution.outcomes
+        value = tf.cast(y, outcomes.dtype)[..., None]
         chosen = outcomes <= value if method == "cdf" else tf.equal(outcomes, value)
         probs = distribution.probs_parameter()
         return tf.reduce_sum(tf.where(chosen, probs, tf.zeros_like(probs)), axis=-1)
@@ -208,6 +209,10 @@ def _own_cdf(distribution, y):
         return normal.cdf(root * (y / loc - 1.0)) + tf.exp(
             2.0 * shape / loc + normal.log_cdf(-root * (y / loc + 1.0))
         )
+    if isinstance(distribution, tfd.NoncentralChi2):
+        # TFP's falls again far beyond all mass.
+        end = 1e3 * (distribution.df + distribution.noncentrality + 100.0)
+        return tf.where(y < end, distribution.cdf(tf.minimum(y, end)), tf.ones_like(y))
     if is_transformed(distribution):
         return _cdf_of_transformed(distribution, y)
     return distribution.cdf(y)
