@@ -186,3 +186,38 @@ def test_coverage_and_pit_of_a_hurdle():
     before, at = map(np.asarray, cdf_around(hurdle, y))
     drawn = before + (at - before) * np.random.default_rng(0).random(len(y))
     assert stats.kstest(drawn, "uniform").pvalue > 0.01
+
+
+class Cubic(tfd.Distribution):
+    """On (0, 1) with the distribution function y^3, and no word about its parameters."""
+
+    def __init__(self):
+        super().__init__(tf.float32, tfd.NOT_REPARAMETERIZED, False, False, {})
+
+    def _batch_shape(self):
+        return tf.TensorShape([])
+
+    _event_shape = _batch_shape
+
+    def _batch_shape_tensor(self):
+        return tf.zeros([0], "int32")
+
+    _event_shape_tensor = _batch_shape_tensor
+
+    def _cdf(self, value):
+        return tf.clip_by_value(value, 0.0, 1.0) ** 3
+
+
+def test_distributions_of_users_that_tell_of_no_parameters():
+    np.testing.assert_allclose(quantile(Cubic(), 0.2), 0.2 ** (1 / 3), rtol=1e-4)
+    np.testing.assert_allclose(cdf_around(Cubic(), 0.5), (0.125, 0.125))
+
+
+def test_probabilities_of_any_shape_between_0_and_1():
+    normal = tfd.Normal([0.0, 1.0], 1.0)
+    probabilities = np.array([[0.1, 0.5], [0.7, 0.9]])
+    expected = stats.norm([0.0, 1.0]).ppf(probabilities[..., None])
+    np.testing.assert_allclose(quantile(normal, probabilities), expected, rtol=1e-5, atol=1e-6)
+    for wrong in (90, -0.1, float("nan"), "0.9", [0.5, 1.1]):
+        with pytest.raises(ValueError, match=r"such as 0\.9 for 90 %"):
+            quantile(normal, wrong)

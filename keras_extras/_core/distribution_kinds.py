@@ -1,4 +1,4 @@
-"""What kinds of distributions there are: mixtures, wrappers, counts, their precision."""
+"""Classification of distributions: mixtures, wrappers, counts, and their dtype."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def is_multivariate_normal(distribution: Any) -> bool:
 
 
 def is_transformed(distribution: Any) -> bool:
-    """Whether it is a transformed distribution, and none with a name and formulas of its own."""
+    """Returns whether the class is `tfd.TransformedDistribution` itself, and no subclass."""
     name = type(distribution).__name__.lstrip("_")
     return is_a(distribution, tfd.TransformedDistribution) and name == "TransformedDistribution"
 

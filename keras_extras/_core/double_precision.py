@@ -11,6 +11,9 @@ import numpy as np
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 
+# What TFP and TensorFlow raise where precisions meet.
+_MIXED = (TypeError, ValueError, AttributeError, tf.errors.InvalidArgumentError)
+
 
 def in_double(function: Callable, distribution: Any) -> Any:
     """Returns `function` of a copy of a distribution in float64.
@@ -23,8 +26,12 @@ def in_double(function: Callable, distribution: Any) -> Any:
         distribution: A `tfd.Distribution`.
     """
     try:
-        return function(_copy(distribution))
-    except (TypeError, ValueError, AttributeError, tf.errors.InvalidArgumentError):
+        copy = _copy(distribution)
+    except (*_MIXED, NotImplementedError):  # It does not say what its parameters are.
+        return function(distribution)
+    try:
+        return function(copy)
+    except _MIXED:
         return function(distribution)
 
 

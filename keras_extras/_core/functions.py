@@ -27,7 +27,7 @@ def method_name(function: Any) -> str | Callable[..., Any]:
 
 
 def serialize_function(function: Any, owner: str) -> Any:
-    """What a configuration holds for a function, or for a class of distributions of TFP.
+    """Returns the configuration of a function or of a class of `tfp.distributions`.
 
     A lambda is kept as byte code, together with the modules, numbers, strings and arrays that it
     uses, and a warning says what loads without `safe_mode=False`.
@@ -117,7 +117,7 @@ def _named(function, owner):
 
 
 def _used_by(function, owner):
-    """What a lambda uses of its surroundings, by kind and name."""
+    """Returns the globals, closure and defaults that a lambda uses, by kind and name."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     names = [name for name in _global_names(function.__code__) if name in function.__globals__]
     defaults = function.__defaults__ or ()

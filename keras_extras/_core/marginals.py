@@ -261,7 +261,7 @@ def _support(distribution):
     """The ends of the support of a continuous distribution of single numbers."""
     if isinstance(distribution, tfd.VonMises):
         return distribution.loc - math.pi, distribution.loc + math.pi
-    largest = distribution.dtype.max
+    largest = tf.as_dtype(distribution.dtype).max
     low, high = into_support(distribution, -largest), into_support(distribution, largest)
     if low is None:
         low, high = (tf.constant(end, distribution.dtype) for end in (-largest, largest))

@@ -33,16 +33,22 @@ def quantile(distribution: Any, probability: Any) -> Any:
     Raises:
         NotImplementedError: If the distribution of an entry has neither `quantile` nor `cdf`.
         ValueError: If the distribution function does not reach the probability. Inside of a
-            compiled function such entries are NaN.
+            compiled function such entries are NaN. Also if a probability is not between 0 and 1.
     """
+    given = np.asarray(probability)
+    if not np.issubdtype(given.dtype, np.number) or not np.all((given >= 0.0) & (given <= 1.0)):
+        raise ValueError(
+            "A quantile needs probabilities, numbers between 0 and 1, such as 0.9 for 90 %. "
+            f"Received: {probability!r}"
+        )
     entries = marginal(distribution)
-    probabilities = np.reshape(np.asarray(probability, "float64"), [-1])
+    probabilities = np.reshape(given.astype("float64"), [-1])
     for way in (_of_outcomes, _own_quantile, _inverse_of_cdf):
         try:
             values = way(entries, probabilities)
         except NotImplementedError:
             continue
-        return values if np.ndim(probability) else values[0]
+        return tf.reshape(values, tf.concat([given.shape, tf.shape(values)[1:]], 0))
     raise NotImplementedError(
         f"{type(entries_of(distribution)).__name__} has neither `quantile` nor `cdf`, so its "
         "quantiles are not known exactly. Take them from draws: "

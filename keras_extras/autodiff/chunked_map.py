@@ -75,7 +75,7 @@ class ChunkedMap:
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=0), *chunks)
 
     def _compiled(self, numbers, arguments):
-        """What evaluates chunks: that of an earlier call for the model, or new."""
+        """Returns the compiled function, from an earlier call for the model if there is one."""
         tensors = leaves((numbers, arguments))
         program = backend.program(self._differentiated, *arguments)
         if program is None or any(map(backend.is_traced, tensors)):
@@ -95,7 +95,7 @@ class ChunkedMap:
         return known[1]
 
     def _compile(self, numbers, arguments, has_loops):
-        """What evaluates chunks, without `function` itself; None if it cannot be compiled."""
+        """Returns the compiled function, or None if it cannot be compiled."""
         obstacle = "it has loops"  # TensorFlow fails at second derivatives of these, after long.
         if not (has_loops and self._order == 2):
             vectorized = backend.vectorized(self._function)

@@ -13,7 +13,7 @@ from keras_extras._core.probability import tf
 
 
 class Draws(NamedTuple):
-    """What chains return: `values` of shape `(chains, draws, size)`, and arrays for each draw.
+    """Results of chains: `values` of shape `(chains, draws, size)`, and arrays for each draw.
 
     After a warm-up there are the step size, and the scale of each entry that it is in units of.
     """

@@ -168,7 +168,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
             check_number("value", one, at_least=0.0, at_most=1.0)
             for one in np.ravel(value).tolist()
         ]
-        value = values if np.ndim(value) else values[0]
+        value = np.reshape(values, np.shape(value)).tolist()
         if _is_point(self.components_distribution):
             points = self.components_distribution.mean()
             return tfp.stats.percentile(

@@ -8,7 +8,7 @@ from keras_extras._core.probability import tf, tfd, tfp
 
 
 def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
-    """What stands for a layer's distribution while a model is put together.
+    """Returns the placeholder of a layer's distribution in a functional model.
 
     Keras hands placeholders of tensors from layer to layer. A placeholder of a distribution knows
     how to make it, so that the function of the next layer of distributions sees one there, too.
@@ -43,7 +43,7 @@ def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
 
 
 class _Step(keras.Operation):
-    """What Keras traces to learn the shape and dtype of an output."""
+    """Operation that Keras traces for the shape and dtype of an output."""
 
     def __init__(self, function, layer):
         super().__init__(name=layer.name)

@@ -1,4 +1,4 @@
-"""What Keras' own losses and metrics are handed when a prediction is a distribution.
+"""Keras' losses and metrics of predictions that are distributions.
 
 Keras reads from the shapes of tensors what a prediction means: a tensor of shape `(n,)`, as of a
 distribution of event shape `()`, it takes for one row of `n` classes. Here its losses and metrics

@@ -9,7 +9,7 @@ from keras_extras.layers.tensor_distribution import TensorDistribution
 
 
 class PairedDistribution(TensorDistribution):
-    """What a loss or metric gets for a prediction if the targets have another shape than a draw.
+    """The prediction passed to a loss or metric if targets do not have the shape of a draw.
 
     A function of the user's may take the value from the columns that the targets have, and hand it
     to `log_prob` and the like. What has not the shape of a draw there is refused, as TFP would

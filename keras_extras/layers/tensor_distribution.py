@@ -120,7 +120,7 @@ class TensorDistribution(tfd.Distribution):
         """The quantile of each entry, as `keras_extras.predict_distribution` computes it.
 
         Args:
-            value: Float between 0 and 1.
+            value: Float between 0 and 1, or several, which then come along first axes.
             **kwargs: Not used; there for TFP.
         """
         return quantile(self.tensor_distribution, value)

@@ -128,7 +128,7 @@ def compiled_for(function: Callable, *arguments: Any) -> Callable:
 
 
 def program(function: Callable, *arguments: Any) -> Program | None:
-    """Returns what a function computes; None where it cannot be told.
+    """Returns the program of a function, or None if it cannot be traced.
 
     Args:
         function: From structures of tensors to a structure of tensors.
