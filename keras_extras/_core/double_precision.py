@@ -11,9 +11,6 @@ import numpy as np
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 
-# What TFP and TensorFlow raise where precisions meet.
-_MIXED = (TypeError, ValueError, AttributeError, tf.errors.InvalidArgumentError)
-
 
 def in_double(function: Callable, distribution: Any) -> Any:
     """Returns `function` of a copy of a distribution in float64.
@@ -25,13 +22,15 @@ def in_double(function: Callable, distribution: Any) -> Any:
         function: From a distribution to a tensor.
         distribution: A `tfd.Distribution`.
     """
+    # What TFP and TensorFlow raise where precisions meet.
+    mixed = (TypeError, ValueError, AttributeError, tf.errors.InvalidArgumentError)
     try:
         copy = _copy(distribution)
-    except (*_MIXED, NotImplementedError):  # It does not say what its parameters are.
+    except (*mixed, NotImplementedError):  # It does not say what its parameters are.
         return function(distribution)
     try:
         return function(copy)
-    except _MIXED:
+    except mixed:
         return function(distribution)
 
 
