@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow_probability as tfp
 
 from keras_extras import inference, layers
 from keras_extras.callbacks import BackupAndResume
@@ -108,11 +109,11 @@ def test_chains(tmp_path):
         [keras.Input((4,)), keras.layers.Dense(2), layers.IndependentNormal(1)]
     )
 
-    def sample(x=_X, num_results=60, seed=1, backup_dir=tmp_path / "chains"):
+    def sample(x=_X, y=_Y, num_results=60, seed=1, backup_dir=tmp_path / "chains", **others):
         return inference.sample_posterior(
             model,
             x,
-            _Y,
+            y,
             kernel="hmc",
             num_chains=2,
             num_burnin_steps=100,
@@ -121,6 +122,7 @@ def test_chains(tmp_path):
             seed=seed,
             verbose=0,
             backup_dir=backup_dir,
+            **others,
         )
 
     whole = sample(backup_dir=None)
@@ -130,13 +132,22 @@ def test_chains(tmp_path):
     for kept in (5, 1):  # while draws are kept, and in the warm-up
         for chunk in chunks[kept:]:
             chunk.unlink()
-        resumed = sample(seed=None)
+        resumed = sample()
         for one, other in zip(whole.samples, resumed.samples, strict=True):
             np.testing.assert_array_equal(one, other)
     longer = sample(num_results=75)
     np.testing.assert_array_equal(longer.samples[0][:, :60], whole.samples[0])
-    with pytest.raises(ValueError, match=r"`backup_dir` must be a new folder.*another density"):
-        sample(x=2.0 * _X)
+    for name, arguments in {
+        "x": {"x": _X + np.float32(0.001) * (np.arange(32) == 5)[:, None]},
+        "x, y": {"x": _X[::-1], "y": _Y[::-1]},
+        "y": {"y": np.where(np.arange(32)[:, None] == 7, _Y + 0.5, _Y)},
+        "seed": {"seed": 2},
+        "initial": {"initial": "prior"},
+        "density": {"prior": tfp.distributions.Normal(0.0, 1.01)},
+        "num_leapfrog_steps": {"num_leapfrog_steps": 11},
+    }.items():
+        with pytest.raises(ValueError, match=f"`backup_dir` must be a new .* another {name}$"):
+            sample(**arguments)
     chunks[0].write_bytes(chunks[0].read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"part of a backup.*chunk_000000.npz'.*not whole"):
         sample()

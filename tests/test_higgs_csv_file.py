@@ -194,6 +194,45 @@ def test_names_the_fault_and_its_place(write, suffix, edit, message):
         higgs.load_events(path)
 
 
+@pytest.mark.parametrize("column", ["EventId", "DER_mass_MMC", "Weight"])
+@pytest.mark.parametrize("text", ["1_0", "١٢", "True", str(2**63), "0x10", ""])
+def test_names_the_place_of_what_is_no_number(write, column, text):
+    if column != "EventId" and text == str(2**63):
+        pytest.skip("It is a number.")
+
+    def edit(lines):
+        place = lines[0].split(",").index(column)
+        rows = [line.split(",") for line in lines[1:]]
+        for row in rows:
+            row[place] = text
+        return [lines[0], *map(",".join, rows)]
+
+    with pytest.raises(ValueError, match=rf"line 2, column {column}: .*Received: '{text}'"):
+        higgs.load_events(write(edit=edit))
+    frame = pandas.DataFrame(
+        [line.split(",") for line in edit(write().read_text().split("\n")[:-1])[1:]],
+        columns=OPEN_DATA_HEADER,
+    )
+    numbers = [name for name in OPEN_DATA_HEADER if name not in ("Label", "KaggleSet", column)]
+    frame[numbers] = frame[numbers].astype("float64")
+    frame["EventId"] = frame["EventId"].astype("int64" if column != "EventId" else object)
+    if text in ("True", str(2**63)):
+        frame[column] = {"True": True, str(2**63): np.uint64(2**63)}[text]
+    with pytest.raises(ValueError, match=rf"row 0, column {column}: .*Received: '{text}'"):
+        higgs.load_events(frame)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_files_that_unpack_to_far_more(tmp_path, compress):
+    path = tmp_path / "events.csv"
+    path.write_bytes(compress(b"0" * (1 << 27)))
+    with pytest.raises(ValueError, match=r"events.csv is not a text file in CSV format"):
+        higgs.load_events(path)
+    path.write_bytes(compress(",".join(KAGGLE_HEADER).encode() + b"\n" + b"0" * (1 << 27)))
+    with pytest.raises(ValueError, match=r"events.csv.*more than 64 times as large as the file"):
+        higgs.load_events(path)
+
+
 def test_lists_missing_columns(write):
     header = [name for name in KAGGLE_HEADER if name not in ("Weight", "PRI_met", "Label")]
     with pytest.raises(

@@ -1,12 +1,18 @@
+import contextlib
+import functools
 import gzip
 import hashlib
 import http.server
+import os
 import re
 import threading
+import time
 
 import pytest
 
+from keras_extras._core.locks import lock_file
 from keras_extras.datasets import higgs
+from keras_extras.datasets.higgs import download
 from keras_extras.datasets.higgs.download import download_atlas_file
 
 NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
@@ -22,9 +28,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        lengths = {"endless": None, "unclear": "abc", "negative": "-5", "huge": str(10**12)}
+        if length := lengths.get(folder, str(len(CONTENT))):
+            self.send_header("Content-Length", length)
         self.end_headers()
         self.wfile.write(CONTENT[:-20] if folder == "truncated" else CONTENT)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000 if folder == "endless" else 0):
+                self.wfile.write(bytes(1 << 16))
 
     def log_message(self, *arguments):
         pass
@@ -67,8 +78,11 @@ def test_replaces_a_damaged_file_in_the_cache(server, tmp_path):
     assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("folder", ["truncated", "absent"])
-def test_failed_download_leaves_nothing(server, tmp_path, folder):
+@pytest.mark.parametrize(
+    "folder", ["truncated", "absent", "endless", "unclear", "negative", "huge"]
+)
+def test_failed_download_leaves_nothing(server, tmp_path, monkeypatch, folder):
+    monkeypatch.setattr(download, "_LARGEST", 1 << 20)
     url = f"{server.address}/{folder}/{NAME}"
     with pytest.raises(ConnectionError, match=re.escape(url) + ".*path as `source`.*simulated"):
         download_atlas_file(url, SHA1, cache_dir=tmp_path)
@@ -98,6 +112,21 @@ def test_a_file_in_the_cache_survives_a_failed_download(server, tmp_path):
     with pytest.raises(ConnectionError):
         download_atlas_file(f"{server.address}/absent/{NAME}", SHA1, cache_dir=tmp_path)
     assert files_below(tmp_path) == [cached]
+
+
+def test_parts_are_removed_where_nobody_writes_to_them(server, tmp_path, monkeypatch):
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    left, written, new = (folder / f".{NAME}.{n}.part.csv.gz" for n in range(3))
+    for part in (left, written, new):
+        part.write_bytes(b"part")
+    for part in (left, written):
+        os.utime(part, (0, time.time() - 100))
+    monkeypatch.setattr(time, "time", functools.partial(lambda stock: stock() + 30, time.time))
+    with open(written, "ab") as file:
+        assert lock_file(file)
+        path = download_atlas_file(f"{server.address}/whole/{NAME}", SHA1, cache_dir=tmp_path)
+    assert sorted(files_below(tmp_path)) == sorted([path, written, new])
 
 
 def test_uses_the_cache_folder_of_keras(server, tmp_path, monkeypatch):

@@ -1,9 +1,9 @@
-"""The seam to `tf.data`: which part of a pipeline is repeated.
+"""The seam to `tf.data`: which part of a pipeline is repeated, and what in it is random.
 
-A `tf.data.Dataset` does not say publicly that it goes through its data several times, and its
-cardinality counts all of them. Here its inputs are asked, which are private.
-`tests/test_training_set_size.py` is the canary: it fails when a new version of TensorFlow names
-them differently.
+A `tf.data.Dataset` says publicly neither that it goes through its data several times, which its
+cardinality counts, nor that it draws random numbers. Here its inputs and functions are asked, which
+are private. `tests/test_training_set_size.py` and `tests/test_resumed_data.py` are the canaries:
+they fail when a new version of TensorFlow names them differently.
 """
 
 import warnings
@@ -37,6 +37,41 @@ def rows_of_one_pass(dataset: Any) -> float | None:
         return None  # Not data, but the start of functions that make data.
     # Elements without an axis are numbers or names from which batches are made.
     return float(length * (in_each or _rows_of_first(dataset)))
+
+
+def chance_in(dataset: Any) -> str | None:
+    """Returns what makes a pipeline another one in each process, as the end of a sentence about
+    it; `None` if nothing is known to."""
+    import tensorflow as tf
+
+    operations = [
+        operation
+        for function in dataset._functions()
+        for operation in _with_inner(function.function.graph)
+    ]
+    if any("PyFunc" in operation.type for operation in operations):
+        return "with Python functions, which may draw what they like"
+    if hasattr(dataset, "_seed2") and not (int(dataset._seed) or int(dataset._seed2)):
+        return f"that draws random numbers without a seed ({_kind(dataset)})"
+    for operation in operations:
+        if operation.type.startswith("ShuffleDataset"):
+            seeds = [
+                tf.get_static_value(value) for value in operation.inputs if value.dtype == tf.int64
+            ][1:3]
+        elif {"seed", "seed2"} <= set(operation.node_def.attr):
+            seeds = [operation.get_attr("seed"), operation.get_attr("seed2")]
+        else:
+            continue
+        if not any(seed != 0 for seed in seeds):
+            return f"that draws random numbers without a seed ({operation.type})"
+    return next(filter(None, map(chance_in, dataset._inputs())), None)
+
+
+def _with_inner(graph):
+    """The operations of a graph and of the functions that they call."""
+    yield from graph.get_operations()
+    for function in graph._functions.values():
+        yield from function.graph.get_operations()
 
 
 class _UnknownError(Exception):

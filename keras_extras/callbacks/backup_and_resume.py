@@ -1,5 +1,6 @@
 """BackupAndResume: training that goes on after a kill as if there had been none."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
-from keras_extras._core.files import remove_folders, whole_folder
-from keras_extras.callbacks.training_state import (
+from keras_extras._core.files import read_json, remove_folders, whole_folder
+from keras_extras._core.locks import lock_folder, release_folder
+from keras_extras.callbacks.compiled_optimizer import check_optimizer, optimizer_config
+from keras_extras.callbacks.epoch_iterator_seam import (
     forget_initial_epoch,
-    load_training_state,
-    save_training_state,
+    remember_epoch_iterators,
 )
+from keras_extras.callbacks.repeated_data import RepeatedData
+from keras_extras.callbacks.training_state import load_training_state, save_training_state
 
+_FILE = "training.json"
 _BACKUPS = ("epoch_*", ".epoch_*")  # The latter are those that a kill left unfinished.
 
 
@@ -30,11 +35,16 @@ class BackupAndResume(keras.callbacks.Callback):
     - Weights, state of the optimizer and number of the epoch are always of one moment.
     - Layers that draw random numbers, such as `keras.layers.Dropout`, go on with those that come
       next, and not from the start.
+    - The data goes on with the batches that come next, shuffled or not: arrays, `tf.data.Dataset`,
+      `keras.utils.PyDataset` and generators, with and without `steps_per_epoch`. To this end the
+      batches of all epochs that are done are drawn again and left aside. The callback warns in the
+      first epoch of data that may be another when the script runs again, such as a dataset that
+      is shuffled without a seed.
 
     It belongs at the end of the list of callbacks, after those that change the model at the end of
-    an epoch. The order of the batches is repeated if the script calls
-    `keras.utils.set_random_seed`, or fits with `shuffle=False`. `History` holds the epochs since
-    the restart, and other callbacks, such as `keras.callbacks.EarlyStopping`, start anew.
+    an epoch. Call `keras.utils.set_random_seed` at the start of the script. `History` holds the
+    epochs since the restart, and other callbacks, such as `keras.callbacks.EarlyStopping`, start
+    anew. A learning rate other than that of the backup is warned of: the one in the backup stays.
 
     Args:
         backup_dir: String or path, the folder of the backups of this one training.
@@ -43,7 +53,10 @@ class BackupAndResume(keras.callbacks.Callback):
 
     Raises:
         TypeError: If `backup_dir` is no path, or `delete_backup` no boolean.
-        ValueError: In `fit`, if the model was not built, or the backup is of another model.
+        OSError: In `fit`, if the folder cannot be written to.
+        RuntimeError: In `fit`, if another process uses the folder.
+        ValueError: In `fit`, if the model was not built, or the backup is of another model or
+            optimizer.
 
     Example:
 
@@ -69,24 +82,36 @@ class BackupAndResume(keras.callbacks.Callback):
             )
         self.backup_dir = Path(backup_dir)
         self.delete_backup = check_flag("delete_backup", delete_backup)
-        self._resumed = False
+        remember_epoch_iterators()
 
     def on_train_begin(self, logs: Any = None) -> None:
+        lock_folder(self.backup_dir, "backup_dir")
         backups = sorted(self.backup_dir.glob("epoch_*"))
-        self._resumed = bool(backups)
-        if backups:
+        saved = read_json(backups[-1] / _FILE, "a part of a backup") if backups else None
+        self._optimizer = optimizer_config(self.model.optimizer)
+        if saved is not None:
+            check_optimizer(saved["optimizer"], self._optimizer)
+            self._optimizer = saved["optimizer"]
             load_training_state(self.model, backups[-1])
+        self._data = RepeatedData(self.model, saved and saved["data"])
+        self._epochs = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        # By now this `fit` knows where it starts, and later ones start at their own.
+        forget_initial_epoch(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.backup_dir.mkdir(parents=True, exist_ok=True)
+        self._epochs += 1
         before = [path for name in _BACKUPS for path in self.backup_dir.glob(name)]
         with whole_folder(self.backup_dir / f"epoch_{epoch + 1:06d}") as folder:
             save_training_state(self.model, folder, epoch + 1)
+            content = {"optimizer": self._optimizer, "data": self._data.state(self._epochs)}
+            (folder / _FILE).write_text(json.dumps(content))
         for path in before:
             shutil.rmtree(path)
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._resumed:
-            forget_initial_epoch(self.model)
+        forget_initial_epoch(self.model)
+        release_folder(self.backup_dir)
         if self.delete_backup:
             remove_folders(self.backup_dir, *_BACKUPS)

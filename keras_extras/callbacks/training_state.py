@@ -1,6 +1,5 @@
 """The whole state of a training between two epochs, in a folder."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,14 +33,6 @@ def load_training_state(model: keras.Model, folder: Path) -> None:
             f"`model` must be built, and the one that {folder} is a backup of; delete the folder "
             f"to start anew. Received: model={model.name!r}, which does not fit: {error}"
         ) from error
-
-
-def forget_initial_epoch(model: keras.Model) -> None:
-    """Lets the next `fit` start at its own `initial_epoch`: Keras remembers one that it loaded."""
-    with tempfile.TemporaryDirectory() as folder:
-        callback = _keras_backup(model, Path(folder))
-        callback.on_epoch_end(-1)
-        callback.on_train_begin()
 
 
 def _keras_backup(model, folder):

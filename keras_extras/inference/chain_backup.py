@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_extras._core.files import read_arrays, whole_file
+from keras_extras._core.locks import lock_folder, release_folder
 from keras_extras._core.probability import tf
 
 
@@ -32,7 +33,7 @@ class ChainBackup:
 
     Args:
         folder: Where the files are.
-        settings: What must be the same for the chains to be the same.
+        settings: What must be the same for the chains to be the same, by the name of it.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]):
@@ -54,15 +55,17 @@ class ChainBackup:
 
         Args:
             positions: Array of shape `(chains, size)`, where chains would start.
-            log_probs_fn: Function from positions to their log densities, by which models, priors
-                and data are told from each other.
+            log_probs_fn: Function from positions to their log densities, by which models and
+                priors are told from each other.
             generator: The source of seeds, which is set to its state at that time.
 
         Raises:
+            OSError: If the folder cannot be written to.
+            RuntimeError: If another process uses the folder.
             ValueError: If the folder holds another run.
         """
         path = self._folder / "start.npz"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        lock_folder(self._folder, "backup_dir")
         for left_by_a_kill in self._folder.glob(".*.part*"):
             left_by_a_kill.unlink()
         if path.exists():
@@ -82,7 +85,7 @@ class ChainBackup:
         settings = json.loads(str(arrays["settings"]))
         differ = [name for name, value in self._settings.items() if settings.get(name) != value]
         if not differ and not np.allclose(
-            log_probs_fn(arrays["positions"]), arrays["log_probs"], rtol=1e-4
+            log_probs_fn(arrays["positions"]), arrays["log_probs"], rtol=1e-5
         ):
             differ = ["density"]
         if differ:
@@ -93,6 +96,10 @@ class ChainBackup:
             )
         generator.bit_generator.state = json.loads(str(arrays["generator"]))
         return arrays["positions"]
+
+    def close(self) -> None:
+        """Lets other processes use the folder."""
+        release_folder(self._folder)
 
     def chunk(self, structure: Any, compute: Callable[[], tuple[Draws, Any]]) -> tuple[Draws, Any]:
         """Returns the next chunk of draws and the results of the kernel after it.

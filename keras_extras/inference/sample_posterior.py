@@ -18,6 +18,7 @@ from keras_extras._core.checks import (
     check_share,
 )
 from keras_extras._core.data import check_numbers
+from keras_extras._core.fingerprint import fingerprint
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
@@ -103,8 +104,9 @@ def sample_posterior(
         verbose: Integer, 1 for a progress bar, 0 for none. Defaults to `1`.
         backup_dir: Path of a folder in which draws are kept as they come. After a crash, the same
             call with the same folder goes on where it was, and ends with the draws that it would
-            have had; with more `num_results`, it draws more. The folder stays: delete it once the
-            draws are saved. Defaults to `None`.
+            have had; with more `num_results`, it draws more. A call with other data, another
+            model, prior, seed or setting is refused. The folder stays: delete it once the draws
+            are saved. Defaults to `None`.
 
     Returns:
         A `keras_extras.inference.Posterior`.
@@ -113,6 +115,8 @@ def sample_posterior(
         ValueError: If the model has no likelihood, its output is random, targets do not fit, the
             density is not finite where a chain starts, or `backup_dir` holds draws of something
             else.
+        OSError: If `backup_dir` cannot be written to.
+        RuntimeError: If another process uses `backup_dir`.
 
     Warns:
         UserWarning: If transitions diverged, with their number and what to try.
@@ -177,8 +181,15 @@ def sample_posterior(
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
         shape = {"num_chains": num_chains, "sizes": target.sizes}
+        contents = {
+            "x": fingerprint(data[0]),
+            "y": fingerprint(data[1]),
+            "non-trainable weights": fingerprint(_frozen(model)),
+            "initial": initial if isinstance(initial, str) else fingerprint(list(initial)),
+            "seed": seed,
+        }
         lengths |= {} if scale is None else {"scale": scale.tolist()}
-        backup = ChainBackup(backup_dir, {**settings, **lengths, **shape})
+        backup = ChainBackup(backup_dir, {**settings, **lengths, **shape, **contents})
         start = backup.start(start, log_probs_fn, generator)
         _check_finite(log_probs_fn(start))
     bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
@@ -193,10 +204,17 @@ def sample_posterior(
         backup=backup,
         scale=scale,
     )
+    if backup is not None:
+        backup.close()
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
     samples = [part.numpy() for part in target.split(draws.values)]
     scales = [part.numpy() for part in target.split(tf.convert_to_tensor(draws.scale))]
     return Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
+
+
+def _frozen(model):
+    """What belongs to the model and is not sampled, but for the seeds, which nothing uses."""
+    return [v for v in model.non_trainable_variables if v.name != "seed_generator_state"]
 
 
 def _check_precision(variables):

@@ -1,5 +1,6 @@
 """One training of several, which goes on after a kill and is not repeated once it is through."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.files import whole_folder
+from keras_extras._core.files import read_json, whole_folder
+from keras_extras._core.random_states import global_random_states, set_global_random_states
 from keras_extras.callbacks.backup_and_resume import BackupAndResume
 from keras_extras.callbacks.training_state import load_training_state, save_training_state
+
+_RANDOM_STATES = "global_random_states.json"
 
 
 def fit_with_backup(
@@ -38,6 +42,7 @@ def fit_with_backup(
     done = Path(backup_dir) / f"{name}_done"
     if done.exists():
         load_training_state(model, done)
+        set_global_random_states(read_json(done / _RANDOM_STATES, "a part of a backup"))
         history = keras.callbacks.History()
         history.set_model(model)
         history.on_train_begin()  # makes the empty list of epochs
@@ -48,4 +53,6 @@ def fit_with_backup(
     with whole_folder(done) as folder:
         # Callbacks may have changed the weights at the end of training.
         save_training_state(model, folder, epoch=0)
+        # The next training draws the order of its batches.
+        (folder / _RANDOM_STATES).write_text(json.dumps(global_random_states()))
     return history

@@ -4,6 +4,7 @@ import csv
 import gzip
 import itertools
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,11 +20,9 @@ from keras_extras.datasets.higgs.features import FEATURE_NAMES
 from keras_extras.datasets.higgs.text_file import open_text
 
 _LABELS = {"s": 1, "b": 0}
-_COLUMN_TYPES = {
-    "EventId": "int64",
-    **dict.fromkeys((*FEATURE_NAMES, "Weight"), "float64"),
-    "Label": "str",
-}
+_NUMBERS = ("EventId", *FEATURE_NAMES, "Weight")
+_COLUMN_TYPES = {**dict.fromkeys(_NUMBERS, "float64"), "EventId": "int64", "Label": "str"}
+_LONGEST_HEADER = 1 << 20  # characters
 _SEPARATORS = ",;\t|"
 
 
@@ -42,16 +41,24 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
     with _explained_errors(path), np.errstate(over="ignore"):
         header, separator = _read_header(path)
         try:
+            # The last column too, for it shows which lines are cut off.
+            places = {len(header) - 1, *map(header.index, _COLUMN_TYPES)}
+            options = {"sep": separator, "index_col": False, "nrows": num_events}
             with open_text(path) as file:
                 frame = pandas.read_csv(
                     file,
-                    sep=separator,
-                    # The last column too, for it shows which lines are cut off.
-                    usecols=sorted({len(header) - 1, *map(header.index, _COLUMN_TYPES)}),
+                    usecols=sorted(places),
                     dtype={header[-1]: "str", **_COLUMN_TYPES},
-                    index_col=False,
-                    nrows=num_events,
+                    **options,
                 )
+            # pandas takes a column of True and False for numbers.
+            binary = [name for name in _NUMBERS if frame[name].isin([0, 1]).all()]
+            if binary:
+                with open_text(path) as file:
+                    usecols = [header.index(name) for name in binary]
+                    texts = pandas.read_csv(file, usecols=usecols, dtype="str", **options)
+                if any(texts[name].str.contains("(?i)true|false").any() for name in binary):
+                    raise ValueError("a column holds truth values")
         except (ValueError, OverflowError) as error:  # pandas' own errors do not say where
             _raise_first_fault(path, num_events)
             raise ValueError(f"{path} cannot be read as a CSV file: {error}") from error
@@ -81,6 +88,8 @@ def from_frame(frame: Any, num_events: int | None = None) -> HiggsEvents:
         with np.errstate(over="ignore"):
             events = _as_events(frame)
         is_sound = _are_finite(events) and events.event_ids.dtype.kind in "iu"
+        is_sound = is_sound and events.event_ids.max() <= np.iinfo("int64").max
+        is_sound = is_sound and all(frame[name].dtype.kind in "iuf" for name in _NUMBERS)
     except (TypeError, ValueError):
         is_sound = False
     if not is_sound:
@@ -110,7 +119,7 @@ def _are_finite(events):
 def _read_header(path) -> tuple[list[str], str]:
     """The names of the columns, and the separator with which most of those needed are found."""
     with open_text(path) as file:
-        lines = list(itertools.islice(file, 1))
+        lines = [file.readline(_LONGEST_HEADER)]
     headers = {sep: next(csv.reader(lines, delimiter=sep), []) for sep in _SEPARATORS}
     separator = min(headers, key=lambda sep: len(set(_COLUMN_TYPES) - set(headers[sep])))
     _check_columns(path, headers[separator])
@@ -162,14 +171,16 @@ def _check_value(place, name, text):
 
 
 def _is_integer(text):
-    try:
-        int(text)
-    except ValueError:
+    # Python also takes the digits of other scripts, and 1_0.
+    if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) is None:
         return False
-    return True
+    limits = np.iinfo("int64")
+    return limits.min <= int(text) <= limits.max
 
 
 def _is_finite_number(text):
+    if not text.isascii() or "_" in text:
+        return False
     try:
         return abs(float(text)) <= np.finfo("float32").max
     except ValueError:

@@ -1,5 +1,6 @@
 """Downloads the challenge's events from the CERN open data portal, once."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import keras
 
 from keras_extras._core.files import whole_file
+from keras_extras._core.locks import lock_file
 
 # Record 328, 65,630,848 bytes. The checksum is the one that the portal published with the file:
 # github.com/cernopendata/opendata.cern.ch, records/atlas-higgs-challenge-2014.json (2017).
@@ -17,6 +19,7 @@ ATLAS_URL = "https://opendata.cern.ch/record/328/files/atlas-higgs-challenge-201
 ATLAS_SHA1 = "639b1dbd97a709a739122a9a5dcd99b49d55d86c"
 
 _TIMEOUT = 60  # seconds without a byte
+_LARGEST = 1 << 28  # bytes, four times those of the file
 _BLOCK = 1 << 16
 _INSTEAD = (
     "Try again later, or get the file in another way and pass its path as `source`, "
@@ -50,8 +53,9 @@ def download_atlas_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_what_kills_left(path)
-        with whole_file(path) as temporary:
-            _download(url, temporary)
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            lock_file(file)  # Else another process could take it for one that a kill left.
+            _download(url, file)
             received = _sha1(temporary)
             if received != sha1:
                 raise ValueError(
@@ -69,20 +73,35 @@ def download_atlas_file(
     return path
 
 
-def _download(url, path):
+def _download(url, file):
     try:
         # Without a time limit, a server that falls silent would be waited for forever.
         response = urllib.request.urlopen(url, timeout=_TIMEOUT)
     except (OSError, http.client.HTTPException) as error:
         raise _connection_error(url, error) from error
-    with response, open(path, "wb") as file:
-        length = response.headers["Content-Length"] and int(response.headers["Content-Length"])
+    with response:
+        length = _length(url, response)
         bar = keras.utils.Progbar(length)
         for block in iter(lambda: _read_block(url, response), b""):
+            if file.tell() + len(block) > (length or _LARGEST):
+                raise _connection_error(url, f"more than {length or _LARGEST} bytes came")
             file.write(block)
             bar.update(file.tell())
-        if length is not None and file.tell() != length:
-            raise _connection_error(url, f"{file.tell()} of {length} bytes came")
+    if length is not None and file.tell() != length:
+        raise _connection_error(url, f"{file.tell()} of {length} bytes came")
+    file.flush()
+
+
+def _length(url, response):
+    """The number of bytes that the server tells; None if it tells none."""
+    text = response.headers["Content-Length"]
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= _LARGEST):
+        raise _connection_error(
+            url, f"the server tells a length of {text[:40]!r}, not one of 0 to {_LARGEST} bytes"
+        )
+    return int(text)
 
 
 def _read_block(url, response):
@@ -97,10 +116,12 @@ def _connection_error(url, reason):
 
 
 def _remove_what_kills_left(path):
-    """Parts of the file that nobody has written to for an hour."""
+    """Parts of the file that nobody writes to."""
     for part in path.parent.glob(f".{path.name}.*.part*"):
-        if time.time() - part.stat().st_mtime > 3600:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), open(part, "ab") as file:
+            # A part is made just before it is locked.
+            if time.time() - part.stat().st_mtime > 60 and lock_file(file):
+                part.unlink()
 
 
 def _sha1(path):

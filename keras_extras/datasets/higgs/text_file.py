@@ -13,6 +13,8 @@ from typing import Any, TextIO
 # The bytes that compressed files begin with.
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = b"PK\x03\x04"
+# Compressed text of at least so many bytes is not larger than so many times its file.
+_LARGEST_UNCHECKED, _LARGEST_RATIO = 1 << 26, 64
 # utf-8 with or without the byte order mark that spreadsheets write.
 _ENCODING = "utf-8-sig"
 
@@ -22,19 +24,51 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """Opens a text file for reading: plain, or compressed by gzip, bzip2, xz or zip.
 
     Raises:
-        ValueError: If a zip archive does not hold exactly one CSV file.
+        ValueError: If a zip archive does not hold exactly one CSV file. While it is read, if its
+            content is larger than any table's would be.
     """
     with open(path, "rb") as file:
         start = file.read(6)
     if start.startswith(_ZIP):
         with zipfile.ZipFile(path) as archive, archive.open(_only_table(path, archive)) as member:
-            yield io.TextIOWrapper(member, encoding=_ENCODING, newline="")
+            yield _as_text(path, member)
         return
-    opened: Any = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), open)
+    opened: Any = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
     if path.suffix.lower() == ".gz":
         opened = gzip.open  # A file that is none is damaged.
-    with opened(path, "rt", encoding=_ENCODING, newline="") as file:
-        yield file
+    if opened is None:
+        with open(path, encoding=_ENCODING, newline="") as file:
+            yield file
+        return
+    with opened(path, "rb") as file:
+        yield _as_text(path, file)
+
+
+class _Bounded(io.RawIOBase):
+    """The content of a compressed file, up to the size that a table may have."""
+
+    def __init__(self, path, stream):
+        self._path, self._stream = path, stream
+        self._left = max(_LARGEST_UNCHECKED, _LARGEST_RATIO * path.stat().st_size)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = self._stream.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise ValueError(
+                f"{self._path} is no table of numbers: its content is more than {_LARGEST_RATIO} "
+                "times as large as the file. Get it anew; if it is sound, unpack it and give the "
+                "path of what it holds"
+            )
+        return count
+
+
+def _as_text(path, stream):
+    buffered = io.BufferedReader(_Bounded(path, stream), 1 << 16)
+    return io.TextIOWrapper(buffered, encoding=_ENCODING, newline="")
 
 
 def _only_table(path, archive):

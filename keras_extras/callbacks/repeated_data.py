@@ -1,0 +1,131 @@
+"""RepeatedData: takes the data of a `fit` that was interrupted to where it was."""
+
+import logging
+import warnings
+import weakref
+from typing import Any
+
+import keras
+
+from keras_extras._core.fingerprint import fingerprint
+from keras_extras._core.random_states import global_random_states, set_global_random_states
+from keras_extras._core.repeated_dataset import chance_in
+from keras_extras.callbacks.epoch_iterator_seam import epoch_iterator_of
+
+_LOGGER = logging.getLogger("keras_extras")
+
+# Datasets go on from where another `fit` of this process left them.
+_trained_on: weakref.WeakSet = weakref.WeakSet()
+
+
+class RepeatedData:
+    """Draws the batches of all epochs that are done, and leaves them aside.
+
+    Before, the global generators of `random` and `numpy.random` are set to what they were when
+    training began: Keras draws the order of PyDatasets from them and, on JAX, that of arrays. What
+    comes next is then what would have come, of any data that is the same when the script runs
+    again. Data of which this is not certain is warned of when training begins.
+
+    Args:
+        model: The model, in `on_train_begin`.
+        saved: What `state` returned in the process before; `None` where training begins.
+    """
+
+    def __init__(self, model: keras.Model, saved: dict[str, Any] | None):
+        self._model = model
+        self._iterator = epoch_iterator_of(model)
+        if self._iterator is None:
+            warnings.warn(
+                "BackupAndResume goes on with the batches that come first: it knows only the data "
+                f"of `keras.Model.fit`. Received: a `fit` of {type(model).__name__} of its own",
+                stacklevel=2,
+            )
+            self._state = saved or {"epochs": 0}
+            return
+        adapter = self._iterator.data_adapter
+        self._dataset = getattr(adapter, "py_dataset", getattr(adapter, "_dataset", None))
+        if saved is None:
+            self._begin(adapter)
+        else:
+            self._go_on(saved)
+        if self._dataset is not None:
+            _trained_on.add(self._dataset)
+
+    def state(self, epochs: int) -> dict[str, Any]:
+        """Returns what the next process needs, as JSON takes it, after that many more epochs."""
+        return {**self._state, "epochs": self._state["epochs"] + epochs}
+
+    def _begin(self, adapter):
+        first_batch = self._first_batch()
+        self._state = {
+            "epochs": 0,
+            "random_states": global_random_states(),
+            "first_batch": first_batch,
+        }
+        reason = None
+        if first_batch != self._first_batch():
+            reason = "`x` are arrays, which are shuffled, and no seed is set"
+        elif hasattr(self._dataset, "cardinality"):
+            found = chance_in(self._dataset)
+            reason = found and f"`x` is a tf.data.Dataset {found}"
+        elif hasattr(adapter, "generator"):
+            reason = "`x` is a generator, which is run from its start again"
+        if reason:
+            warnings.warn(
+                "After an interruption, BackupAndResume goes on with other batches than those "
+                f"that would have come, unless they come again when the script does: {reason}. "
+                "Call `keras.utils.set_random_seed` at the start of the script, before the data "
+                "is made, and take all that is random from there or from seeds of its own.",
+                stacklevel=2,
+            )
+
+    def _go_on(self, saved):
+        self._state = saved
+        reason = None
+        if self._dataset is not None and self._dataset in _trained_on:
+            reason = (
+                f"`x` is a {type(self._dataset).__name__} that was trained on in this process, and "
+                "goes on from where it was left. Make it anew"
+            )
+        elif self._first_batch() != saved["first_batch"]:
+            reason = (
+                "the first batch is not that of the `fit` that was interrupted. Make the data "
+                "anew, with the same seed of `keras.utils.set_random_seed`"
+            )
+        if reason:
+            warnings.warn(
+                "BackupAndResume cannot go on with the batches that would have come: " + reason,
+                stacklevel=2,
+            )
+        set_global_random_states(saved["random_states"])
+        if saved["epochs"]:
+            _LOGGER.info(
+                "BackupAndResume leaves the batches of past epochs aside. Their number: %d",
+                saved["epochs"],
+            )
+        for _ in range(saved["epochs"]):
+            self._leave_an_epoch_aside()
+
+    def _leave_an_epoch_aside(self):
+        with self._iterator.catch_stop_iteration():
+            for first, last, batches in self._iterator:
+                next(batches)  # Without one, the epoch ends here as it does in training.
+                for _ in range(last - first):
+                    next(batches, None)
+
+    def _first_batch(self):
+        """A hash of the first batch of arrays, or of a generator; `None` of other data.
+
+        Others cannot be looked at without consequence.
+        """
+        adapter = self._iterator.data_adapter
+        if hasattr(adapter, "generator"):
+            return fingerprint(adapter._first_batches)
+        if self._dataset is not None or hasattr(adapter, "_dataloader"):
+            return None
+        states = global_random_states()
+        batch = next(iter(self._iterator._get_iterator()))
+        set_global_random_states(states)
+        if strategy := getattr(self._model, "distribute_strategy", None):
+            batch = keras.tree.map_structure(strategy.experimental_local_results, batch)
+        return fingerprint(batch)
