@@ -407,6 +407,11 @@ def test_errors_in_the_data_show_before_the_first_epoch(events):
     missing = x.copy()
     missing[3, 2] = np.nan
     refused(ValueError, r"first at index \(3, 2\).*preprocessor", missing, y)
+    holed = np.where(np.arange(N) == 5, np.nan, y)
+    refused(ValueError, r"`y` must be finite.* first at index \(5,\). Leave", x, holed)
+    refused(ValueError, "`sample_weight` must be finite", x, y, sample_weight=holed)
+    refused(ValueError, "`y_val` must be finite", x, y, validation_data=(x, holed))
+    refused(ValueError, "`sample_weight_val` must be finite", x, y, validation_data=(x, y, holed))
     refused(ValueError, "(?s)shape", x, np.stack([y, y, y], axis=1))
     with pytest.raises(ValueError, match="`realization` must be one of 0"):
         pipeline.reconstruct(x, realization=1)

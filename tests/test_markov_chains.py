@@ -1,5 +1,8 @@
 """The chains themselves: what they leave invariant, and how they warm up."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -103,3 +106,22 @@ def test_windows_of_the_warm_up(chunks):
         slow = [length for length, learns in windows if learns]
         assert slow == sorted(slow)
         assert slow[-1] >= 0.3 * chunks
+
+
+def test_graphs_are_freed_with_the_chains():
+    def make_reference():
+        graphs = []
+
+        def log_prob(z):
+            if not tf.executing_eagerly():
+                graphs.append(tf.compat.v1.get_default_graph())
+            return -0.5 * tf.reduce_sum(z**2)
+
+        chains = MarkovChains(log_prob, jit_compile=False)
+        chains.run(np.zeros((2, 3), "float32"), 10, 10, np.random.default_rng(0))
+        return [weakref.ref(graph) for graph in graphs]
+
+    references = make_reference()
+    gc.collect()
+    assert references
+    assert [reference() for reference in references] == [None] * len(references)

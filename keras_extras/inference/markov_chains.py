@@ -172,7 +172,6 @@ def _side_by_side(function):
             value = function(z)
         return value, tape.gradient(value, z)
 
-    @tf.custom_gradient
     def of_all(z):
         if Program(function, z[0]).has_loops:
             # XLA has no loops that are vectorised.
@@ -180,7 +179,9 @@ def _side_by_side(function):
             values, gradients = map(tf.stack, zip(*parts))
         else:
             values, gradients = vectorized_map(value_and_gradient, z)
-        return values, lambda upstream: upstream[:, None] * gradients
+        # Zero, with the gradient. TensorFlow keeps the graphs of `tf.custom_gradient` for ever.
+        zero = tf.math.multiply_no_nan(tf.stop_gradient(gradients), z - tf.stop_gradient(z))
+        return tf.stop_gradient(values) + tf.reduce_sum(zero, axis=-1)
 
     return of_all
 

@@ -5,6 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
+_PREPROCESSOR = (
+    "Give the pipeline a preprocessor that fills them in, such as "
+    "keras_extras.layers.MissingValueImputer."
+)
+
 
 def as_inputs(x: Any) -> np.ndarray:
     """Returns `x` as a float array with one row for each event."""
@@ -22,14 +27,15 @@ def as_inputs(x: Any) -> np.ndarray:
     return x
 
 
-def as_labels(y: Any) -> np.ndarray:
-    """Returns `y` as an array of numbers."""
+def as_labels(y: Any, name: str = "y") -> np.ndarray:
+    """Returns labels or weights of rows as an array of finite numbers."""
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         raise TypeError(
-            "`y` must hold numbers, such as 0 for background and 1 for signal. "
-            f"Received: y of dtype {y.dtype}"
+            f"`{name}` must hold numbers, such as 0 for background and 1 for signal. "
+            f"Received: {name} of dtype {y.dtype}"
         )
+    check_finite(f"`{name}`", y, instead="Leave these rows out.")
     return y
 
 
@@ -44,13 +50,12 @@ def check_same_rows(**arrays: Any) -> None:
         )
 
 
-def check_finite(name: str, array: np.ndarray) -> None:
-    """Raises if `array` holds NaN or infinity, and says where first."""
+def check_finite(name: str, array: np.ndarray, instead: str = _PREPROCESSOR) -> None:
+    """Raises if `array` holds NaN or infinity, and says where first and what to do instead."""
     wrong = np.argwhere(~np.isfinite(array))
     if len(wrong):
         first = tuple(int(index) for index in wrong[0])
         raise ValueError(
             f"{name} must be finite. Received: {len(wrong)} values that are NaN or infinite, the "
-            f"first at index {first}. Give the pipeline a preprocessor that fills them in, such "
-            "as keras_extras.layers.MissingValueImputer."
+            f"first at index {first}. {instead}"
         )

@@ -155,13 +155,17 @@ class TwoStageTrainer(keras.Model):
         Raises:
             TypeError: If `x` or `y` does not hold numbers.
             ValueError: If the pipeline is not compiled, if numbers of rows differ, if inputs are
-                NaN or infinite after the preprocessor, or if labels, predictions and loss do not
-                go together. All of it shows before the first epoch.
+                NaN or infinite after the preprocessor, or labels or weights are, or if labels,
+                predictions and loss do not go together. All of it shows before the first epoch.
         """
         x, y = self._check_inputs(x), as_labels(y)
         check_same_rows(x=x, y=y, sample_weight=sample_weight)
+        if sample_weight is not None:
+            sample_weight = as_labels(sample_weight, "sample_weight")
         if validation_data is not None:
-            check_same_rows(**dict(zip(("x_val", "y_val", "sample_weight_val"), validation_data)))
+            parts = dict(zip(("x_val", "y_val", "sample_weight_val"), validation_data))
+            check_same_rows(**parts)
+            _check_labels(parts)
         self.compute_loss(y=y[:8], y_pred=self(x[:8]))  # raises now, not after stage one
         shared: dict[str, Any] = {
             "batch_size": batch_size,
@@ -241,8 +245,11 @@ class TwoStageTrainer(keras.Model):
         """
         x, y = self._check_inputs(x), as_labels(y)
         check_same_rows(x=x, y=y)
+        if fit_options.get("sample_weight") is not None:
+            as_labels(fit_options["sample_weight"], "sample_weight")
         if validation_data is not None:
             validation_x, *rest = validation_data
+            _check_labels(dict(zip(("y_val", "sample_weight_val"), rest)))
             validation_data = (self.features_of(validation_x), *rest)
         features = self.features_of(x)
         check_finite("the features of `x`", features)
@@ -271,3 +278,10 @@ class TwoStageTrainer(keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+
+def _check_labels(parts):
+    """Of the parts of `validation_data` all but the inputs, by their names."""
+    for name, values in parts.items():
+        if name != "x_val" and values is not None:
+            as_labels(values, name)
