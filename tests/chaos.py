@@ -2,9 +2,11 @@
 
     python tests/chaos.py --kills 10
 
-starts each of five runs, kills it (`kill -9`) at random moments, half of them within milliseconds
-of a change on the disk, and starts it again in the same folder until it is through. Its result must
-then be the same to the last bit, and at no moment may a file be incomplete under its own name.
+starts each of the runs of `chaos_runs.py`, kills it (`kill -9`) at random moments, half of them
+within milliseconds of a change on the disk, and starts it again in the same folder until it is
+through. Its result must then be the same to the last bit, and at no moment may a file be incomplete
+under its own name. Every third of those with a backup folder gets a second process in the same
+folder, which must be refused.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from chaos_runs import FILE, RUNS, work
+from chaos_runs import FILE, REFUSED, RUNS, work
 
 # A process that imports everything once, and of which those to be killed are forks.
 _processes = multiprocessing.get_context("forkserver")
@@ -69,11 +71,12 @@ class Chaos:
         kills: How many runs were killed.
         differences: What came out otherwise than without kills, or was done twice.
         half_files: Files that were not whole.
+        refused: How many second processes were refused.
     """
 
     def __init__(self, name, folder, rng):
         self.name = name
-        self.kills, self.differences, self.half_files = 0, [], []
+        self.kills, self.differences, self.half_files, self.refused = 0, [], [], 0
         self._folder, self._rng = Path(folder), rng
         began = time.monotonic()
         self.expected = self._finish(self.new_folder())
@@ -113,6 +116,8 @@ class Chaos:
         """Whether the run was killed before it was through."""
         finished, begun = finished_trials(folder), len(begun_trials(folder))
         process = self.start(folder)
+        if self.kills % 3 == 2 and self.name not in ("search", "download"):
+            self._start_second(process, folder)
         if self._rng.random() < 0.5:
             process.join(self._rng.uniform(0.0, self._duration))
         else:
@@ -130,6 +135,19 @@ class Chaos:
         if process.exitcode > 0:
             raise RuntimeError(f"{self.name} ended with code {process.exitcode} in {folder}")
         return process.exitcode != 0
+
+    def _start_second(self, first, folder):
+        """Starts a second process once the first has the folder, which it has from its start on."""
+        while first.is_alive() and not (folder / "backup").exists():
+            time.sleep(0.0005)
+        second = self.start(folder)
+        second.join(120)
+        if not first.is_alive():
+            return  # They may not have met.
+        if second.exitcode == REFUSED:
+            self.refused += 1
+        else:
+            self.differences.append(f"A second process ended with {second.exitcode} in {folder}")
 
     def _compare(self, folder):
         for number, (one, other) in enumerate(zip(self.expected, read(folder), strict=True)):
@@ -204,7 +222,8 @@ def main():
     options = parser.parse_args()
     rng = random.Random(options.seed)
     faults = 0
-    print("| run | kills | differences | half files | seconds |\n|---|---|---|---|---|")
+    print("| run | kills | refused | differences | half files | seconds |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)):
         for name in [options.only] if options.only else RUNS:
             began = time.monotonic()
@@ -213,8 +232,8 @@ def main():
             found = chaos.differences + chaos.half_files
             faults += len(found)
             print(
-                f"| {name} | {chaos.kills} | {len(chaos.differences)} | {len(chaos.half_files)} "
-                f"| {time.monotonic() - began:.0f} |",
+                f"| {name} | {chaos.kills} | {chaos.refused} | {len(chaos.differences)} "
+                f"| {len(chaos.half_files)} | {time.monotonic() - began:.0f} |",
                 *found,
                 sep="\n",
                 flush=True,

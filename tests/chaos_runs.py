@@ -4,6 +4,8 @@ import contextlib
 import gzip
 import hashlib
 import io
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -26,7 +28,7 @@ _Y = (np.tanh(_X @ _GENERATOR.normal(size=(6, 1))) > 0.0).astype("float32")
 FILE = gzip.compress(_GENERATOR.bytes(400_000), mtime=0)
 
 
-def fit(folder):
+def fit(folder, optimizer=None, epochs=40, make_data=lambda: {"x": _X, "y": _Y, "batch_size": 16}):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -37,11 +39,64 @@ def fit(folder):
             keras.layers.Dense(1),
         ]
     )
-    model.compile(MonteCarloOptimizer(0.02, 16), "mse", jit_compile=False)
-    model.fit(
-        _X, _Y, batch_size=16, epochs=40, verbose=0, callbacks=[BackupAndResume(folder / "backup")]
-    )
+    model.compile(optimizer or MonteCarloOptimizer(0.02, 16), "mse", jit_compile=False)
+    backup = BackupAndResume(folder / "backup")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(`shuffle=True` was passed|is run from its start)")
+        model.fit(**make_data(), epochs=epochs, verbose=0, callbacks=[_Slow(), backup])
     return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+class _Slow(keras.callbacks.Callback):
+    """Leaves time for kills in the middle of an epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.002)
+
+
+class _Batches(keras.utils.PyDataset):
+    """Batches of rows in an order that changes after each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng, self.order = np.random.default_rng(3), np.arange(len(_X))
+
+    def __len__(self):
+        return len(_X) // 16
+
+    def __getitem__(self, index):
+        rows = self.order[16 * index : 16 * index + 16]
+        return _X[rows] + np.random.normal(0.0, 0.1, (16, 6)), _Y[rows]
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+
+
+def _rows():
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((_X, _Y)).shuffle(96)
+
+
+def _generator():
+    rng = np.random.default_rng(3)
+    while True:
+        rows = rng.permutation(len(_X))[:16]
+        yield _X[rows], _Y[rows]
+
+
+_DATA = {
+    "shuffled_arrays": lambda: {"x": _X, "y": _Y, "batch_size": 16},
+    "arrays_in_steps": lambda: {"x": _X, "y": _Y, "batch_size": 16, "steps_per_epoch": 4},
+    "dataset": lambda: {"x": _rows().batch(16).prefetch(2)},
+    "repeated_dataset": lambda: {"x": _rows().repeat().batch(16), "steps_per_epoch": 4},
+    "py_dataset": lambda: {"x": _Batches()},
+    "generator": lambda: {"x": _generator(), "steps_per_epoch": 4},
+}
+
+
+def _fit_on(make_data):
+    return lambda folder: fit(folder, keras.optimizers.Adam(0.01), 60, make_data)
 
 
 def pipeline(folder):
@@ -118,9 +173,20 @@ def download(folder):
 
 
 RUNS = {run.__name__: run for run in (fit, pipeline, chains, search, download)}
+RUNS |= {f"fit_{name}": _fit_on(make_data) for name, make_data in _DATA.items()}
+if keras.backend.backend() == "jax":
+    del RUNS["chains"]
+
+
+REFUSED = 3  # exit code
 
 
 def work(name, folder):
-    arrays = RUNS[name](folder)
+    try:
+        arrays = RUNS[name](folder)
+    except RuntimeError as error:
+        if "must be a folder that no other process works in" not in str(error):
+            raise
+        sys.exit(REFUSED)
     with whole_file(folder / "result.npz") as path:
         np.savez(path, *arrays)

@@ -13,9 +13,12 @@ import pytest
 from keras_extras import callbacks
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*(`shuffle=True` was passed, but will be ignored|Your input ran out of data)"
-)
+pytestmark = [
+    pytest.mark.both_backends,
+    pytest.mark.filterwarnings(
+        "ignore:.*(`shuffle=True` was passed, but will be ignored|Your input ran out of data)"
+    ),
+]
 
 _X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 _Y = _X @ np.ones((3, 1), "float32")

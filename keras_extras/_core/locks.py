@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +53,19 @@ def lock_folder(folder: str | os.PathLike, argument: str) -> None:
             "another folder"
         )
     _locked[path] = opened
+
+
+@contextmanager
+def locked_folder(folder: str | os.PathLike | None, argument: str) -> Iterator[None]:
+    """The same for the time of a block; of `None` nothing is locked."""
+    if folder is None:
+        yield
+        return
+    lock_folder(folder, argument)
+    try:
+        yield
+    finally:
+        release_folder(folder)
 
 
 def release_folder(folder: str | os.PathLike) -> None:

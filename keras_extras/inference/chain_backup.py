@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_extras._core.files import read_arrays, whole_file
-from keras_extras._core.locks import lock_folder, release_folder
 from keras_extras._core.probability import tf
 
 
@@ -60,12 +59,9 @@ class ChainBackup:
             generator: The source of seeds, which is set to its state at that time.
 
         Raises:
-            OSError: If the folder cannot be written to.
-            RuntimeError: If another process uses the folder.
             ValueError: If the folder holds another run.
         """
         path = self._folder / "start.npz"
-        lock_folder(self._folder, "backup_dir")
         for left_by_a_kill in self._folder.glob(".*.part*"):
             left_by_a_kill.unlink()
         if path.exists():
@@ -96,10 +92,6 @@ class ChainBackup:
             )
         generator.bit_generator.state = json.loads(str(arrays["generator"]))
         return arrays["positions"]
-
-    def close(self) -> None:
-        """Lets other processes use the folder."""
-        release_folder(self._folder)
 
     def chunk(self, structure: Any, compute: Callable[[], tuple[Draws, Any]]) -> tuple[Draws, Any]:
         """Returns the next chunk of draws and the results of the kernel after it.

@@ -19,6 +19,7 @@ from keras_extras._core.checks import (
 )
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
+from keras_extras._core.locks import locked_folder
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
@@ -190,22 +191,22 @@ def sample_posterior(
         }
         lengths |= {} if scale is None else {"scale": scale.tolist()}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape, **contents})
-        start = backup.start(start, log_probs_fn, generator)
-        _check_finite(log_probs_fn(start))
-    bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
-    draws = target.chains.run(
-        start,
-        num_results,
-        num_burnin_steps,
-        generator,
-        step_size,
-        data,
-        on_progress=bar.update,
-        backup=backup,
-        scale=scale,
-    )
-    if backup is not None:
-        backup.close()
+    with locked_folder(backup_dir, "backup_dir"):
+        if backup is not None:
+            start = backup.start(start, log_probs_fn, generator)
+            _check_finite(log_probs_fn(start))
+        bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
+        draws = target.chains.run(
+            start,
+            num_results,
+            num_burnin_steps,
+            generator,
+            step_size,
+            data,
+            on_progress=bar.update,
+            backup=backup,
+            scale=scale,
+        )
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
     samples = [part.numpy() for part in target.split(draws.values)]
     scales = [part.numpy() for part in target.split(tf.convert_to_tensor(draws.scale))]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_extras._core.files import remove_folders
+from keras_extras._core.locks import locked_folder
 from keras_extras.pipelines.arrays import as_inputs, as_labels, check_finite, check_same_rows
 from keras_extras.pipelines.backups import fit_with_backup
 from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
@@ -173,25 +174,26 @@ class TwoStageTrainer(keras.Model):
             "verbose": verbose,
             "backup_dir": backup_dir,
         }
-        autoencoder = self.fit_autoencoder(
-            x,
-            epochs=autoencoder_epochs,
-            validation_data=None if validation_data is None else validation_data[0],
-            callbacks=autoencoder_callbacks,
-            **shared,
-        )
-        classifier = self.fit_classifier(
-            x,
-            y,
-            sample_weight=sample_weight,
-            epochs=classifier_epochs,
-            validation_data=validation_data,
-            callbacks=classifier_callbacks,
-            class_weight=class_weight,
-            **shared,
-        )
-        if backup_dir is not None:
-            remove_folders(backup_dir, "autoencoder_*", "classifier*")
+        with locked_folder(backup_dir, "backup_dir"):
+            autoencoder = self.fit_autoencoder(
+                x,
+                epochs=autoencoder_epochs,
+                validation_data=None if validation_data is None else validation_data[0],
+                callbacks=autoencoder_callbacks,
+                **shared,
+            )
+            classifier = self.fit_classifier(
+                x,
+                y,
+                sample_weight=sample_weight,
+                epochs=classifier_epochs,
+                validation_data=validation_data,
+                callbacks=classifier_callbacks,
+                class_weight=class_weight,
+                **shared,
+            )
+            if backup_dir is not None:
+                remove_folders(backup_dir, "autoencoder_*", "classifier*")
         return StageHistories(autoencoder, classifier)
 
     def fit_autoencoder(
