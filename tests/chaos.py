@@ -117,7 +117,7 @@ class Chaos:
         finished, begun = finished_trials(folder), len(begun_trials(folder))
         process = self.start(folder)
         if self.kills % 3 == 2 and self.name not in ("search", "download"):
-            self._start_second(process, folder)
+            process = self._with_second(process, folder)
         if self._rng.random() < 0.5:
             process.join(self._rng.uniform(0.0, self._duration))
         else:
@@ -136,18 +136,18 @@ class Chaos:
             raise RuntimeError(f"{self.name} ended with code {process.exitcode} in {folder}")
         return process.exitcode != 0
 
-    def _start_second(self, first, folder):
-        """Starts a second process once the first has the folder, which it has from its start on."""
-        while first.is_alive() and not (folder / "backup").exists():
-            time.sleep(0.0005)
+    def _with_second(self, first, folder):
+        """Starts a second process, and returns the one of both that is not refused."""
         second = self.start(folder)
-        second.join(120)
-        if not first.is_alive():
-            return  # They may not have met.
-        if second.exitcode == REFUSED:
+        while first.is_alive() and second.is_alive():
+            time.sleep(0.001)
+        ended, other = (second, first) if first.is_alive() else (first, second)
+        ended.join()
+        if ended.exitcode == REFUSED:
             self.refused += 1
-        else:
-            self.differences.append(f"A second process ended with {second.exitcode} in {folder}")
+        elif ended.exitcode != 0:
+            raise RuntimeError(f"{self.name} ended with code {ended.exitcode} in {folder}")
+        return other
 
     def _compare(self, folder):
         for number, (one, other) in enumerate(zip(self.expected, read(folder), strict=True)):
