@@ -20,6 +20,8 @@ from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
 
 _LOGGER = logging.getLogger("keras_extras")
+# Of one array in the computation of a curvature: a quarter of a gigabyte.
+_MOST_VALUES = 2**26
 
 
 class LinearizedNetwork:
@@ -66,6 +68,24 @@ class LinearizedNetwork:
         slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
         batches = [self._linear(weights, offsets, rows_of(x, rows)) for rows in slices]
         return tf.concat(batches, axis=1)
+
+    def most_rows(self, weights: Sequence[Any], x: Any) -> int:
+        """Returns how many rows of `curvature` fit into `_MOST_VALUES` values.
+
+        Args:
+            weights: Arrays, all weights.
+            x: Inputs.
+        """
+        body, last = self._split(weights, x)
+        size = sum(int(np.prod(weights[self._chosen[number]].shape)) for number in body)
+        if last is None:
+            outputs = inner = int(np.prod(self.function.row_shape))
+            features = 0
+        else:
+            outputs, features = last.num_outputs, last.num_features + 1
+            inner = min(outputs, features)
+        values = max(outputs**2, features**2, size * inner, size * outputs if features else 0)
+        return max(1, _MOST_VALUES // values)
 
     def _linear_parameters(self, weights, offsets, x):
         rows = self._derivatives(weights, x)
@@ -172,7 +192,11 @@ class LinearizedNetwork:
             self._is_told = True
         one = keras.tree.map_structure(lambda values: values[0], x)
         traced = tf.function(of_row, autograph=False).get_concrete_function(one)
-        return tf.map_fn(of_row, x, fn_output_signature=traced.structured_outputs)
+        signature = {
+            name: tf.TensorSpec(value.shape, value.dtype)
+            for name, value in traced.structured_outputs.items()
+        }
+        return tf.map_fn(of_row, x, fn_output_signature=signature)
 
     def _curvature(self, weights, x, y, is_diagonal):
         """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""
@@ -207,6 +231,11 @@ class LinearizedNetwork:
 
         It is the curvature of the divergence from the distribution as it is.
         """
+        distribution = self.function.distribution(parameters)
+        if type(distribution) in (tfd.Categorical, tfd.OneHotCategorical):
+            if distribution.logits is parameters:  # Many classes take long otherwise.
+                p = tf.nn.softmax(parameters)
+                return tf.linalg.diag(p) - p[..., :, None] * p[..., None, :]
         fixed = self.function.distribution(tf.stop_gradient(parameters))
         try:
             return _curvature_of(

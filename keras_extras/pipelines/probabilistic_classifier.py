@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_extras.pipelines.calibration import temperature
 from keras_extras.pipelines.probabilistic_estimator import (
-    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
     class_weights,
     combine_rows,
@@ -135,15 +134,16 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         self._fit_network(x, np.eye(len(self.classes_))[labels], weights)
         return self
 
-    def _calibrate(self, parameters, rows, held_out):
-        """Finds the temperature of the logits."""
-        self._temperature = temperature(
-            np.asarray(parameters), held_out.y, held_out.weights.astype("float64")
-        )
-
-    def _finish_calibration(self, rows):
-        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
-            self._temperature = 1.0
+    def _calibrate(self, rows, folds, parts):
+        """Finds the temperature of the logits, of parameters and rows of each fold."""
+        self._temperature = 1.0
+        if parts:
+            logits, held_out = zip(*parts)
+            self._temperature = temperature(
+                np.concatenate(logits, axis=1),
+                np.concatenate([part.y for part in held_out]),
+                np.concatenate([part.weights for part in held_out]).astype("float64"),
+            )
 
     def _calibrated(self, parameters, x):
         return self._predictive(parameters / self._temperature)

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
-from keras_extras._core.probability import require_probability
+from keras_extras._core.probability import require_probability, tf
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.posterior_predictive import PosteriorPredictive, predictive_of
@@ -43,10 +43,11 @@ _MAX_TREE_DEPTH = 6
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
 _WITHOUT_WEIGHTS = ("laplace", "nuts")
-FEWEST_ROWS_TO_HOLD_OUT = 20
+_FEWEST_ROWS_TO_HOLD_OUT = 20
+_NUM_FOLDS = 5
+# Of more rows, some of one fold are enough.
+_MOST_ROWS_OF_FOLDS = 10_000
 _MOST_ROWS_HELD_OUT = 2000
-# With more, the rows that are held out are too few to matter.
-_MOST_ROWS_TRAINED_TWICE = 10_000
 
 
 class ProbabilisticEstimator(sklearn_base.BaseEstimator):
@@ -56,73 +57,87 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
     """
 
     def _fit_network(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
-        """Trains the network on inputs, which are standardised here, and prepared targets.
+        """Trains networks on inputs, which are standardised here, and prepared targets.
 
-        A first training on part of the rows finds how many epochs to train and how to calibrate
-        the predictions; a second one takes all rows.
+        Networks that each leave out one fold of the rows train side by side with those that take
+        all. The former find when to stop, and how to calibrate the predictions of the latter.
         """
         require_probability()
         self._check_parameters()
         self.x_mean_, self.x_scale_ = mean_and_scale(x, weights)
         rows = Rows(self._standardized(x), y.astype("float32"), weights.astype("float32"))
-        rows = self._repeated(rows)
         self._seed = int(sklearn_utils.check_random_state(self.random_state).randint(2**31 - 1))
         self._num_outputs = y.shape[1]
-        num_held_out = _num_held_out(len(rows.x))
-        order = np.random.default_rng(self._seed).permutation(len(rows.x))
-        epochs = self.epochs
+        folds = _folds(y, sklearn_base.is_classifier(self), np.random.default_rng(self._seed))
+        num_folds = folds.max() + 1
+        self._num_groups = num_folds + 1 if num_folds > 1 else 1
+        rows, folds = self._repeated(rows, folds)
+        parts = []
         with TRAINING:
-            if num_held_out:
-                held_out, others = rows.take(order[:num_held_out]), rows.take(order[num_held_out:])
-                epochs = self._train(others, held_out, epochs)
-                self._calibrate(self._parameters(held_out.x), others, held_out)
-            if not num_held_out or len(rows.x) <= _MOST_ROWS_TRAINED_TWICE:
-                self._train(rows, None, epochs)
-            self._finish_calibration(rows)
+            groups = self._train(rows, folds)
+            for group in range(self._num_groups):
+                is_held_out = folds == group
+                self._take(rows.take(~is_held_out), groups[group], group)
+                if is_held_out.any():
+                    held_out = rows.take(is_held_out)
+                    parts.append((self._parameters(held_out.x), held_out))
+        self._calibrate(rows, folds, parts)
 
-    def _repeated(self, rows):
+    def _repeated(self, rows, folds):
         """Each row as often as its weight says, for methods whose likelihood has no weights."""
         if self.method not in _WITHOUT_WEIGHTS or np.all(rows.weights == 1.0):
-            return rows
+            return rows, folds
         times = np.round(rows.weights).astype(int)
         if not np.array_equal(times, rows.weights):
             raise ValueError(
                 f"`sample_weight` must be whole numbers with method={self.method!r}, how often "
                 "each row counts. Use another method, such as 'ensemble', for other weights."
             )
-        return rows.take(np.repeat(np.arange(len(times)), times))._replace(
-            weights=np.ones(times.sum(), "float32")
-        )
+        repeated = rows.take(np.repeat(np.arange(len(times)), times))
+        ones = np.ones(times.sum(), "float32")
+        return repeated._replace(weights=ones), np.repeat(folds, times)
 
-    def _train(self, rows, held_out, epochs):
-        """Sets the weights, and returns after how many epochs they were the best."""
-        trainable = trainable_network(self._spec(rows.x.shape[1], self._num_outputs))
-        weights, epochs = train(
-            trainable,
+    def _train(self, rows, folds):
+        """Returns the weights of each group of networks, of which the last one predicts."""
+        spec = self._spec(rows.x.shape[1], self._num_outputs)
+        group_of_member = np.repeat(
+            np.arange(self._num_groups), spec.num_members // self._num_groups
+        )
+        weights = train(
+            trainable_network(spec),
             rows,
-            held_out,
-            epochs,
+            folds[:, None] == group_of_member,
             self.epochs,
             self.batch_size,
             self.learning_rate,
             self._seed,
             self.verbose,
         )
-        if self.method == "nuts":
-            weights = self._sample(trainable, rows.x, rows.y, weights)
-        if self.method == "laplace":
-            self._offsets = self._offsets_of_laplace(trainable, rows.x, rows.y, weights)
-        self.weights_ = weights
-        return epochs
+        return [
+            [values[group_of_member == group] for values in weights]
+            for group in range(self._num_groups)
+        ]
 
-    def _sample(self, trainable, x, y, weights):
+    def _take(self, rows, weights, group):
+        """Makes predictions those of a group of networks that have trained with these rows."""
+        trainable = trainable_network(self._spec(rows.x.shape[1], self._num_outputs))
+        if self.method == "nuts":
+            # One chain finds how wide predictions are; those that are kept start from all modes.
+            is_kept = group == self._num_groups - 1
+            chains = [values if is_kept else values[:1] for values in weights]
+            weights = self._sample(trainable, rows, chains)
+        if self.method == "laplace":
+            self._offsets = self._offsets_of_laplace(trainable, rows, weights)
+        self.weights_ = weights
+
+    def _sample(self, trainable, rows, weights):
         posterior = sample_posterior(
             trainable.network,
-            x,
-            y,
+            rows.x,
+            rows.y,
             prior=trainable.prior,
             initial=weights,
-            num_chains=self.num_members,
+            num_chains=len(weights[0]),
             num_burnin_steps=self.num_burnin_steps,
             num_results=-(-self.num_samples // self.num_members) * _THINNING,
             max_tree_depth=_MAX_TREE_DEPTH,
@@ -132,14 +147,14 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
 
-    def _offsets_of_laplace(self, trainable, x, y, weights):
+    def _offsets_of_laplace(self, trainable, rows, weights):
         for variable, values in zip(trainable.function.variables, weights, strict=True):
             variable.assign(values[0])
         size = sum(values[0].size for values in weights)
         laplace = LaplaceApproximation(
             trainable.network,
-            x,
-            y,
+            rows.x,
+            rows.y,
             prior_precision=self.prior_stddev**-2,
             hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
         )
@@ -207,7 +222,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             constant_noise=getattr(self, "noise", None) == "constant",
             dropout_rate=float(self.dropout_rate),
             prior_stddev=float(self.prior_stddev),
-            num_members=self.num_members if is_group else 1,
+            num_members=self._num_groups * (self.num_members if is_group else 1),
             precision=(keras.config.floatx(), keras.config.dtype_policy().name),
         )
 
@@ -253,7 +268,14 @@ def combine_rows(
     return x[counted][first], y[counted][first], weights
 
 
-def _num_held_out(num_rows):
-    if num_rows < FEWEST_ROWS_TO_HOLD_OUT:
-        return 0
-    return min(num_rows // 2, max(20, num_rows // 5), _MOST_ROWS_HELD_OUT)
+def _folds(y, is_classifier, generator):
+    """The fold that each row is held out of training in, or -1 for none."""
+    folds = np.full(len(y), -1)
+    order = generator.permutation(len(y))
+    if len(y) > _MOST_ROWS_OF_FOLDS:
+        folds[order[:_MOST_ROWS_HELD_OUT]] = 0
+    elif len(y) >= _FEWEST_ROWS_TO_HOLD_OUT:
+        if is_classifier:  # Each class is spread over the folds.
+            order = order[np.argsort(np.argmax(y[order], axis=1), kind="stable")]
+        folds[order] = np.arange(len(y)) % _NUM_FOLDS
+    return folds

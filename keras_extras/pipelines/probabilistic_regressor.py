@@ -11,7 +11,6 @@ from keras_extras._core.probability import tf, tfd
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
 from keras_extras.pipelines.calibration import fit_linear, noise_factor, share_of_network
 from keras_extras.pipelines.probabilistic_estimator import (
-    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
     combine_rows,
     mean_and_scale,
@@ -136,22 +135,29 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         self._fit_network(x, (y - self.y_mean_) / self.y_scale_, weights)
         return self
 
-    def _calibrate(self, parameters, rows, held_out):
-        """Finds the share of the network in the mean, and the width of what is predicted."""
-        entries = entries_of(self._predictive(parameters).components_distribution)
-        loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
-        scale = np.broadcast_to(scale, loc.shape)
-        mean = loc.mean(axis=1)
-        linear = fit_linear(*rows)(held_out.x)
-        weights = held_out.weights.astype("float64")
-        self._share = share_of_network(linear, mean, held_out.y, weights)
-        center = linear + self._share * (mean - linear)
-        self._factor = noise_factor(held_out.y - center, loc, scale, weights)
-
-    def _finish_calibration(self, rows):
+    def _calibrate(self, rows, folds, parts):
+        """Finds the share of the networks in the mean, and the width, of rows of each fold."""
         self._linear = fit_linear(*rows)
-        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
-            self._share = self._factor = np.ones(self._num_outputs)
+        self._share = self._factor = np.ones(self._num_outputs)
+        if not parts:
+            return
+        entries = [
+            entries_of(self._predictive(values).components_distribution) for values, _ in parts
+        ]
+        loc, scale = (
+            np.concatenate([np.broadcast_to(getattr(e, name), e.batch_shape) for e in entries])
+            for name in ("loc", "scale")
+        )
+        loc, scale = loc.astype("float64"), scale.astype("float64")
+        linear = np.concatenate(
+            [fit_linear(*rows.take(folds != n))(part.x) for n, (_, part) in enumerate(parts)]
+        )
+        y = np.concatenate([part.y for _, part in parts])
+        weights = np.concatenate([part.weights for _, part in parts]).astype("float64")
+        mean = loc.mean(axis=1)
+        self._share = share_of_network(linear, mean, y, weights)
+        center = linear + self._share * (mean - linear)
+        self._factor = noise_factor(y - center, loc, scale, weights)
 
     def _calibrated(self, parameters, x):
         """The draws, moved towards the linear fit, and as wide as held-out rows demand."""
