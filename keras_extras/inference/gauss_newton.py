@@ -61,9 +61,7 @@ def _of_dense(information, features, is_diagonal):
         diagonal = tf.linalg.diag_part(information)
         return tf.reshape(tf.matmul(tf.square(features), diagonal, transpose_a=True), [-1])
     squares = tf.reshape(features[:, :, None] * features[:, None, :], (-1, num_features**2))
-    products = tf.matmul(
-        squares, tf.reshape(information, (-1, num_outputs**2)), transpose_a=True
-    )
+    products = tf.matmul(squares, tf.reshape(information, (-1, num_outputs**2)), transpose_a=True)
     size = num_features * num_outputs
     products = tf.reshape(products, (num_features, num_features, num_outputs, num_outputs))
     return tf.reshape(tf.transpose(products, (0, 2, 1, 3)), (size, size))

@@ -124,9 +124,7 @@ class LinearizedNetwork:
     def _last_dense(self, weights, x):
         """The last Dense layer if all of its weights are chosen, found once."""
         if not self._is_searched:
-            row = keras.tree.map_structure(
-                lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x
-            )
+            row = keras.tree.map_structure(lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x)
             specs = [tf.TensorSpec(np.shape(weight), weight.dtype) for weight in weights]
             last = last_dense(self.function, specs, row)
             is_chosen = last is not None and set(last.positions) <= set(self._chosen)
@@ -232,10 +230,10 @@ class LinearizedNetwork:
         It is the curvature of the divergence from the distribution as it is.
         """
         distribution = self.function.distribution(parameters)
-        if type(distribution) in (tfd.Categorical, tfd.OneHotCategorical):
-            if distribution.logits is parameters:  # Many classes take long otherwise.
-                p = tf.nn.softmax(parameters)
-                return tf.linalg.diag(p) - p[..., :, None] * p[..., None, :]
+        is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
+        if is_of_classes and distribution.logits is parameters:
+            p = tf.nn.softmax(parameters)
+            return tf.linalg.diag(p) - p[:, :, None] * p[:, None, :]
         fixed = self.function.distribution(tf.stop_gradient(parameters))
         try:
             return _curvature_of(

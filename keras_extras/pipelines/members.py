@@ -23,8 +23,9 @@ class Members(keras.Model):
     mean over rows of -log p(y | x, w) + (KL divergences + sum w^2 / (2 s^2)) / n
     ```
 
-    in training, with `n` the number of a member's training rows, to be assigned to `num_rows` before
-    training. Weights of rows may have a column for each member, so that each leaves out others.
+    in training, with `n` the number of a member's training rows, to be assigned to `num_rows`
+    before training. Weights of rows have a column for each member, so that each may leave out
+    others.
 
     Args:
         function: The network; it must be kept alive as long as this model.
@@ -50,7 +51,11 @@ class Members(keras.Model):
             for number, variable in enumerate(function.variables)
         ]
         self.num_rows = self.add_weight(
-            name="num_rows", shape=(num_members,), initializer="ones", autocast=False, trainable=False
+            name="num_rows",
+            shape=(num_members,),
+            initializer="ones",
+            autocast=False,
+            trainable=False,
         )
         self.seed_generator = keras.random.SeedGenerator(0)
         self.built = True

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras.pipelines.calibration import temperature
+from keras_extras.pipelines.calibration import own_fold, temperature
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
     class_weights,
@@ -131,19 +131,15 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
                 f"Received: only one class, {self.classes_[0]!r}"
             )
         x, labels, weights = combine_rows(x, labels, weights)
+        self._temperature = 1.0
         self._fit_network(x, np.eye(len(self.classes_))[labels], weights)
         return self
 
-    def _calibrate(self, rows, folds, parts):
-        """Finds the temperature of the logits, of parameters and rows of each fold."""
-        self._temperature = 1.0
-        if parts:
-            logits, held_out = zip(*parts)
-            self._temperature = temperature(
-                np.concatenate(logits, axis=1),
-                np.concatenate([part.y for part in held_out]),
-                np.concatenate([part.weights for part in held_out]).astype("float64"),
-            )
+    def _calibrate(self, rows, folds, held_out, fold_of_row, parameters):
+        """Finds the temperature of the logits."""
+        logits = own_fold(parameters, fold_of_row)
+        weights = held_out.weights.astype("float64")
+        self._temperature = temperature(logits, held_out.y, weights)
 
     def _calibrated(self, parameters, x):
         return self._predictive(parameters / self._temperature)

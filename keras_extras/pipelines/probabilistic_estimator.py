@@ -59,8 +59,9 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
     def _fit_network(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
         """Trains networks on inputs, which are standardised here, and prepared targets.
 
-        Networks that each leave out one fold of the rows train side by side with those that take
-        all. The former find when to stop, and how to calibrate the predictions of the latter.
+        Each network leaves out the rows of one fold. These find when to stop, and how to calibrate
+        the predictions, in which all networks take part: networks trained with other rows would be
+        surer or less sure than those that are calibrated.
         """
         require_probability()
         self._check_parameters()
@@ -69,19 +70,18 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         self._seed = int(sklearn_utils.check_random_state(self.random_state).randint(2**31 - 1))
         self._num_outputs = y.shape[1]
         folds = _folds(y, sklearn_base.is_classifier(self), np.random.default_rng(self._seed))
-        num_folds = folds.max() + 1
-        self._num_groups = num_folds + 1 if num_folds > 1 else 1
+        self._num_folds = int(max(folds.max() + 1, 1))
         rows, folds = self._repeated(rows, folds)
-        parts = []
+        order = np.argsort(folds, kind="stable")[np.sum(folds < 0) :]
+        held_out = rows.take(order)
         with TRAINING:
-            groups = self._train(rows, folds)
-            for group in range(self._num_groups):
-                is_held_out = folds == group
-                self._take(rows.take(~is_held_out), groups[group], group)
-                if is_held_out.any():
-                    held_out = rows.take(is_held_out)
-                    parts.append((self._parameters(held_out.x), held_out))
-        self._calibrate(rows, folds, parts)
+            self._train(rows, folds)
+            if len(order):
+                parameters = [
+                    np.asarray(self._parameters(held_out.x, n)) for n in range(self._num_folds)
+                ]
+        if len(order):
+            self._calibrate(rows, folds, held_out, folds[order], parameters)
 
     def _repeated(self, rows, folds):
         """Each row as often as its weight says, for methods whose likelihood has no weights."""
@@ -98,48 +98,52 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         return repeated._replace(weights=ones), np.repeat(folds, times)
 
     def _train(self, rows, folds):
-        """Returns the weights of each group of networks, of which the last one predicts."""
+        """Sets the weights, those of the first fold first."""
         spec = self._spec(rows.x.shape[1], self._num_outputs)
-        group_of_member = np.repeat(
-            np.arange(self._num_groups), spec.num_members // self._num_groups
-        )
-        weights = train(
-            trainable_network(spec),
+        trainable = trainable_network(spec)
+        fold_of_member = np.repeat(np.arange(self._num_folds), spec.num_members // self._num_folds)
+        self.weights_ = train(
+            trainable,
             rows,
-            folds[:, None] == group_of_member,
+            folds[:, None] == fold_of_member,
             self.epochs,
             self.batch_size,
             self.learning_rate,
             self._seed,
             self.verbose,
         )
-        return [
-            [values[group_of_member == group] for values in weights]
-            for group in range(self._num_groups)
+        if self.method not in _WITHOUT_WEIGHTS:
+            return
+        find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
+        of_folds = [
+            find_draws(
+                trainable,
+                rows.take(folds != fold),
+                [values[fold_of_member == fold] for values in self.weights_],
+            )
+            for fold in range(self._num_folds)
         ]
-
-    def _take(self, rows, weights, group):
-        """Makes predictions those of a group of networks that have trained with these rows."""
-        trainable = trainable_network(self._spec(rows.x.shape[1], self._num_outputs))
+        draws = [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
         if self.method == "nuts":
-            # One chain finds how wide predictions are; those that are kept start from all modes.
-            is_kept = group == self._num_groups - 1
-            chains = [values if is_kept else values[:1] for values in weights]
-            weights = self._sample(trainable, rows, chains)
-        if self.method == "laplace":
-            self._offsets = self._offsets_of_laplace(trainable, rows, weights)
-        self.weights_ = weights
+            self.weights_ = draws
+        else:
+            self._offsets = draws
+
+    def _num_draws(self, num_sources=1):
+        """How many draws each of the sources makes in each fold."""
+        return -(-self.num_samples // (self._num_folds * num_sources))
 
     def _sample(self, trainable, rows, weights):
+        num_chains = len(weights[0])
         posterior = sample_posterior(
             trainable.network,
             rows.x,
             rows.y,
             prior=trainable.prior,
             initial=weights,
-            num_chains=len(weights[0]),
+            num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
-            num_results=-(-self.num_samples // self.num_members) * _THINNING,
+            num_results=self._num_draws(num_chains) * _THINNING,
             max_tree_depth=_MAX_TREE_DEPTH,
             seed=self._seed,
             verbose=self.verbose,
@@ -159,7 +163,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
         )
         laplace.optimize_prior_precision()
-        return laplace.sample_offsets(self.num_samples, np.random.default_rng(self._seed))
+        return laplace.sample_offsets(self._num_draws(), np.random.default_rng(self._seed))
 
     def predict_distribution(self, X: Any) -> PosteriorPredictive:
         """Returns the posterior predictive distribution of all rows.
@@ -179,29 +183,48 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         x = self._standardized(x)
         return self._calibrated(self._parameters(x), x)
 
-    def _parameters(self, x):
-        """What the draws of the network make distributions of, of shape `(draws, n, ...)`."""
+    def _parameters(self, x, fold=None):
+        """What the draws of the network make distributions of, of shape `(draws, n, ...)`.
+
+        Draws are those of one fold, or of all.
+        """
+        folds = range(self._num_folds) if fold is None else [fold]
         spec = self._spec(x.shape[1], self._num_outputs)
         trainable = trainable_network(spec)
         if self.method == "laplace":
             network = LinearizedNetwork.of(trainable.function, range(len(self.weights_)))
-            mode = [values[0] for values in self.weights_]
-            return network.parameters(mode, self._offsets, x, _BATCH)
+            parts = []
+            for fold in folds:
+                mode = [values[fold] for values in self.weights_]
+                offsets = [self._of_fold(values, fold) for values in self._offsets]
+                parts.append(network.parameters(mode, offsets, x, _BATCH))
+            return tf.concat(parts, axis=0)
         generator = np.random.default_rng(self._seed)
         weights = self.weights_
         if self.method in RANDOM_METHODS:
             weights = self._draws(trainable, generator)
             trainable = trainable_network(spec._replace(method="ensemble"))
+        if fold is not None:
+            weights = [self._of_fold(values, fold) for values in weights]
         return draw_parameters(trainable.function, x, weights, len(weights[0]), _BATCH, generator)
+
+    def _of_fold(self, values, fold):
+        return np.split(values, self._num_folds)[fold]
 
     def _draws(self, trainable, generator):
         """Draws of the weights of a plain network, for one whose layers are random."""
-        values = [values[0] for values in self.weights_]
-        if self.method == "mc_dropout":
-            return draw_dropout(values, self.dropout_rate, self.num_samples, generator)
-        return draw_variational(
-            trainable.network, trainable.function.variables, values, self.num_samples, generator
-        )
+        of_folds = []
+        for fold in range(self._num_folds):
+            values = [values[fold] for values in self.weights_]
+            if self.method == "mc_dropout":
+                drawn = draw_dropout(values, self.dropout_rate, self._num_draws(), generator)
+            else:
+                variables = trainable.function.variables
+                drawn = draw_variational(
+                    trainable.network, variables, values, self._num_draws(), generator
+                )
+            of_folds.append(drawn)
+        return [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
 
     def _predictive(self, parameters):
         trainable = trainable_network(self._spec(len(self.x_mean_), self._num_outputs))
@@ -211,7 +234,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         return ((x - self.x_mean_) / self.x_scale_).astype("float32")
 
     def _spec(self, num_inputs, num_outputs):
-        is_group = self.method in ("ensemble", "nuts")
+        # Chains take long: there are as many as asked for in all folds together.
+        members = {"ensemble": self.num_members, "nuts": -(-self.num_members // self._num_folds)}
         return NetworkSpec(
             method=self.method,
             num_inputs=num_inputs,
@@ -222,7 +246,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             constant_noise=getattr(self, "noise", None) == "constant",
             dropout_rate=float(self.dropout_rate),
             prior_stddev=float(self.prior_stddev),
-            num_members=self._num_groups * (self.num_members if is_group else 1),
+            num_members=self._num_folds * members.get(self.method, 1),
             precision=(keras.config.floatx(), keras.config.dtype_policy().name),
         )
 

@@ -9,7 +9,13 @@ from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import tf, tfd
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
-from keras_extras.pipelines.calibration import fit_linear, noise_factor, share_of_network
+from keras_extras.pipelines.calibration import (
+    factor_of_average,
+    fit_linear,
+    noise_factor,
+    own_fold,
+    share_of_network,
+)
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
     combine_rows,
@@ -132,32 +138,37 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         self._has_one_target = y.ndim == 1
         x, y, weights = combine_rows(x, y.reshape(len(y), -1).astype("float64"), weights)
         self.y_mean_, self.y_scale_ = mean_and_scale(y, weights)
-        self._fit_network(x, (y - self.y_mean_) / self.y_scale_, weights)
+        self._share = self._factor = np.ones(y.shape[1])
+        targets = (y - self.y_mean_) / self.y_scale_
+        self._fit_network(x, targets, weights)
+        self._linear = fit_linear(self._standardized(x), targets, weights)
         return self
 
-    def _calibrate(self, rows, folds, parts):
-        """Finds the share of the networks in the mean, and the width, of rows of each fold."""
-        self._linear = fit_linear(*rows)
-        self._share = self._factor = np.ones(self._num_outputs)
-        if not parts:
-            return
-        entries = [
-            entries_of(self._predictive(values).components_distribution) for values, _ in parts
-        ]
-        loc, scale = (
-            np.concatenate([np.broadcast_to(getattr(e, name), e.batch_shape) for e in entries])
-            for name in ("loc", "scale")
-        )
-        loc, scale = loc.astype("float64"), scale.astype("float64")
-        linear = np.concatenate(
-            [fit_linear(*rows.take(folds != n))(part.x) for n, (_, part) in enumerate(parts)]
-        )
-        y = np.concatenate([part.y for _, part in parts])
-        weights = np.concatenate([part.weights for _, part in parts]).astype("float64")
+    def _calibrate(self, rows, folds, held_out, fold_of_row, parameters):
+        """Finds the share of the networks in the mean, and the width of what is predicted."""
+        loc, scale = self._normals(own_fold(parameters, fold_of_row))
         mean = loc.mean(axis=1)
-        self._share = share_of_network(linear, mean, y, weights)
+        linear = own_fold(
+            [fit_linear(*rows.take(folds != n))(held_out.x)[None] for n in range(self._num_folds)],
+            fold_of_row,
+        )[0]
+        weights = held_out.weights.astype("float64")
+        self._share = share_of_network(linear, mean, held_out.y, weights)
         center = linear + self._share * (mean - linear)
-        self._factor = noise_factor(y - center, loc, scale, weights)
+        self._factor = noise_factor(held_out.y - center, loc, scale, weights)
+        if self._num_folds > 1:
+            means = np.stack([self._normals(values)[0].mean(axis=1) for values in parameters])
+            variance = np.var(loc, axis=1) + np.mean(np.square(scale), axis=1)
+            self._factor *= factor_of_average(
+                means, variance, self._share, self._factor, fold_of_row, weights
+            )
+
+    def _normals(self, parameters):
+        """Means and standard deviations of the draws, of shape `(n, draws, targets)`."""
+        prediction = self._predictive(tf.convert_to_tensor(parameters))
+        entries = entries_of(prediction.components_distribution)
+        loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
+        return loc, np.broadcast_to(scale, loc.shape)
 
     def _calibrated(self, parameters, x):
         """The draws, moved towards the linear fit, and as wide as held-out rows demand."""
