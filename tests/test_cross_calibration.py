@@ -40,7 +40,8 @@ def test_networks_do_not_see_the_rows_of_their_fold(method):
     for one, other in zip(*found):
         differs = np.any(one != other, axis=tuple(range(1, one.ndim))).reshape(5, per_fold)
         assert not differs[3].any()
-    assert differs[:3].all() and differs[4:].all()
+    assert differs[:3].all()
+    assert differs[4:].all()
 
 
 def test_a_network_without_a_fold_is_that_of_the_other_rows_alone():
@@ -69,7 +70,7 @@ def test_each_row_is_judged_by_the_networks_without_it():
 
 
 def test_the_factor_of_an_average():
-    """Networks that err by themselves: the mean of them all errs less, and their mixture is wide."""
+    """Networks that err by themselves: their mean errs less, and their mixture is wide."""
     rng = np.random.default_rng(0)
     count, folds = 20_000, np.repeat(np.arange(5), 4000)
     common, own = 0.9, 0.4

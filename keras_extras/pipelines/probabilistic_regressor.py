@@ -56,7 +56,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
             and targets of standard deviation 1. Defaults to `1.0`.
         dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
-        num_members: Integer, networks of an `"ensemble"`, chains of `"nuts"`. Defaults to `5`.
+        num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
+            in all. Defaults to `5`.
         num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
             not the draws. Defaults to `200`.
         num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
@@ -65,8 +66,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             Defaults to `None`.
 
     Attributes:
-        weights_: The draws of the weights, arrays of shape `(draws, *shape)`; of random layers
-            their variational parameters.
+        weights_: The draws of the weights, arrays of shape `(draws, *shape)`, those of the first
+            fold first; of random layers their variational parameters.
         n_features_in_: The number of columns of `X`.
 
     Raises:
