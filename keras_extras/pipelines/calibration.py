@@ -118,8 +118,9 @@ def factor_of_average(
     """Returns the factor from the width for one fold's networks to that for those of all folds.
 
     The mean over `K` folds errs less: of the variance `v` between folds the share `1 / K` is left.
-    And the mixture of all folds' draws is wider by its spread. `v` is found among networks that
-    were trained with the row, so that it is rather too small, and the intervals too wide.
+    And the mixture of all folds' draws is wider by its spread. For the mean, `v` is half the
+    squared difference of a network without the row and one with it; for the spread, it is the
+    variance among those with the row.
 
     Args:
         means: Array of shape `(folds, n, targets)`, predictions of each fold's networks.
@@ -130,14 +131,19 @@ def factor_of_average(
         weights: Array of shape `(n,)`.
     """
     numbers = np.arange(len(means))
-    between = np.empty_like(variance)
+    between, apart = np.empty_like(variance), np.empty_like(variance)
     for number in numbers:
         of_fold = fold_of_row == number
-        between[of_fold] = np.var(means[numbers != number][:, of_fold], axis=0, ddof=1)
-    # Of the variance of one prediction; it is at most all of it.
-    ratios = np.minimum(between / np.maximum(factor**2 * variance, _TINY), 1.0)
-    ratio = np.average(ratios, axis=0, weights=weights) * (1.0 - 1.0 / len(means))
-    return np.sqrt((1.0 - share**2 * ratio) / (1.0 + factor**2 * ratio))
+        own, others = means[number][of_fold], means[numbers != number][:, of_fold]
+        between[of_fold] = np.var(others, axis=0, ddof=1)
+        apart[of_fold] = 0.5 * np.mean(np.square(others - own), axis=0)
+
+    def ratio(values):
+        # Of the variance of one prediction; it is at most all of it.
+        ratios = np.minimum(values / np.maximum(factor**2 * variance, _TINY), 1.0)
+        return np.average(ratios, axis=0, weights=weights) * (1.0 - 1.0 / len(means))
+
+    return np.sqrt((1.0 - share**2 * ratio(apart)) / (1.0 + factor**2 * ratio(between)))
 
 
 def _factors_of_rows(residuals, loc, scale, level):
