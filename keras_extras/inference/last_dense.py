@@ -50,7 +50,7 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
     found: list[LastDense] = []
 
     def trace(weights, row):
-        calls: list[tuple[Any, tuple[int, ...]]] = []
+        calls = []
         with contextlib.ExitStack() as stack:
             for layer in layers:
                 stack.enter_context(_replaced_call(layer, _noting(layer, layer.call, calls)))
