@@ -1,4 +1,4 @@
-"""Defaults of `pipelines.ProbabilisticRegressor` on small tables: coverage and R squared.
+"""Defaults of `pipelines.ProbabilisticRegressor` on small tables: coverage, R squared and seconds.
 
     python benchmarks/small_tables.py --data FOLDER
 
@@ -8,6 +8,7 @@ scikit-learn. Of tables with more rows, 600 are drawn.
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,32 +29,41 @@ MOST_ROWS = 600
 
 
 def main(
-    data: Path | None = None, methods: Sequence[str] = METHODS, splits: int = 10, **arguments
+    data: Path | None = None,
+    methods: Sequence[str] = METHODS,
+    splits: int = 10,
+    names: Sequence[str] = ("diabetes", *SETS),
+    **arguments,
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Prints and returns coverage, R squared and R squared of ridge regression, means of splits."""
+    """Prints and returns means of splits: coverage, R squared, that of ridge, seconds of a fit."""
     tables = {"diabetes": load_diabetes(return_X_y=True)}
     for name in SETS if data is not None else ():
         with np.load(Path(data) / f"{name}.npz") as file:
             chosen = np.random.default_rng(0).permutation(len(file["x"]))[:MOST_ROWS]
             tables[name] = file["x"][chosen], file["y"][chosen]
     results = {}
-    print("| table | method | in 90 % intervals | R squared | of ridge |\n|---|---|---|---|---|")
-    for name, (x, y) in tables.items():
+    print("| table | method | in 90 % intervals | R squared | of ridge | seconds |")
+    print("|---|---|---|---|---|---|")
+    for name in filter(tables.__contains__, names):
+        x, y = tables[name]
         for method in methods:
             rows = [_judge(x, y, method, split, arguments) for split in range(splits)]
             results[name, method] = np.mean(rows, axis=0)
-            covered, score, ridge = results[name, method]
-            print(f"| {name} | {method} | {covered:.1%} | {score:.3f} | {ridge:.3f} |", flush=True)
+            covered, score, ridge, seconds = results[name, method]
+            numbers = f"{covered:.1%} | {score:.3f} | {ridge:.3f} | {seconds:.1f}"
+            print(f"| {name} | {method} | {numbers} |", flush=True)
     return results
 
 
 def _judge(x, y, method, split, arguments):
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.3, random_state=split)
+    start = time.perf_counter()
     regressor = ProbabilisticRegressor(method, random_state=split, **arguments).fit(x, y)
+    seconds = time.perf_counter() - start
     lower, upper = regressor.predict_interval(x_test)
     ridge = make_pipeline(StandardScaler(), Ridge()).fit(x, y)
     covered = np.mean((lower <= y_test) & (y_test <= upper))
-    return covered, regressor.score(x_test, y_test), ridge.score(x_test, y_test)
+    return covered, regressor.score(x_test, y_test), ridge.score(x_test, y_test), seconds
 
 
 if __name__ == "__main__":
@@ -61,5 +71,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--tables", nargs="+", default=("diabetes", *SETS))
     given = parser.parse_args()
-    main(given.data, given.methods, given.splits)
+    main(given.data, given.methods, given.splits, given.tables)

@@ -1,10 +1,12 @@
 """LaplaceApproximation: a normal posterior around the weights of a trained model."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import scipy.linalg
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
@@ -16,6 +18,8 @@ from keras_extras.inference.weight_priors import by_pattern
 
 # Beyond, the matrix and its factors take more than 2.4 GB.
 _MOST_WEIGHTS = 10_000
+# Times the norm of the curvature: the precision of the prior with which a sum is factorized.
+_LEAST_PRECISION = 1e-5
 
 
 class LaplaceApproximation:
@@ -55,8 +59,8 @@ class LaplaceApproximation:
             covariances; the others are as good as known. Defaults to `"full"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
-        batch_size: Integer, rows to compute at once. Memory grows with `batch_size` times the
-            number of weights. Defaults to `256`.
+        batch_size: Integer, rows to compute at once at most; fewer where these would take more
+            than some hundred megabytes. Defaults to `256`.
         prior_mean: Float, or array that is broadcast to the shape of each weight, the mean of the
             prior; or a dict from patterns to any of these. It plays a part in the marginal
             likelihood only. Defaults to `0.0`.
@@ -127,7 +131,7 @@ class LaplaceApproximation:
                 f"Received: {size} weights. Take hessian='diagonal'"
                 + (" or 'last_layer'." if hessian == "full" else ".")
             )
-        self._eigenvalues, self._vectors, self._log_likelihood = self._curvature(
+        self._matrix, self._log_likelihood = self._curvature(
             *observations(function, x, y, batch_size), batch_size
         )
 
@@ -164,7 +168,7 @@ class LaplaceApproximation:
         self._factor = check_number("prior_precision", value, above=0.0)
 
     def _curvature(self, x, y, batch_size):
-        """Eigenvalues and vectors of `H`, and the log-likelihood of the data.
+        """`H` or its diagonal, and the log-likelihood of the data.
 
         Weights are in units of the relative standard deviations of their priors.
         """
@@ -173,6 +177,7 @@ class LaplaceApproximation:
         curvature = np.zeros(size if is_diagonal else (size, size))
         log_likelihood = 0.0
         num_rows = keras.tree.flatten(x)[0].shape[0]
+        batch_size = min(batch_size, self._network.most_rows(self._weights, x))
         for first in range(0, num_rows, batch_size):
             rows = slice(first, first + batch_size)
             part, log_prob = self._network.curvature(
@@ -190,9 +195,35 @@ class LaplaceApproximation:
         curvature *= np.square(scale) if is_diagonal else np.outer(scale, scale)
         log_likelihood /= self._temperature
         if is_diagonal:
-            return np.maximum(curvature, 0.0), None, log_likelihood
-        values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
-        return np.maximum(values, 0.0), vectors, log_likelihood
+            return np.maximum(curvature, 0.0), log_likelihood
+        curvature += curvature.T
+        curvature *= 0.5
+        return curvature, log_likelihood
+
+    @functools.cached_property
+    def _eigenvalues(self):
+        if self.hessian == "diagonal":
+            return self._matrix
+        return np.maximum(scipy.linalg.eigvalsh(self._matrix), 0.0)
+
+    @functools.cached_property
+    def _spectrum(self):
+        """Eigenvalues, and vectors along the second axis."""
+        values, vectors = scipy.linalg.eigh(self._matrix, driver="evd")
+        return np.maximum(values, 0.0), vectors
+
+    def _inverse_root(self, vectors):
+        """The product of `A` and vectors along the first axis, where `A A^T` is `(H + P)^-1`."""
+        if self.hessian == "diagonal":
+            return vectors / np.sqrt(self._matrix + self._factor)[:, None]
+        # With less, rounding of `H` in single precision decides the least eigenvalues of the sum.
+        if self._factor > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
+            total = self._matrix.copy()
+            total.flat[:: len(total) + 1] += self._factor
+            root = scipy.linalg.cholesky(total, lower=True, overwrite_a=True)
+            return scipy.linalg.solve_triangular(root, vectors, trans="T", lower=True)
+        values, directions = self._spectrum
+        return directions @ (vectors / np.sqrt(values + self._factor)[:, None])
 
     def log_marginal_likelihood(self, prior_precision: float | None = None) -> float:
         """Returns the approximate logarithm of the evidence, p(y | x).
@@ -206,7 +237,7 @@ class LaplaceApproximation:
                 by; `None` for those of the approximation. Defaults to `None`.
         """
         precision = self._factor if prior_precision is None else prior_precision
-        size = len(self._eigenvalues)
+        size = len(self._matrix)
         log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))
         return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
@@ -227,9 +258,11 @@ class LaplaceApproximation:
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
-        variances = 1.0 / (self._eigenvalues + self._factor)
-        if self._vectors is not None:
-            variances = np.square(self._vectors) @ variances
+        if self.hessian == "diagonal":
+            variances = 1.0 / (self._matrix + self._factor)
+        else:
+            root = self._inverse_root(np.eye(len(self._matrix)))
+            variances = np.sum(np.square(root), axis=1)
         return self._shaped(np.sqrt(variances / self._relative))
 
     def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
@@ -239,11 +272,9 @@ class LaplaceApproximation:
             samples: Integer, the number of draws.
             generator: A NumPy generator.
         """
-        noise = generator.normal(size=(samples, len(self._eigenvalues)))
-        offsets = noise / np.sqrt(self._eigenvalues + self._factor)
-        if self._vectors is not None:
-            offsets = offsets @ self._vectors.T
-        offsets /= np.sqrt(self._relative)
+        noise = generator.normal(size=(samples, len(self._matrix)))
+        offsets = self._inverse_root(noise.T).T
+        offsets = offsets / np.sqrt(self._relative)
         return self._shaped(offsets.astype(keras.config.floatx()))
 
     def predict_distribution(

@@ -1,5 +1,6 @@
 """LinearizedNetwork: a model made linear in its weights, and the curvature of its likelihood."""
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Sequence
@@ -13,10 +14,14 @@ from keras_extras._core.probability import tf, tfd
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.program import Program
+from keras_extras.inference.gauss_newton import gauss_newton
+from keras_extras.inference.last_dense import cut_at, last_dense
 from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
 
 _LOGGER = logging.getLogger("keras_extras")
+# Of one array in the computation of a curvature: a quarter of a gigabyte.
+_MOST_VALUES = 2**26
 
 
 class LinearizedNetwork:
@@ -31,6 +36,7 @@ class LinearizedNetwork:
         self.function = function
         self._chosen = chosen
         self._is_told = False
+        self._is_searched = False
         self.curvature = tf.function(self._curvature, reduce_retracing=True, autograph=False)
         self._linear = tf.function(self._linear_parameters, reduce_retracing=True, autograph=False)
 
@@ -63,33 +69,113 @@ class LinearizedNetwork:
         batches = [self._linear(weights, offsets, rows_of(x, rows)) for rows in slices]
         return tf.concat(batches, axis=1)
 
+    def most_rows(self, weights: Sequence[Any], x: Any) -> int:
+        """Returns how many rows of `curvature` fit into `_MOST_VALUES` values.
+
+        Args:
+            weights: Arrays, all weights.
+            x: Inputs.
+        """
+        body, last = self._split(weights, x)
+        size = sum(int(np.prod(weights[self._chosen[number]].shape)) for number in body)
+        if last is None:
+            outputs = inner = int(np.prod(self.function.row_shape))
+            features = 0
+        else:
+            outputs, features = last.num_outputs, last.num_features + 1
+            inner = min(outputs, features)
+        values = max(outputs**2, features**2, size * inner, size * outputs if features else 0)
+        return max(1, _MOST_VALUES // values)
+
     def _linear_parameters(self, weights, offsets, x):
-        parameters, jacobian = self._jacobian(weights, x)
-        flat = tf.concat([tf.reshape(o, (tf.shape(o)[0], -1)) for o in offsets], axis=1)
-        moves = tf.einsum("bpd,sd->sbp", jacobian, flat)
+        rows = self._derivatives(weights, x)
+        flat = [tf.reshape(offset, (tf.shape(offset)[0], -1)) for offset in offsets]
+        body, last = self._split(weights, x)
+        moves = 0.0
+        if body:
+            offsets_of_body = tf.concat([flat[number] for number in body], axis=1)
+            moves = tf.einsum("brd,sd->sbr", rows["jacobian"], offsets_of_body)
+            if "kernel" in rows:
+                moves = tf.einsum("sbr,rk->sbk", moves, rows["kernel"])
+        if last is not None:
+            own = tf.concat([flat[number] for number in self._own(last)], axis=1)
+            own = tf.reshape(own, (-1, rows["features"].shape[1], last.num_outputs))
+            moves += tf.einsum("bi,sik->sbk", rows["features"], own)
+        if "tail" in rows:
+            moves = tf.einsum("bpk,sbk->sbp", rows["tail"], moves)
+        parameters = rows["parameters"]
         return parameters[None] + tf.reshape(
-            moves, tf.concat([tf.shape(flat)[:1], tf.shape(parameters)], axis=0)
+            moves, tf.concat([tf.shape(flat[0])[:1], tf.shape(parameters)], axis=0)
         )
 
-    def _jacobian(self, weights, x):
-        """The parameters of rows, and their derivatives, of shape `(rows, entries, weights)`."""
+    def _own(self, last):
+        """Where the weights of the last Dense layer are among the chosen ones."""
+        return [self._chosen.index(position) for position in last.positions]
+
+    def _split(self, weights, x):
+        """The places of chosen weights that are not of the last Dense layer, and this, or None."""
+        everything = range(len(self._chosen))
+        last = self._last_dense(weights, x)
+        if last is None:
+            return list(everything), None
+        own = self._own(last)
+        return [number for number in everything if number not in own], last
+
+    def _last_dense(self, weights, x):
+        """The last Dense layer if all of its weights are chosen, found once."""
+        if not self._is_searched:
+            row = keras.tree.map_structure(lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x)
+            specs = [tf.TensorSpec(np.shape(weight), weight.dtype) for weight in weights]
+            last = last_dense(self.function, specs, row)
+            is_chosen = last is not None and set(last.positions) <= set(self._chosen)
+            self._last = last if is_chosen else None
+            self._is_searched = True
+        return self._last
+
+    def _derivatives(self, weights, x):
+        """The parameters of rows, and what their derivatives are made of.
+
+        Of all weights it is `jacobian`, of shape `(rows, entries, weights)`. With a last Dense
+        layer, `z = a W + b`, that is of its outputs and the other weights only, or of its features
+        where these are fewer, to be multiplied by its `kernel`. `features` are then these and 1 for
+        a bias, and `tail` the derivatives of the parameters by `z` unless they are one.
+        """
+        body, last = self._split(weights, x)
+        by_features = last is not None and last.num_features < last.num_outputs
 
         def of_row(row):
             row = keras.tree.map_structure(lambda values: values[None], row)
-            chosen = [tf.convert_to_tensor(weights[number]) for number in self._chosen]
             everything = [tf.convert_to_tensor(weight) for weight in weights]
-            with tf.GradientTape() as tape:
-                tape.watch(chosen)
-                for number, weight in zip(self._chosen, chosen):
-                    everything[number] = weight
-                parameters = self.function.parameters(everything, (), row)[0]
+            watched = [everything[self._chosen[number]] for number in body]
+            with tf.GradientTape(persistent=True) as tape, contextlib.ExitStack() as stack:
+                tape.watch(watched)
+                if last is not None:
+                    cut = stack.enter_context(cut_at(last.layer, tape))
+                output = self.function.parameters(everything, (), row)
+                parameters = output[0]
                 entries = tf.reshape(parameters, [-1])
-            parts = tape.jacobian(
-                entries, chosen, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            count = entries.shape[0]
-            return parameters, tf.concat([tf.reshape(part, (count, -1)) for part in parts], axis=1)
+                if last is not None:
+                    ends = tf.reshape(cut.features if by_features else cut.outputs, [-1])
+            rows = {"parameters": parameters}
+            if last is None:
+                ends = entries
+            else:
+                rows["features"] = cut.features[0]
+                if last.layer.use_bias:
+                    one = tf.ones((1,), cut.features.dtype)
+                    rows["features"] = tf.concat([rows["features"], one], axis=0)
+                if output is not cut.leaf:
+                    rows["tail"] = _jacobian(tape, entries, [cut.leaf])
+            if body:
+                rows["jacobian"] = _jacobian(tape, ends, watched)
+            return rows
 
+        rows = self._of_rows(of_row, weights, x)
+        if by_features and body:
+            rows["kernel"] = tf.convert_to_tensor(weights[last.positions[0]])
+        return rows
+
+    def _of_rows(self, of_row, weights, x):
         def outputs(weights, x):
             return self.function.parameters(weights, (), x)
 
@@ -102,24 +188,52 @@ class LinearizedNetwork:
                 self.function.model.name,
             )
             self._is_told = True
-        dtypes = outputs(weights, x).dtype, tf.as_dtype(weights[self._chosen[0]].dtype)
-        return tf.map_fn(of_row, x, fn_output_signature=dtypes)
+        one = keras.tree.map_structure(lambda values: values[0], x)
+        traced = tf.function(of_row, autograph=False).get_concrete_function(one)
+        signature = {
+            name: tf.TensorSpec(value.shape, value.dtype)
+            for name, value in traced.structured_outputs.items()
+        }
+        return tf.map_fn(of_row, x, fn_output_signature=signature)
 
     def _curvature(self, weights, x, y, is_diagonal):
         """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""
-        parameters, jacobian = self._jacobian(weights, x)
-        distribution = self.function.distribution(parameters)
+        rows = self._derivatives(weights, x)
+        distribution = self.function.distribution(rows["parameters"])
         targets = match_targets(y, distribution, "The Laplace approximation")
         log_likelihood = tf.reduce_sum(distribution.log_prob(targets))
-        scaled = tf.einsum("bpq,bqd->bpd", self._information(parameters, targets), jacobian)
-        products = "bpd,bpd->d" if is_diagonal else "bpd,bpe->de"
-        return tf.einsum(products, jacobian, scaled), log_likelihood
+        information = self._information(rows["parameters"], targets)
+        if "tail" in rows:
+            tail = rows["tail"]
+            information = tf.matmul(tail, tf.matmul(information, tail), transpose_a=True)
+        matrix = gauss_newton(
+            information,
+            rows.get("jacobian"),
+            rows.get("kernel"),
+            rows.get("features"),
+            is_diagonal,
+        )
+        body, last = self._split(weights, x)
+        order = body if last is None else body + self._own(last)
+        if order != sorted(order):
+            sizes = [int(np.prod(weights[number].shape)) for number in self._chosen]
+            starts = np.cumsum([0, *sizes])
+            places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in order])
+            places = np.argsort(places)
+            for axis in range(1 if is_diagonal else 2):
+                matrix = tf.gather(matrix, places, axis=axis)
+        return matrix, log_likelihood
 
     def _information(self, parameters, targets):
         """The Fisher information of each row's distribution about its parameters.
 
         It is the curvature of the divergence from the distribution as it is.
         """
+        distribution = self.function.distribution(parameters)
+        is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
+        if is_of_classes and distribution.logits is parameters:
+            p = tf.nn.softmax(parameters)
+            return tf.linalg.diag(p) - p[:, :, None] * p[:, None, :]
         fixed = self.function.distribution(tf.stop_gradient(parameters))
         try:
             return _curvature_of(
@@ -138,6 +252,12 @@ class LinearizedNetwork:
 
 # The networks of each model, which are kept as long as the model.
 _linearized: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _jacobian(tape, entries, values):
+    """Derivatives of a vector, of shape `(entries, values)`, those of all values side by side."""
+    parts = tape.jacobian(entries, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.concat([tf.reshape(part, (entries.shape[0], -1)) for part in parts], axis=1)
 
 
 def _curvature_of(function, parameters):

@@ -1,5 +1,6 @@
 """Calibration on held-out rows: a linear fit to fall back on, and the width of the noise."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,56 @@ def noise_factor(
         inflated = min(level * (1.0 + 1.0 / len(needed)), 1.0)
         factors.append([weighted_quantile(column, inflated, weights) for column in needed.T])
     return np.maximum(np.exp(np.mean(np.log(factors), axis=0)), _TINY)
+
+
+def own_fold(values: Sequence[np.ndarray], fold_of_row: np.ndarray) -> np.ndarray:
+    """Returns for each row the values that were computed without its fold.
+
+    Args:
+        values: Arrays of shape `(draws, n, ...)`, those of each fold's networks.
+        fold_of_row: Array of shape `(n,)`, in ascending order.
+    """
+    parts = [part[:, fold_of_row == number] for number, part in enumerate(values)]
+    return np.concatenate(parts, axis=1)
+
+
+def factor_of_average(
+    means: np.ndarray,
+    variance: np.ndarray,
+    share: np.ndarray,
+    factor: np.ndarray,
+    fold_of_row: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Returns the factor from the width for one fold's networks to that for those of all folds.
+
+    The mean over `K` folds errs less: of the variance `v` between folds the share `1 / K` is left.
+    And the mixture of all folds' draws is wider by its spread. For the mean, `v` is half the
+    squared difference of a network without the row and one with it; for the spread, it is the
+    variance among those with the row.
+
+    Args:
+        means: Array of shape `(folds, n, targets)`, predictions of each fold's networks.
+        variance: Array of shape `(n, targets)`, of the prediction without the row's fold.
+        share: Array of shape `(targets,)`, the share of the network in the mean.
+        factor: Array of that shape, with which intervals of one fold's networks hold the rows.
+        fold_of_row: Array of shape `(n,)`.
+        weights: Array of shape `(n,)`.
+    """
+    numbers = np.arange(len(means))
+    between, apart = np.empty_like(variance), np.empty_like(variance)
+    for number in numbers:
+        of_fold = fold_of_row == number
+        own, others = means[number][of_fold], means[numbers != number][:, of_fold]
+        between[of_fold] = np.var(others, axis=0, ddof=1)
+        apart[of_fold] = 0.5 * np.mean(np.square(others - own), axis=0)
+
+    def ratio(values):
+        # Of the variance of one prediction; it is at most all of it.
+        ratios = np.minimum(values / np.maximum(factor**2 * variance, _TINY), 1.0)
+        return np.average(ratios, axis=0, weights=weights) * (1.0 - 1.0 / len(means))
+
+    return np.sqrt((1.0 - share**2 * ratio(apart)) / (1.0 + factor**2 * ratio(between)))
 
 
 def _factors_of_rows(residuals, loc, scale, level):

@@ -23,7 +23,9 @@ class Members(keras.Model):
     mean over rows of -log p(y | x, w) + (KL divergences + sum w^2 / (2 s^2)) / n
     ```
 
-    in training, with `n` the number of training rows, to be assigned to `num_rows` before training.
+    in training, with `n` the number of a member's training rows, to be assigned to `num_rows`
+    before training. Weights of rows have a column for each member, so that each may leave out
+    others.
 
     Args:
         function: The network; it must be kept alive as long as this model.
@@ -49,7 +51,11 @@ class Members(keras.Model):
             for number, variable in enumerate(function.variables)
         ]
         self.num_rows = self.add_weight(
-            name="num_rows", shape=(), initializer="ones", autocast=False, trainable=False
+            name="num_rows",
+            shape=(num_members,),
+            initializer="ones",
+            autocast=False,
+            trainable=False,
         )
         self.seed_generator = keras.random.SeedGenerator(0)
         self.built = True
@@ -67,11 +73,10 @@ class Members(keras.Model):
             lambda draw: self._function.parameters_and_penalty(draw[0], draw[1], inputs),
             (stacks, seeds),
         )
-        penalty = tf.reduce_mean(penalties)
         if self._prior_stddev is not None:
-            squares = sum(tf.reduce_sum(tf.square(stack)) for stack in stacks)
-            penalty += squares / (2.0 * self._num_members * self._prior_stddev**2)
-        self.add_loss(penalty / tf.convert_to_tensor(self.num_rows))
+            squares = sum(tf.reduce_sum(s**2, axis=range(1, s.shape.rank)) for s in stacks)
+            penalties += squares / (2.0 * self._prior_stddev**2)
+        self.add_loss(tf.reduce_mean(penalties / tf.convert_to_tensor(self.num_rows)))
         return tf.stack(tf.unstack(parameters, num=self._num_members), axis=1)
 
     def _seeds(self, state):
@@ -83,8 +88,8 @@ class Members(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
         distribution = self._function.distribution(y_pred)
         y = match_targets(y, self._function.distribution(y_pred[:, 0]), "Training")
-        values = -tf.reduce_mean(distribution.log_prob(y[:, None]), axis=1)
+        values = -distribution.log_prob(y[:, None])
         if sample_weight is not None:
-            values *= tf.cast(tf.reshape(sample_weight, [-1]), values.dtype)
+            values *= tf.cast(sample_weight, values.dtype)
         # Held-out rows are judged by their likelihood alone.
         return tf.reduce_mean(values) + (sum(self.losses) if training else 0.0)

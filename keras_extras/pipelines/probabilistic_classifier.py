@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_extras.pipelines.calibration import temperature
+from keras_extras.pipelines.calibration import own_fold, temperature
 from keras_extras.pipelines.probabilistic_estimator import (
-    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
     class_weights,
     combine_rows,
@@ -43,7 +42,8 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
             of standard deviation 1. Defaults to `1.0`.
         dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
-        num_members: Integer, networks of an `"ensemble"`, chains of `"nuts"`. Defaults to `5`.
+        num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
+            in all. Defaults to `5`.
         num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
             not the draws. Defaults to `200`.
         num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
@@ -55,8 +55,8 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
 
     Attributes:
         classes_: The labels, sorted.
-        weights_: The draws of the weights, arrays of shape `(draws, *shape)`; of random layers
-            their variational parameters.
+        weights_: The draws of the weights, arrays of shape `(draws, *shape)`, those of the first
+            fold first; of random layers their variational parameters.
         n_features_in_: The number of columns of `X`.
 
     Raises:
@@ -132,18 +132,15 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
                 f"Received: only one class, {self.classes_[0]!r}"
             )
         x, labels, weights = combine_rows(x, labels, weights)
+        self._temperature = 1.0
         self._fit_network(x, np.eye(len(self.classes_))[labels], weights)
         return self
 
-    def _calibrate(self, parameters, rows, held_out):
+    def _calibrate(self, rows, folds, held_out, fold_of_row, parameters):
         """Finds the temperature of the logits."""
-        self._temperature = temperature(
-            np.asarray(parameters), held_out.y, held_out.weights.astype("float64")
-        )
-
-    def _finish_calibration(self, rows):
-        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
-            self._temperature = 1.0
+        logits = own_fold(parameters, fold_of_row)
+        weights = held_out.weights.astype("float64")
+        self._temperature = temperature(logits, held_out.y, weights)
 
     def _calibrated(self, parameters, x):
         return self._predictive(parameters / self._temperature)

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
-from keras_extras._core.probability import require_probability
+from keras_extras._core.probability import require_probability, tf
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.posterior_predictive import PosteriorPredictive, predictive_of
@@ -43,10 +43,11 @@ _MAX_TREE_DEPTH = 6
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
 _WITHOUT_WEIGHTS = ("laplace", "nuts")
-FEWEST_ROWS_TO_HOLD_OUT = 20
+_FEWEST_ROWS_TO_HOLD_OUT = 20
+_NUM_FOLDS = 5
+# Of more rows, some of one fold are enough.
+_MOST_ROWS_OF_FOLDS = 10_000
 _MOST_ROWS_HELD_OUT = 2000
-# With more, the rows that are held out are too few to matter.
-_MOST_ROWS_TRAINED_TWICE = 10_000
 
 
 class ProbabilisticEstimator(sklearn_base.BaseEstimator):
@@ -56,75 +57,93 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
     """
 
     def _fit_network(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
-        """Trains the network on inputs, which are standardised here, and prepared targets.
+        """Trains networks on inputs, which are standardised here, and prepared targets.
 
-        A first training on part of the rows finds how many epochs to train and how to calibrate
-        the predictions; a second one takes all rows.
+        Each network leaves out the rows of one fold. These find when to stop, and how to calibrate
+        the predictions, in which all networks take part: networks trained with other rows would be
+        surer or less sure than those that are calibrated.
         """
         require_probability()
         self._check_parameters()
         self.x_mean_, self.x_scale_ = mean_and_scale(x, weights)
         rows = Rows(self._standardized(x), y.astype("float32"), weights.astype("float32"))
-        rows = self._repeated(rows)
         self._seed = int(sklearn_utils.check_random_state(self.random_state).randint(2**31 - 1))
         self._num_outputs = y.shape[1]
-        num_held_out = _num_held_out(len(rows.x))
-        order = np.random.default_rng(self._seed).permutation(len(rows.x))
-        epochs = self.epochs
+        folds = _folds(y, sklearn_base.is_classifier(self), np.random.default_rng(self._seed))
+        self._num_folds = int(max(folds.max() + 1, 1))
+        rows, folds = self._repeated(rows, folds)
+        order = np.argsort(folds, kind="stable")[np.sum(folds < 0) :]
+        held_out = rows.take(order)
         with TRAINING:
-            if num_held_out:
-                held_out, others = rows.take(order[:num_held_out]), rows.take(order[num_held_out:])
-                epochs = self._train(others, held_out, epochs)
-                self._calibrate(self._parameters(held_out.x), others, held_out)
-            if not num_held_out or len(rows.x) <= _MOST_ROWS_TRAINED_TWICE:
-                self._train(rows, None, epochs)
-            self._finish_calibration(rows)
+            self._train(rows, folds)
+            if len(order):
+                parameters = [
+                    np.asarray(self._parameters(held_out.x, n)) for n in range(self._num_folds)
+                ]
+        if len(order):
+            self._calibrate(rows, folds, held_out, folds[order], parameters)
 
-    def _repeated(self, rows):
+    def _repeated(self, rows, folds):
         """Each row as often as its weight says, for methods whose likelihood has no weights."""
         if self.method not in _WITHOUT_WEIGHTS or np.all(rows.weights == 1.0):
-            return rows
+            return rows, folds
         times = np.round(rows.weights).astype(int)
         if not np.array_equal(times, rows.weights):
             raise ValueError(
                 f"`sample_weight` must be whole numbers with method={self.method!r}, how often "
                 "each row counts. Use another method, such as 'ensemble', for other weights."
             )
-        return rows.take(np.repeat(np.arange(len(times)), times))._replace(
-            weights=np.ones(times.sum(), "float32")
-        )
+        repeated = rows.take(np.repeat(np.arange(len(times)), times))
+        ones = np.ones(times.sum(), "float32")
+        return repeated._replace(weights=ones), np.repeat(folds, times)
 
-    def _train(self, rows, held_out, epochs):
-        """Sets the weights, and returns after how many epochs they were the best."""
-        trainable = trainable_network(self._spec(rows.x.shape[1], self._num_outputs))
-        weights, epochs = train(
+    def _train(self, rows, folds):
+        """Sets the weights, those of the first fold first."""
+        spec = self._spec(rows.x.shape[1], self._num_outputs)
+        trainable = trainable_network(spec)
+        fold_of_member = np.repeat(np.arange(self._num_folds), spec.num_members // self._num_folds)
+        self.weights_ = train(
             trainable,
             rows,
-            held_out,
-            epochs,
+            folds[:, None] == fold_of_member,
             self.epochs,
             self.batch_size,
             self.learning_rate,
             self._seed,
             self.verbose,
         )
+        if self.method not in _WITHOUT_WEIGHTS:
+            return
+        find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
+        of_folds = [
+            find_draws(
+                trainable,
+                rows.take(folds != fold),
+                [values[fold_of_member == fold] for values in self.weights_],
+            )
+            for fold in range(self._num_folds)
+        ]
+        draws = [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
         if self.method == "nuts":
-            weights = self._sample(trainable, rows.x, rows.y, weights)
-        if self.method == "laplace":
-            self._offsets = self._offsets_of_laplace(trainable, rows.x, rows.y, weights)
-        self.weights_ = weights
-        return epochs
+            self.weights_ = draws
+        else:
+            self._offsets = draws
 
-    def _sample(self, trainable, x, y, weights):
+    def _num_draws(self, num_sources=1):
+        """How many draws each of the sources makes in each fold."""
+        return -(-self.num_samples // (self._num_folds * num_sources))
+
+    def _sample(self, trainable, rows, weights):
+        num_chains = len(weights[0])
         posterior = sample_posterior(
             trainable.network,
-            x,
-            y,
+            rows.x,
+            rows.y,
             prior=trainable.prior,
             initial=weights,
-            num_chains=self.num_members,
+            num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
-            num_results=-(-self.num_samples // self.num_members) * _THINNING,
+            num_results=self._num_draws(num_chains) * _THINNING,
             max_tree_depth=_MAX_TREE_DEPTH,
             seed=self._seed,
             verbose=self.verbose,
@@ -132,19 +151,19 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
 
-    def _offsets_of_laplace(self, trainable, x, y, weights):
+    def _offsets_of_laplace(self, trainable, rows, weights):
         for variable, values in zip(trainable.function.variables, weights, strict=True):
             variable.assign(values[0])
         size = sum(values[0].size for values in weights)
         laplace = LaplaceApproximation(
             trainable.network,
-            x,
-            y,
+            rows.x,
+            rows.y,
             prior_precision=self.prior_stddev**-2,
             hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
         )
         laplace.optimize_prior_precision()
-        return laplace.sample_offsets(self.num_samples, np.random.default_rng(self._seed))
+        return laplace.sample_offsets(self._num_draws(), np.random.default_rng(self._seed))
 
     def predict_distribution(self, X: Any) -> PosteriorPredictive:
         """Returns the posterior predictive distribution of all rows.
@@ -164,29 +183,48 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         x = self._standardized(x)
         return self._calibrated(self._parameters(x), x)
 
-    def _parameters(self, x):
-        """What the draws of the network make distributions of, of shape `(draws, n, ...)`."""
+    def _parameters(self, x, fold=None):
+        """What the draws of the network make distributions of, of shape `(draws, n, ...)`.
+
+        Draws are those of one fold, or of all.
+        """
+        folds = range(self._num_folds) if fold is None else [fold]
         spec = self._spec(x.shape[1], self._num_outputs)
         trainable = trainable_network(spec)
         if self.method == "laplace":
             network = LinearizedNetwork.of(trainable.function, range(len(self.weights_)))
-            mode = [values[0] for values in self.weights_]
-            return network.parameters(mode, self._offsets, x, _BATCH)
+            parts = []
+            for fold in folds:
+                mode = [values[fold] for values in self.weights_]
+                offsets = [self._of_fold(values, fold) for values in self._offsets]
+                parts.append(network.parameters(mode, offsets, x, _BATCH))
+            return tf.concat(parts, axis=0)
         generator = np.random.default_rng(self._seed)
         weights = self.weights_
         if self.method in RANDOM_METHODS:
             weights = self._draws(trainable, generator)
             trainable = trainable_network(spec._replace(method="ensemble"))
+        if fold is not None:
+            weights = [self._of_fold(values, fold) for values in weights]
         return draw_parameters(trainable.function, x, weights, len(weights[0]), _BATCH, generator)
+
+    def _of_fold(self, values, fold):
+        return np.split(values, self._num_folds)[fold]
 
     def _draws(self, trainable, generator):
         """Draws of the weights of a plain network, for one whose layers are random."""
-        values = [values[0] for values in self.weights_]
-        if self.method == "mc_dropout":
-            return draw_dropout(values, self.dropout_rate, self.num_samples, generator)
-        return draw_variational(
-            trainable.network, trainable.function.variables, values, self.num_samples, generator
-        )
+        of_folds = []
+        for fold in range(self._num_folds):
+            values = [values[fold] for values in self.weights_]
+            if self.method == "mc_dropout":
+                drawn = draw_dropout(values, self.dropout_rate, self._num_draws(), generator)
+            else:
+                variables = trainable.function.variables
+                drawn = draw_variational(
+                    trainable.network, variables, values, self._num_draws(), generator
+                )
+            of_folds.append(drawn)
+        return [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
 
     def _predictive(self, parameters):
         trainable = trainable_network(self._spec(len(self.x_mean_), self._num_outputs))
@@ -196,7 +234,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         return ((x - self.x_mean_) / self.x_scale_).astype("float32")
 
     def _spec(self, num_inputs, num_outputs):
-        is_group = self.method in ("ensemble", "nuts")
+        # Chains take long: there are as many as asked for in all folds together.
+        members = {"ensemble": self.num_members, "nuts": -(-self.num_members // self._num_folds)}
         return NetworkSpec(
             method=self.method,
             num_inputs=num_inputs,
@@ -207,7 +246,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             constant_noise=getattr(self, "noise", None) == "constant",
             dropout_rate=float(self.dropout_rate),
             prior_stddev=float(self.prior_stddev),
-            num_members=self.num_members if is_group else 1,
+            num_members=self._num_folds * members.get(self.method, 1),
             precision=(keras.config.floatx(), keras.config.dtype_policy().name),
         )
 
@@ -253,7 +292,14 @@ def combine_rows(
     return x[counted][first], y[counted][first], weights
 
 
-def _num_held_out(num_rows):
-    if num_rows < FEWEST_ROWS_TO_HOLD_OUT:
-        return 0
-    return min(num_rows // 2, max(20, num_rows // 5), _MOST_ROWS_HELD_OUT)
+def _folds(y, is_classifier, generator):
+    """The fold that each row is held out of training in, or -1 for none."""
+    folds = np.full(len(y), -1)
+    order = generator.permutation(len(y))
+    if len(y) > _MOST_ROWS_OF_FOLDS:
+        folds[order[:_MOST_ROWS_HELD_OUT]] = 0
+    elif len(y) >= _FEWEST_ROWS_TO_HOLD_OUT:
+        if is_classifier:  # Each class is spread over the folds.
+            order = order[np.argsort(np.argmax(y[order], axis=1), kind="stable")]
+        folds[order] = np.arange(len(y)) % _NUM_FOLDS
+    return folds

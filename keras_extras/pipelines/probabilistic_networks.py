@@ -155,27 +155,25 @@ class KeepBest(keras.callbacks.Callback):
 def train(
     trainable: TrainableNetwork,
     rows: Rows,
-    held_out: Rows | None,
+    is_held_out: np.ndarray,
     epochs: int,
-    scheduled_epochs: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
     verbose: int,
-) -> tuple[list[np.ndarray], int]:
+) -> list[np.ndarray]:
     """Trains all members from new initial weights in stock `fit`.
 
     Args:
         trainable: The network.
-        rows: The rows to train with.
-        held_out: Rows whose likelihood decides when to stop, or None.
-        epochs: Integer, how many epochs to train at most.
-        scheduled_epochs: Integer, after how many epochs the learning rate is 0.
+        rows: All rows.
+        is_held_out: Boolean array of shape `(rows, members)`, the rows that each member does not
+            train with. Their likelihood decides when to stop, for all members together.
+        epochs: Integer, how many epochs to train at most; after these the learning rate is 0.
         batch_size, learning_rate, seed, verbose: As of the estimator.
 
     Returns:
-        Arrays of shape `(members, *shape)`, in the order of the network's trainable variables, and
-        the number of epochs after which they were such.
+        Arrays of shape `(members, *shape)`, in the order of the network's trainable variables.
     """
     members = trainable.members
     members.set_members(_initial_weights(trainable, seed))
@@ -184,47 +182,54 @@ def train(
         variable.assign(value)
 
     def cosine(epoch):
-        return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / scheduled_epochs))
+        return 0.5 * learning_rate * (1.0 + np.cos(np.pi * epoch / epochs))
 
+    trained = _weighted(rows, ~is_held_out)
     generator = np.random.default_rng(seed)
-    order = tf.Variable(np.arange(len(rows.x)))
+    order = tf.Variable(np.arange(len(trained.x)))
 
     def shuffle(epoch, logs):
-        order.assign(generator.permutation(len(rows.x)))
+        order.assign(generator.permutation(len(trained.x)))
 
-    members.num_rows.assign(rows.weights.sum())
+    members.num_rows.assign(rows.weights @ ~is_held_out)
     callbacks = [
         keras.callbacks.LearningRateScheduler(cosine),
         keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
     ]
     validation = {}
-    if held_out is not None:
+    if is_held_out.any():
         keep_best = KeepBest(patience=max(5, epochs // 3))
         callbacks.append(keep_best)
+        held_out = tf.data.Dataset.from_tensor_slices(tuple(_weighted(rows, is_held_out)))
         validation = {
-            "validation_data": _plain(
-                tf.data.Dataset.from_tensor_slices(tuple(held_out)).batch(1024)
-            ),
+            "validation_data": _plain(held_out.batch(1024)),
             "validation_freq": max(1, epochs // _CHECKS),
         }
     members.fit(
-        _batches(rows, batch_size, order),
+        _batches(trained, batch_size, order),
         shuffle=False,  # That of `Dataset` depends on the global seed, too.
         epochs=epochs,
         callbacks=callbacks,
         verbose=verbose,
         **validation,
     )
-    if held_out is not None and keep_best.weights:
-        return keep_best.weights, keep_best.epochs
-    return [np.asarray(stack) for stack in members.stacks], epochs
+    if validation and keep_best.weights:
+        return keep_best.weights
+    return [np.asarray(stack) for stack in members.stacks]
+
+
+def _weighted(rows, is_chosen):
+    """The rows that any member has chosen, with weights whose mean is 1 for each such member."""
+    rows = rows._replace(weights=rows.weights[:, None] * is_chosen)
+    rows = rows.take(is_chosen.any(axis=1))
+    mean = rows.weights.mean(axis=0)
+    return rows._replace(weights=(rows.weights / np.where(mean, mean, 1.0)).astype("float32"))
 
 
 def _batches(rows, batch_size, order):
     """The batches of an epoch, of rows in the order that the variable holds when it begins."""
     known_length = tf.data.experimental.assert_cardinality(-(-len(rows.x) // batch_size))
-    weights = (rows.weights / rows.weights.mean()).astype("float32")
-    x, y, weights = map(tf.constant, (rows.x, rows.y, weights))
+    x, y, weights = map(tf.constant, rows)
     return _plain(
         tf.data.Dataset.from_tensors(0)
         .flat_map(lambda _: tf.data.Dataset.from_tensor_slices(tf.identity(order)))

@@ -9,9 +9,14 @@ from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import tf, tfd
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
-from keras_extras.pipelines.calibration import fit_linear, noise_factor, share_of_network
+from keras_extras.pipelines.calibration import (
+    factor_of_average,
+    fit_linear,
+    noise_factor,
+    own_fold,
+    share_of_network,
+)
 from keras_extras.pipelines.probabilistic_estimator import (
-    FEWEST_ROWS_TO_HOLD_OUT,
     ProbabilisticEstimator,
     combine_rows,
     mean_and_scale,
@@ -51,7 +56,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
             and targets of standard deviation 1. Defaults to `1.0`.
         dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
-        num_members: Integer, networks of an `"ensemble"`, chains of `"nuts"`. Defaults to `5`.
+        num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
+            in all. Defaults to `5`.
         num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
             not the draws. Defaults to `200`.
         num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
@@ -60,8 +66,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             Defaults to `None`.
 
     Attributes:
-        weights_: The draws of the weights, arrays of shape `(draws, *shape)`; of random layers
-            their variational parameters.
+        weights_: The draws of the weights, arrays of shape `(draws, *shape)`, those of the first
+            fold first; of random layers their variational parameters.
         n_features_in_: The number of columns of `X`.
 
     Raises:
@@ -133,25 +139,37 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         self._has_one_target = y.ndim == 1
         x, y, weights = combine_rows(x, y.reshape(len(y), -1).astype("float64"), weights)
         self.y_mean_, self.y_scale_ = mean_and_scale(y, weights)
-        self._fit_network(x, (y - self.y_mean_) / self.y_scale_, weights)
+        self._share = self._factor = np.ones(y.shape[1])
+        targets = (y - self.y_mean_) / self.y_scale_
+        self._fit_network(x, targets, weights)
+        self._linear = fit_linear(self._standardized(x), targets, weights)
         return self
 
-    def _calibrate(self, parameters, rows, held_out):
-        """Finds the share of the network in the mean, and the width of what is predicted."""
-        entries = entries_of(self._predictive(parameters).components_distribution)
-        loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
-        scale = np.broadcast_to(scale, loc.shape)
+    def _calibrate(self, rows, folds, held_out, fold_of_row, parameters):
+        """Finds the share of the networks in the mean, and the width of what is predicted."""
+        loc, scale = self._normals(own_fold(parameters, fold_of_row))
         mean = loc.mean(axis=1)
-        linear = fit_linear(*rows)(held_out.x)
+        linear = own_fold(
+            [fit_linear(*rows.take(folds != n))(held_out.x)[None] for n in range(self._num_folds)],
+            fold_of_row,
+        )[0]
         weights = held_out.weights.astype("float64")
         self._share = share_of_network(linear, mean, held_out.y, weights)
         center = linear + self._share * (mean - linear)
         self._factor = noise_factor(held_out.y - center, loc, scale, weights)
+        if self._num_folds > 1:
+            means = np.stack([self._normals(values)[0].mean(axis=1) for values in parameters])
+            variance = np.var(loc, axis=1) + np.mean(np.square(scale), axis=1)
+            self._factor *= factor_of_average(
+                means, variance, self._share, self._factor, fold_of_row, weights
+            )
 
-    def _finish_calibration(self, rows):
-        self._linear = fit_linear(*rows)
-        if len(rows.x) < FEWEST_ROWS_TO_HOLD_OUT:
-            self._share = self._factor = np.ones(self._num_outputs)
+    def _normals(self, parameters):
+        """Means and standard deviations of the draws, of shape `(n, draws, targets)`."""
+        prediction = self._predictive(tf.convert_to_tensor(parameters))
+        entries = entries_of(prediction.components_distribution)
+        loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
+        return loc, np.broadcast_to(scale, loc.shape)
 
     def _calibrated(self, parameters, x):
         """The draws, moved towards the linear fit, and as wide as held-out rows demand."""

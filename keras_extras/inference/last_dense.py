@@ -1,0 +1,139 @@
+"""LastDense: the last Dense layer of a model, whose derivatives have a closed form."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_extras._core.probability import tf
+from keras_extras.inference.weight_function import WeightFunction
+
+
+class LastDense(NamedTuple):
+    """A `Dense` layer `z = a W + b` that all weights before it act through.
+
+    The derivatives of `z` by its kernel and bias are the features `a` and 1, so they need not be
+    computed for each output, and those by the other weights are `W` times those of `a`.
+
+    Attributes:
+        layer: The layer.
+        positions: The positions of its kernel and bias among the model's trainable variables.
+        num_features: The number of features.
+        num_outputs: The number of outputs.
+    """
+
+    layer: keras.layers.Dense
+    positions: list[int]
+    num_features: int
+    num_outputs: int
+
+
+def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> LastDense | None:
+    """Returns the last Dense layer of a model, or None if other weights act around it.
+
+    A row is traced with the outputs of the layer cut off from what made them: the parameters of
+    the distribution must then depend on no weight, and the features never on the layer's own.
+
+    Args:
+        function: The model.
+        weights: Tensors, all weights.
+        row: Inputs of one row, with its axis.
+    """
+    places = {id(variable): number for number, variable in enumerate(function.variables)}
+    layers = [
+        layer
+        for layer in _layers_of(function.model)
+        if type(layer) is keras.layers.Dense and _is_plain(layer, places)
+    ]
+    found: list[LastDense] = []
+
+    def trace(weights, row):
+        calls = []
+        with contextlib.ExitStack() as stack:
+            for layer in layers:
+                stack.enter_context(_replaced_call(layer, _noting(layer, layer.call, calls)))
+            function.parameters(weights, (), row)
+        if not calls or sum(layer is calls[-1][0] for layer, _ in calls) != 1:
+            return tf.zeros(())
+        layer, shape = calls[-1]
+        positions = [places[id(variable)] for variable in layer.trainable_variables]
+        own = [weights[number] for number in positions]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(weights)
+            with cut_at(layer, tape) as cut:
+                parameters = function.parameters(weights, (), row)
+        around = tape.gradient(parameters, weights)
+        before = tape.gradient(cut.features, own)
+        if shape[0] == 1 and len(shape) == 2 and not any(g is not None for g in around + before):
+            found.append(LastDense(layer, positions, shape[1], layer.units))
+        return tf.zeros(())
+
+    if layers:
+        tf.function(trace, autograph=False).get_concrete_function(weights, row)
+    return found[0] if found else None
+
+
+def _layers_of(model):
+    """The layers of a model and of the models in it, each once."""
+    found = {}
+    for layer in model.layers:
+        inner = _layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+        found |= {id(one): one for one in inner}
+    return list(found.values())
+
+
+def _is_plain(layer, places):
+    """Whether a layer computes `activation(a W + b)`, with all of its weights trained."""
+    own = [layer.kernel, *([layer.bias] if layer.use_bias else [])] if layer.built else []
+    return (
+        "call" not in vars(layer)
+        and bool(own)
+        and [id(v) for v in layer.trainable_variables] == [id(v) for v in own]
+        and all(id(v) in places for v in own)
+        and layer.compute_dtype == layer.variable_dtype
+    )
+
+
+def _noting(layer, call, calls):
+    def noted(inputs, *args, **kwargs):
+        calls.append((layer, tuple(inputs.shape)))
+        return call(inputs, *args, **kwargs)
+
+    return noted
+
+
+@contextlib.contextmanager
+def cut_at(layer: keras.layers.Dense, tape: Any) -> Iterator[SimpleNamespace]:
+    """Within it, a call of the layer sets `features`, `outputs` and `leaf` of what is yielded.
+
+    The leaf equals the outputs, has no gradient by the weights, and is watched by the tape. All
+    that follows the layer depends on it.
+    """
+    cut = SimpleNamespace()
+
+    def call(inputs, training=None):
+        cut.features = tf.convert_to_tensor(inputs)
+        cut.outputs = keras.ops.matmul(inputs, layer.kernel)
+        if layer.use_bias:
+            cut.outputs = keras.ops.add(cut.outputs, layer.bias)
+        cut.leaf = tf.stop_gradient(cut.outputs)
+        tape.watch(cut.leaf)
+        return cut.leaf if _is_linear(layer) else layer.activation(cut.leaf)
+
+    with _replaced_call(layer, call):
+        yield cut
+
+
+def _is_linear(layer):
+    return layer.activation is keras.activations.linear
+
+
+@contextlib.contextmanager
+def _replaced_call(layer, call):
+    layer.call = call
+    try:
+        yield
+    finally:
+        del layer.call  # Its class has one.
