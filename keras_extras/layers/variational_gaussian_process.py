@@ -9,6 +9,7 @@ from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras._core.registration import serializable
+from keras_extras._core.saved_objects import deserialize
 from keras_extras.layers.distribution_layer import DistributionLayer
 from keras_extras.layers.heads.head import event_dims
 
@@ -246,7 +247,7 @@ class VariationalGaussianProcess(DistributionLayer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "VariationalGaussianProcess":
-        provider = keras.saving.deserialize_keras_object(config["kernel_provider"])
+        provider = deserialize(config["kernel_provider"])
         return cls(**{**config, "kernel_provider": provider})
 
 

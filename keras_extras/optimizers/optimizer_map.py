@@ -5,6 +5,7 @@ from typing import Any, TypeGuard
 
 import keras
 
+from keras_extras._core.saved_objects import deserialize
 from keras_extras.optimizers.search_space import match_patterns
 
 
@@ -98,12 +99,9 @@ def serialize_optimizer_map(optimizer_map: Mapping[str, Any]) -> dict[str, Any]:
 def deserialize_optimizer_map(config: dict[str, Any], custom_objects: Any = None) -> Mapping:
     """Returns the map of a configuration."""
 
-    def deserialize(config):
-        return keras.saving.deserialize_keras_object(config, custom_objects)
-
     if "class_name" in config:
-        return deserialize(config)
-    return {pattern: deserialize(entry) for pattern, entry in config.items()}
+        return deserialize(config, custom_objects)
+    return {pattern: deserialize(entry, custom_objects) for pattern, entry in config.items()}
 
 
 def _is_of_keras(optimizer_map: Any) -> TypeGuard[Any]:
