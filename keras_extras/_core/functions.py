@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from keras_extras._core.probability import tfd
-from keras_extras._core.saved_objects import deserialize
 
 _NUMBERS_AND_NAMES = (bool, int, float, str, type(None))
 _PLAIN = (*_NUMBERS_AND_NAMES, np.ndarray, np.generic)
@@ -79,7 +78,23 @@ def deserialize_function(config: Any) -> Any:
         return distribution_class(config["distribution_class"])
     if "lambda" in config:
         return _deserialize_lambda(config)
-    return deserialize(config)
+    return keras.saving.deserialize_keras_object(config)
+
+
+def optional_function(name: str, config: Any) -> Callable[..., Any] | None:
+    """The function that an argument gives, itself or by its configuration; or None.
+
+    Args:
+        name: The name of the argument.
+        config: Its value.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    function = deserialize_function(config)
+    if not (function is None or callable(function)):
+        raise TypeError(f"`{name}` must be a function or None. Received: {name}={config!r}")
+    return function
 
 
 def _deserialize_lambda(config):

@@ -1,4 +1,4 @@
-"""Deserialization of objects that configurations hold, which imports nothing."""
+"""Configurations of files, which must not choose what is imported."""
 
 import sys
 from typing import Any
@@ -6,33 +6,27 @@ from typing import Any
 import keras
 
 
-def deserialize(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
-    """`keras.saving.deserialize_keras_object`, for which all modules must be loaded already.
+def check_modules(config: Any) -> None:
+    """Raises unless all classes and functions in a configuration are there already.
 
-    Keras imports modules of its own packages by the names that a file holds, also where a file
-    of another origin has such a name.
+    Keras imports modules of its own packages by the names that a file holds, such as `keras_hub`,
+    also where a file of another origin has such a name.
 
     Args:
         config: A configuration, or a structure of them.
-        custom_objects: Dict from names to classes and functions. Defaults to `None`.
 
     Raises:
-        ValueError: If a class or function is neither registered nor in a module that is loaded.
+        ValueError: If a class or function is neither registered nor in a module that is imported.
     """
-    _check_modules(config, custom_objects)
-    return keras.saving.deserialize_keras_object(config, custom_objects)
-
-
-def _check_modules(config, custom_objects):
     if isinstance(config, list | tuple):
         for entry in config:
-            _check_modules(entry, custom_objects)
+            check_modules(entry)
     if not isinstance(config, dict):
         return
     module = config.get("module")
-    if "class_name" in config and module is not None and module not in sys.modules:
+    if "class_name" in config and isinstance(module, str) and module not in sys.modules:
         names = [config.get(key) for key in ("registered_name", "class_name", "config")]
-        if not any(_is_registered(name, custom_objects) for name in names):
+        if not any(_is_registered(name) for name in names):
             raise ValueError(
                 f"The configuration names the module {module!r}, which is not imported. Import it "
                 "before loading, if it is yours, and register what it defines by "
@@ -40,9 +34,8 @@ def _check_modules(config, custom_objects):
                 f"Received: class_name={config['class_name']!r}"
             )
     for value in config.values():
-        _check_modules(value, custom_objects)
+        check_modules(value)
 
 
-def _is_registered(name, custom_objects):
-    registered = keras.saving.get_registered_object
-    return isinstance(name, str) and registered(name, custom_objects) is not None
+def _is_registered(name):
+    return isinstance(name, str) and keras.saving.get_registered_object(name) is not None

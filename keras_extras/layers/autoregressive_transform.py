@@ -7,7 +7,6 @@ import keras
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras._core.registration import serializable
-from keras_extras._core.saved_objects import deserialize
 from keras_extras.layers.distribution_layer import DistributionLayer
 
 
@@ -101,5 +100,5 @@ class AutoregressiveTransform(DistributionLayer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AutoregressiveTransform":
-        made = deserialize(config["made"])
+        made = keras.saving.deserialize_keras_object(config["made"])
         return cls(**{**config, "made": made})

@@ -9,7 +9,6 @@ import numpy as np
 from keras_extras._core.checks import check_number
 from keras_extras._core.kl_share import add_share
 from keras_extras._core.probability import tf
-from keras_extras._core.saved_objects import deserialize
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -26,7 +25,7 @@ class DivergenceWeight(keras.layers.Layer):
     def __init__(self, weight: Any):
         super().__init__(name="divergence_weight", autocast=False)
         if isinstance(weight, dict):
-            weight = deserialize(weight)
+            weight = keras.saving.deserialize_keras_object(weight)
         self._weight = _reader(weight)
         self.kl_warm_up = add_share(self)
         self._steps = None

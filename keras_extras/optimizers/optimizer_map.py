@@ -5,7 +5,6 @@ from typing import Any, TypeGuard
 
 import keras
 
-from keras_extras._core.saved_objects import deserialize
 from keras_extras.optimizers.search_space import match_patterns
 
 
@@ -99,9 +98,12 @@ def serialize_optimizer_map(optimizer_map: Mapping[str, Any]) -> dict[str, Any]:
 def deserialize_optimizer_map(config: dict[str, Any], custom_objects: Any = None) -> Mapping:
     """Returns the map of a configuration."""
 
+    def deserialize(config):
+        return keras.saving.deserialize_keras_object(config, custom_objects)
+
     if "class_name" in config:
-        return deserialize(config, custom_objects)
-    return {pattern: deserialize(entry, custom_objects) for pattern, entry in config.items()}
+        return deserialize(config)
+    return {pattern: deserialize(entry) for pattern, entry in config.items()}
 
 
 def _is_of_keras(optimizer_map: Any) -> TypeGuard[Any]:
@@ -114,7 +116,7 @@ def _optimizer(pattern, entry):
     is_class = isinstance(entry, type) and issubclass(entry, keras.optimizers.Optimizer)
     try:
         optimizer = entry() if is_class else keras.optimizers.get(entry)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         optimizer = None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(

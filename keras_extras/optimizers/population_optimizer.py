@@ -9,7 +9,6 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_seed
-from keras_extras._core.saved_objects import deserialize
 from keras_extras._core.stateless import cond
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
@@ -367,7 +366,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         config = dict(config)
         for name in ("priors", "transforms"):
             config[name] = {
-                pattern: deserialize(entry, custom_objects)
+                pattern: keras.saving.deserialize_keras_object(entry, custom_objects)
                 for pattern, entry in (config.get(name) or {}).items()
             }
         return super().from_config(config, custom_objects)

@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras._core.registration import serializable
-from keras_extras._core.saved_objects import deserialize
 from keras_extras.pipelines.arrays import as_inputs
 from keras_extras.pipelines.copies import copy_layer
 from keras_extras.pipelines.two_stage_trainer import TwoStageTrainer
@@ -261,7 +260,7 @@ class AutoencoderClassifier(TwoStageTrainer):
 
     @classmethod
     def from_config(cls, config: dict) -> "AutoencoderClassifier":
-        parts = {name: deserialize(config[name]) for name in _PARTS}
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in _PARTS}
         return cls(**{**config, **parts})
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_extras._core.files import remove_folders
-from keras_extras._core.saved_objects import deserialize
+from keras_extras._core.saved_objects import check_modules
 from keras_extras.pipelines.arrays import as_inputs, as_labels, check_finite, check_same_rows
 from keras_extras.pipelines.backups import fit_with_backup
 from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
@@ -271,4 +271,5 @@ class TwoStageTrainer(keras.Model):
         return keras.saving.serialize_keras_object(dict(self._compile_arguments))
 
     def compile_from_config(self, config: dict) -> None:
-        self.compile(**deserialize(config))
+        check_modules(config)
+        self.compile(**keras.saving.deserialize_keras_object(config))

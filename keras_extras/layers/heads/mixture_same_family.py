@@ -9,7 +9,6 @@ from keras_extras._core.checks import check_integer
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras._core.saved_objects import deserialize
 from keras_extras.layers.heads.head import Head
 
 
@@ -147,5 +146,5 @@ class MixtureSameFamily(Head):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MixtureSameFamily":
-        layer = deserialize(config["component_layer"])
+        layer = keras.saving.deserialize_keras_object(config["component_layer"])
         return cls(**{**config, "component_layer": layer})

@@ -8,7 +8,6 @@ import keras
 
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras._core.saved_objects import deserialize
 from keras_extras.layers.heads.head import Head
 from keras_extras.layers.heads.independent_head import IndependentHead
 
@@ -129,5 +128,5 @@ class ZeroInflated(Head):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ZeroInflated":
-        layer = deserialize(config["component_layer"])
+        layer = keras.saving.deserialize_keras_object(config["component_layer"])
         return cls(**{**config, "component_layer": layer})
