@@ -37,7 +37,8 @@ def install_training_set_size_seam() -> None:
 
 def current_training_set_size() -> float:
     """Returns the size in the `fit` that is running; 0 if it is unknown or none is running."""
-    return _current.get()()
+    with _outside_of_graphs():
+        return _current.get()()
 
 
 def sized(variable: keras.Variable) -> keras.Variable:

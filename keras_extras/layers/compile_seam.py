@@ -10,7 +10,8 @@ part of. They are wrapped once, when the first layer of distributions is made, f
 2. Under `tf.distribute` Keras builds losses and metrics with placeholders in place of the model's
    outputs. Here the model is called again to have distributions.
 
-Models without a layer of distributions train as they did. A test fails when Keras no longer calls the two methods in this way.
+Models without a layer of distributions train as they did. A test fails when Keras no longer calls
+the two methods in this way.
 """
 
 import keras
