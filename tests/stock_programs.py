@@ -66,7 +66,7 @@ SOURCES = {
     },
     "PyDataset": lambda: {"x": Batches(), "shuffle": False},
     "generator": lambda: {"x": stream()(), "steps_per_epoch": 5, "epochs": 2},
-    "stream": lambda: {"x": streamed(), "steps_per_epoch": 5},
+    "stream": lambda: {"x": streamed(), "steps_per_epoch": 10},
 }
 
 

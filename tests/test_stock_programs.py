@@ -19,7 +19,11 @@ _SCRIPT = pathlib.Path(__file__).with_name("stock_programs.py")
 
 
 def run(kind):
-    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": keras.backend.backend(),
+        "PYTHONPATH": str(_SCRIPT.parents[1]),
+    }
     process = subprocess.run(
         [sys.executable, str(_SCRIPT), kind],
         capture_output=True,
