@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import pathlib
 import sys
 import zipfile
 
@@ -250,6 +251,14 @@ def refused(path):
         except Exception as error:
             raise AssertionError(f"no good error: {error!r}") from error
     assert not events, events
+
+
+def test_the_attacks_are_as_many_as_the_documentation_says():
+    page = pathlib.Path(__file__).parents[1] / "docs" / "reliability.md"
+    places = len(PLACES) + len(OPTIMIZERS) + len(LOSSES)
+    text = " ".join(page.read_text().split())
+    assert f"puts {len(PAYLOADS)} kinds of attack into each of {places} arguments" in text
+    assert f"All {len(PAYLOADS) * places} files are refused" in text
 
 
 @pytest.mark.parametrize("place", [*PLACES, *OPTIMIZERS, *LOSSES])

@@ -146,3 +146,10 @@ def test_layers_that_are_made_while_training_runs_learn_the_size():
     rows = tf.data.Dataset.from_tensor_slices((stock_programs.X, stock_programs.Y))
     model.fit(rows.batch(8), shuffle=False, verbose=0)
     assert float(model.layers[0].inner.training_set_size) == 40.0
+
+
+def test_such_layers_cannot_look_into_a_generator():
+    model = keras.Sequential([MakesItsLayer()])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="size of the training set, which is unknown"):
+        model.fit(stock_programs.stream()(), steps_per_epoch=10, shuffle=False, verbose=0)
