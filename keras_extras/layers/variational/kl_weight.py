@@ -34,6 +34,8 @@ def check_kl_weight(kl_weight: Any) -> Any:
 class KLWeightMixin:
     """The variables and the weighted divergence of layers with a `kl_weight`."""
 
+    kl_weight: Any
+
     @property
     def asks_for_training_set_size(self) -> bool:
         """Whether `fit` gives the number of rows to the layer."""
