@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_extras._core.repeated_dataset import is_repeatable
+
 _DEFAULT_BATCH_SIZE = 32
 
 
@@ -22,7 +24,7 @@ def batches_per_epoch(x: Any, size: float, batch_size: int | None, steps: int | 
     if hasattr(x, "cardinality"):  # tf.data.Dataset
         length = int(x.cardinality())
         length = length if length >= 0 else steps or 0
-        return 1 if length > 1 and _repeats(x) else length
+        return 1 if length > 1 and is_repeatable(x) and _repeats(x) else length
     if isinstance(x, keras.utils.PyDataset):
         return x.num_batches or steps or 0
     if isinstance(x, types.GeneratorType):

@@ -14,7 +14,9 @@ import numpy as np
 
 from keras_extras._core.probability import tfd
 
-_PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
+_NUMBERS_AND_NAMES = (bool, int, float, str, type(None))
+_PLAIN = (*_NUMBERS_AND_NAMES, np.ndarray, np.generic)
+_KINDS = ("globals", "closure", "defaults", "keyword_defaults")
 
 
 def method_name(function: Any) -> str | Callable[..., Any]:
@@ -74,19 +76,43 @@ def deserialize_function(config: Any) -> Any:
         return config
     if "distribution_class" in config:
         return distribution_class(config["distribution_class"])
-    if "lambda" not in config:
-        return keras.saving.deserialize_keras_object(config)
-    if config["lambda"]["function"]["class_name"] != "__lambda__":
+    if "lambda" in config:
+        return _deserialize_lambda(config)
+    return keras.saving.deserialize_keras_object(config)
+
+
+def optional_function(name: str, config: Any) -> Callable[..., Any] | None:
+    """The function that an argument gives, itself or by its configuration; or None.
+
+    Args:
+        name: The name of the argument.
+        config: Its value.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    function = deserialize_function(config)
+    if not (function is None or callable(function)):
+        raise TypeError(f"`{name}` must be a function or None. Received: {name}={config!r}")
+    return function
+
+
+def _deserialize_lambda(config):
+    saved = config["lambda"].get("function") if isinstance(config["lambda"], dict) else None
+    if not isinstance(saved, dict) or saved.get("class_name") != "__lambda__":
         raise ValueError(f"There is no lambda in the configuration {config['lambda']}")
-    # Raises in safe mode, before anything that the file names is imported.
-    code = keras.layers.Lambda.from_config(dict(config["lambda"])).function.__code__
-    used = {
-        kind: {name: _read(value) for name, value in config[kind].items()}
-        for kind in ("globals", "closure", "defaults", "keyword_defaults")
-    }
+    parts = [saved["config"].get(name) for name in ("code", "defaults", "closure")]
+    # Raises in safe mode, before anything that the file names is imported or built.
+    bare = keras.saving.deserialize_keras_object(
+        {"class_name": "__lambda__", "config": {"value": parts}}
+    )
+    code = bare.__code__
+    used = {kind: config[kind] for kind in _KINDS}
+    _check_used(code, used)
+    used = {kind: {name: _read(value) for name, value in used[kind].items()} for kind in _KINDS}
     function = types.FunctionType(
         code,
-        {"__builtins__": builtins, **used["globals"]},
+        {**used["globals"], "__builtins__": builtins},
         code.co_name,
         tuple(used["defaults"].values()),
         tuple(types.CellType(used["closure"][name]) for name in code.co_freevars),
@@ -155,6 +181,39 @@ def _written(name, value, owner):
     if isinstance(value, _PLAIN) or (keras.ops.is_tensor(value) and not is_variable_or_output):
         return {"value": keras.saving.serialize_keras_object(value)}
     raise ValueError(_not_saved(owner, f"a lambda that uses {name!r} of type {type(value)}"))
+
+
+def _check_used(code, used):
+    """Raises unless these are names and values that `_used_by` writes for such a lambda."""
+    number = len(used["defaults"])
+    expected = {
+        "globals": set(_global_names(code)) & set(used["globals"]),
+        "closure": set(code.co_freevars),
+        "defaults": set(map(str, range(min(number, code.co_argcount)))),
+        "keyword_defaults": set(_keyword_only(code)) & set(used["keyword_defaults"]),
+    }
+    for kind, names in expected.items():
+        if set(used[kind]) != names or not all(map(_is_written, used[kind].values())):
+            raise ValueError(
+                "The configuration of a lambda must hold the modules, numbers, strings and arrays "
+                f"that the lambda uses, and nothing else. Received: {kind}={used[kind]}"
+            )
+
+
+def _keyword_only(code):
+    return code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+
+
+def _is_written(config):
+    """Whether `_written` returns such a configuration."""
+    if not isinstance(config, dict) or len(config) != 1:
+        return False
+    ((kind, value),) = config.items()
+    if kind in ("tuple", "list"):
+        return isinstance(value, list) and all(map(_is_written, value))
+    if isinstance(value, dict):
+        return kind == "value" and value.get("class_name") in ("__numpy__", "__tensor__")
+    return isinstance(value, str if kind == "module" else _NUMBERS_AND_NAMES)
 
 
 def _read(config):

@@ -1,22 +1,67 @@
-"""The seam to `tf.data`: which part of a pipeline is repeated, and what in it is random.
+"""The seam to `tf.data`: what of a pipeline is repeated, how large batches are, what is random.
 
-A `tf.data.Dataset` says publicly neither that it goes through its data several times, which its
-cardinality counts, nor that it draws random numbers. Here its inputs and functions are asked, which
-are private. `tests/test_training_set_size.py` and `tests/test_resumed_data.py` are the canaries:
-they fail when a new version of TensorFlow names them differently.
+A `tf.data.Dataset` does not say publicly that it goes through its data several times, and its
+cardinality counts all of them. Nor does it say how large its batches are, whether it can be read
+twice, or whether it draws random numbers. Here its inputs and functions are asked, which are
+private. `tests/test_training_set_size.py` and `tests/test_resumed_data.py` are the canaries: they
+fail when a new version of TensorFlow names them differently.
 """
 
+import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 
-def rows_of_one_pass(dataset: Any) -> float | None:
+def rows_of_batches(dataset: Any) -> int | None:
+    """Returns the number of rows of the first batch where the pipeline says so, else None.
+
+    Nothing is read: another iterator would have the data shuffled differently.
+    """
+    shape = getattr(keras.tree.flatten(dataset.element_spec)[0], "shape", None)
+    if shape is not None and shape.rank and shape[0] is not None:
+        return int(shape[0])
+    while _kind(dataset) in _SAME_BATCHES:
+        (dataset,) = dataset._inputs()
+    if _kind(dataset) not in _BATCHES or not hasattr(dataset, "_batch_size"):
+        return None
+    size, length = int(dataset._batch_size), int(dataset._inputs()[0].cardinality())
+    if length == -2:  # unknown
+        return None
+    return size if length < 0 else min(size, length)
+
+
+def is_repeatable(dataset: Any) -> bool:
+    """Returns whether another iterator leaves what training reads as it is.
+
+    That is not so where the data come from Python, which may have each batch but once.
+    """
+    functions = [function.function.graph for function in dataset._functions()]
+    definitions = [graph.as_graph_def() for graph in functions]
+    nodes = [
+        node
+        for definition in definitions
+        for part in (definition.node, *(f.node_def for f in definition.library.function))
+        for node in part
+    ]
+    is_own = _kind(dataset) != "Generator" and not any(_HAS_STATE.match(node.op) for node in nodes)
+    return is_own and all(map(is_repeatable, dataset._inputs()))
+
+
+_HAS_STATE = re.compile("(Eager)?PyFunc|GeneratorDataset|Assign|Queue|Iterator|Stack|Lookup")
+
+
+def rows_of_one_pass(dataset: Any, rows: Callable[[], int]) -> float | None:
     """Returns the number of rows that a pipeline repeats; None if it repeats nothing.
 
     A smaller last batch before `repeat` counts as a whole one. If the number is unknown, the
     function warns and returns None.
+
+    Args:
+        dataset: A `tf.data.Dataset`.
+        rows: Function that returns the number of rows of its first batch.
     """
     try:
         found = _repeated(dataset)
@@ -32,11 +77,11 @@ def rows_of_one_pass(dataset: Any) -> float | None:
         return None
     repeated, batchings = found
     length = int(repeated.cardinality())
-    in_each = 1 if batchings == 1 else _rows_of_first(repeated)
+    in_each = 1 if batchings == 1 else _rows_of_first(repeated, rows)
     if length == 1 and in_each in (None, 1):
         return None  # Not data, but the start of functions that make data.
     # Elements without an axis are numbers or names from which batches are made.
-    return float(length * (in_each or _rows_of_first(dataset)))
+    return float(length * (in_each or rows()))
 
 
 def chance_in(dataset: Any) -> str | None:
@@ -84,6 +129,8 @@ _ONE_FOR_ONE = (
     *("Cache", "CacheData", "Prefetch", "Options", "AssertCardinality", "IgnoreErrors", "Zip"),
     *("Snapshot", "Rebatch", "Restructured", "DenseToRagged", "DatasetV1Adapter"),
 )
+# Steps behind which the first batch has as many rows as the batches before.
+_SAME_BATCHES = ("Cache", "Prefetch", "Options", "AssertCardinality", "Repeat", "Shuffle", "Take")
 _BATCHES = ("Batch", "ParallelBatch", "PaddedBatch", "MapAndBatch", "DenseToRaggedBatch")
 
 
@@ -122,6 +169,15 @@ def _kind(dataset):
     return type(dataset).__name__.lstrip("_").removesuffix("Dataset")
 
 
-def _rows_of_first(dataset):
-    shape = keras.tree.flatten(next(iter(dataset.take(1))))[0].shape
+def _rows_of_first(repeated, rows):
+    """The rows of a part's first element, None if it has no axis; `rows` where it is read once."""
+    shape = getattr(keras.tree.flatten(repeated.element_spec)[0], "shape", None)
+    if shape is not None and shape.rank == 0:
+        return None
+    known = rows_of_batches(repeated)
+    if known is not None:
+        return known
+    if not is_repeatable(repeated):
+        return rows()
+    shape = keras.tree.flatten(next(iter(repeated.take(1))))[0].shape
     return shape[0] if len(shape) else None

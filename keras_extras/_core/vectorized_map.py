@@ -1,12 +1,12 @@
 """vectorized_map: a function of many elements at once, without what ends the process."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_extras._core.thread_replacement import ThreadReplacement
 
 
 def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
@@ -20,38 +20,26 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
         return ops.vectorized_map(function, elements)
     import tensorflow as tf
 
-    with _products_of_two_axes(tf):
+    with _products_of_two_axes.within():
         # What is not converted, such as random numbers, runs in a loop, and would log that.
         return tf.vectorized_map(function, elements, warn=False)
 
 
-@contextlib.contextmanager
-def _products_of_two_axes(tf: Any) -> Iterator[None]:
-    """Within it, `tf.matmul` with one matrix has two axes, whatever those before them.
+def _products():
+    """The places of `tf.matmul`, which get products with one matrix that have two axes.
 
     A map turns the product of `(1, m, k)` and one matrix `(k, n)` into that of `(rows, 1, m, k)`
     and `(1, 1, k, n)`. On processors with AVX-512 the kernel of oneDNN for it writes beyond its
     memory (https://github.com/uxlfoundation/oneDNN/pull/4632; in TensorFlow 2.21).
     """
-    with _lock:
-        if not _replaced:
-            _replaced.extend((tf.matmul, tf.linalg.matmul, tf.Tensor.__matmul__))
-            tf.matmul = tf.linalg.matmul = tf.Tensor.__matmul__ = _flattening(tf, _replaced[0])
-        _maps.append(None)
-    try:
-        yield
-    finally:
-        with _lock:
-            _maps.pop()
-            if not _maps:
-                tf.matmul, tf.linalg.matmul, tf.Tensor.__matmul__ = _replaced
-                _replaced.clear()
+    import tensorflow as tf
+
+    flat = _flattening(tf, tf.matmul)
+    places = [(tf, "matmul"), (tf.linalg, "matmul"), (tf.Tensor, "__matmul__")]
+    return [(owner, name, lambda original: flat) for owner, name in places]
 
 
-# What is put back when the last of the maps that are traced, also by other threads, is left.
-_lock = threading.RLock()
-_maps: list[None] = []
-_replaced: list[Callable] = []
+_products_of_two_axes = ThreadReplacement("products_of_two_axes", _products)
 
 
 def _flattening(tf: Any, product: Callable) -> Callable:

@@ -1,11 +1,13 @@
 """Wrapping a method of another library once, also where others wrap it before or after."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
 # From our wrappers to their keys.
 _ours: dict[Callable, str] = {}
+_lock = threading.RLock()
 
 
 def wrap_once(owner: type, name: str, wrap: Callable[[Callable], Callable], key: str = "") -> None:
@@ -20,12 +22,13 @@ def wrap_once(owner: type, name: str, wrap: Callable[[Callable], Callable], key:
         wrap: Function from the method to its replacement.
         key: String that sets apart several wrappers of one method. Defaults to `""`.
     """
-    stock: Any = getattr(owner, name)
-    if is_wrapped(stock, key):
-        return
-    wrapper = functools.wraps(stock)(wrap(stock))
-    _ours[wrapper] = key
-    setattr(owner, name, wrapper)
+    with _lock:
+        stock: Any = getattr(owner, name)
+        if is_wrapped(stock, key):
+            return
+        wrapper = functools.wraps(stock)(wrap(stock))
+        _ours[wrapper] = key
+        setattr(owner, name, wrapper)
 
 
 def is_wrapped(method: Any, key: str = "") -> bool:

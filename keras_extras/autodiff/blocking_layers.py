@@ -1,5 +1,6 @@
 """Which layers of a model let no derivative through."""
 
+import threading
 from typing import Any
 
 import keras
@@ -29,26 +30,33 @@ def blocking_layers(
     ]
     if not layers:
         return []
-    own_calls = [vars(layer).get("call") for layer in layers]
     found: list[str] = []
-    try:
-        for layer in layers:
-            layer.call = _recording(layer.name, layer.call, found, order)
-        with keras.StatelessScope():
-            model(x, training=training)
-    finally:
-        for layer, call in zip(layers, own_calls):
-            if call is None:
-                del layer.call  # Its class has one.
-            else:
-                layer.call = call
+    with _lock:  # Layers may be those of another model, too.
+        own_calls = [vars(layer).get("call") for layer in layers]
+        try:
+            for layer in layers:
+                layer.call = _recording(layer.name, layer.call, found, order)
+            with keras.StatelessScope():
+                model(x, training=training)
+        finally:
+            for layer, call in zip(layers, own_calls):
+                if call is None:
+                    del layer.call  # Its class has one.
+                else:
+                    layer.call = call
     return found
+
+
+_lock = threading.RLock()
 
 
 def _recording(name, call, found, order):
     """A call that adds the layer's name to `found` if there is no gradient."""
+    thread = threading.get_ident()
 
     def recorded(*args, **kwargs):
+        if threading.get_ident() != thread:
+            return call(*args, **kwargs)
         leaves = keras.tree.flatten((args, kwargs))
         watched = {
             number: ops.convert_to_tensor(leaf)

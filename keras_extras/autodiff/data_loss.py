@@ -1,6 +1,5 @@
 """The loss of a model as a function of its outputs."""
 
-import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -44,13 +43,13 @@ def make_data_loss(
         )
     owner = keras.Model(name=model.name)
     owner.output_names = getattr(model, "output_names", None)
+    if dtype != keras.config.floatx():
+        loss = keras.tree.map_structure(lambda part: _in_dtype(part, dtype), loss)
     owner.compile(optimizer=None, loss=loss)
     data_loss = _loss_of_model(owner, training)
     with keras.StatelessScope():  # A random layer keeps its state.
         outputs = model(row.x)
-    # Keras makes losses of names and functions at the first call, to compute in `floatx`.
-    with _floatx(dtype):
-        data_loss(row.x, row, outputs)
+    data_loss(row.x, row, outputs)  # Keras makes losses at the first call.
     return data_loss
 
 
@@ -63,11 +62,19 @@ def _loss_of_model(model, training):
     )
 
 
-@contextlib.contextmanager
-def _floatx(dtype):
-    outer = keras.config.floatx()
-    keras.config.set_floatx(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(outer)
+def _in_dtype(loss, dtype):
+    """A loss whose objects compute in a dtype; `floatx` is that of all threads."""
+    if loss is None or isinstance(loss, keras.losses.Loss):
+        return loss
+    if str(loss).lower() in ("crossentropy", "ce"):
+        raise ValueError(
+            f"`loss` must be the crossentropy that is meant, such as 'categorical_crossentropy', "
+            f"where a model computes in another dtype than `keras.config.floatx()`. "
+            f"Received: loss={loss!r} and a model in {dtype}"
+        )
+    found = keras.losses.get(loss)
+    if isinstance(found, keras.losses.Loss):
+        return type(found).from_config({**found.get_config(), "dtype": dtype})
+    wrappers = keras.losses.MeanSquaredError.__mro__  # The class is not public, what it is for is.
+    wrapper = next(cls for cls in wrappers if "call" in vars(cls))
+    return wrapper(found, name=getattr(found, "__name__", None), dtype=dtype)

@@ -10,7 +10,8 @@ part of. They are wrapped once, when the first layer of distributions is made, f
 2. Under `tf.distribute` Keras builds losses and metrics with placeholders in place of the model's
    outputs. Here the model is called again to have distributions.
 
-A test fails when Keras no longer calls the two methods in this way.
+Models without a layer of distributions train as they did. A test fails when Keras no longer calls
+the two methods in this way.
 """
 
 import keras
@@ -52,7 +53,15 @@ def _outputs(model, x, y_pred):
         and tf.distribute.in_cross_replica_context()
         and not tf.executing_eagerly()
     )
-    return model(x, training=False) if building_for_replicas else y_pred
+    if not building_for_replicas or x is None or not _makes_distributions(model):
+        return y_pred
+    return model(x, training=False)
+
+
+def _makes_distributions(model):
+    from keras_extras.layers.distribution_layer import DistributionLayer
+
+    return any(isinstance(layer, DistributionLayer) for layer in model._flatten_layers())
 
 
 def _paired(model, y, y_pred):
@@ -60,6 +69,8 @@ def _paired(model, y, y_pred):
 
     Where targets have another shape, the prediction refuses itself what has not that of a draw.
     """
+    if not any(hasattr(output, "tensor_distribution") for output in keras.tree.flatten(y_pred)):
+        return y, y_pred
     others = {}
     y = _targets(model, y, y_pred, others)
     if others:

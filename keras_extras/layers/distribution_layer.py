@@ -1,6 +1,7 @@
 """DistributionLayer: the base of all layers whose output is a distribution."""
 
 import inspect
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from keras_extras._core.functions import deserialize_function, method_name, seri
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras.layers.compile_seam import install_compile_seam
 from keras_extras.layers.distribution_graph import output_spec, with_tensors
+
+_filtering = threading.Lock()
 
 
 class DistributionLayer(keras.layers.Layer):
@@ -139,12 +142,15 @@ class DistributionLayer(keras.layers.Layer):
         return self.compute_output_spec(inputs).shape
 
     def get_config(self) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras' own of a lambda, in place of which is ours.
-            config = super().get_config()
         if inspect.isfunction(self.activity_regularizer):
+            # Filters of warnings are those of all threads.
+            with _filtering, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras' own of a lambda; here ours is given.
+                config = super().get_config()
             regularizer = serialize_function(self.activity_regularizer, self.name)
             config["activity_regularizer"] = regularizer
+        else:
+            config = super().get_config()
         return {
             **config,
             "convert_to_tensor_fn": serialize_function(self.convert_to_tensor_fn, self.name),

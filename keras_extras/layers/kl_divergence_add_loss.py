@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
-from keras_extras._core.functions import deserialize_function, serialize_function
+from keras_extras._core.functions import optional_function, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import DivergenceWeight
@@ -83,7 +83,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
         self.distribution_b = check_prior(deserialize_prior(distribution_b))
         self.use_exact_kl = check_flag("use_exact_kl", use_exact_kl)
         self.test_points_reduce_axis = test_points_reduce_axis
-        self.test_points_fn = deserialize_function(test_points_fn)
+        self.test_points_fn = optional_function("test_points_fn", test_points_fn)
         self.divergence_weight = DivergenceWeight(weight)
         self.supports_masking = True
         self.built = True

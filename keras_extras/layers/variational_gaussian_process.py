@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer, check_number
-from keras_extras._core.functions import deserialize_function, serialize_function
+from keras_extras._core.functions import optional_function, serialize_function
 from keras_extras._core.probability import tf, tfb, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
@@ -123,7 +123,7 @@ class VariationalGaussianProcess(DistributionLayer):
         self.variational_inducing_observations_scale_initializer = keras.initializers.get(
             variational_inducing_observations_scale_initializer
         )
-        self.mean_fn = deserialize_function(mean_fn)
+        self.mean_fn = optional_function("mean_fn", mean_fn)
         self.jitter = check_number("jitter", jitter, at_least=0.0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

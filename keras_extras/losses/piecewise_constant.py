@@ -34,26 +34,24 @@ def _check_optimizer(model):
     # Those of `keras_extras.optimizers` that evaluate losses, and steps of the user's own.
     if optimizer is None or hasattr(optimizer, "take_step") or _has_own_train_step(model):
         return
-    losses = [_loss(leaf) for leaf in keras.tree.flatten(getattr(model, "loss", None))]
-    losses = [loss for loss in losses if loss is not None]
-    if losses and all(isinstance(loss, PiecewiseConstantLoss) for loss in losses):
+    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
+    kinds = [_kind(loss) for loss in losses]
+    if kinds and all(issubclass(kind, PiecewiseConstantLoss) for kind in kinds):
         raise ValueError(
-            f"No gradients provided for any variable: {type(losses[0]).__name__} counts decisions "
+            f"No gradients provided for any variable: {kinds[0].__name__} counts decisions "
             f"and has none, and the optimizer {optimizer.name!r} needs them. Compile the model "
             "with `keras_extras.optimizers.MonteCarloOptimizer()` or `CMAES()`, or train with a "
             "loss that has a gradient and watch this one as a metric. "
-            f"Received: loss={losses[0].name!r}"
+            f"Received: loss={getattr(losses[0], 'name', losses[0])!r}"
         )
 
 
-def _loss(leaf):
-    """A loss as an object, where its name is given."""
-    if not isinstance(leaf, str):
-        return leaf
-    try:
-        return keras.losses.get(leaf)
-    except ValueError:
-        return None
+def _kind(loss):
+    """The class of a loss, which may be given by its name."""
+    if not isinstance(loss, str):
+        return type(loss)
+    registered = keras.saving.get_registered_object(loss)
+    return registered if isinstance(registered, type) else type(None)
 
 
 def _has_own_train_step(model):

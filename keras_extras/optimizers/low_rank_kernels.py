@@ -3,18 +3,20 @@
 The kernels of a population of candidates W + l r differ by a column l times a row r. With
 `x @ (W + l r) = x @ W + (x @ l) r` the first term is the same for all candidates wherever their
 inputs are, and one matrix product for all of them elsewhere. Keras has no place to say this, so
-while a candidate is evaluated, `Dense`, `Conv2D` and `Conv3D` get calls that know both terms. Other
-layers, and whatever else reads a kernel, see the sum.
+in a thread that evaluates a candidate, `Dense`, `Conv2D` and `Conv3D` have calls that know both
+terms. Other layers, and whatever else reads a kernel, see the sum.
 
 `tests/test_low_rank.py` is the canary: it fails when a new version of Keras moves any of this.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from keras_extras._core.thread_replacement import ThreadReplacement
 
 
 class RankOne(NamedTuple):
@@ -35,19 +37,28 @@ class LowRankKernel(NamedTuple):
     change: RankOne
 
 
-@contextlib.contextmanager
-def low_rank_kernels(kernels: Mapping[int, LowRankKernel]) -> Iterator[None]:
+def low_rank_kernels(
+    kernels: Mapping[int, LowRankKernel],
+) -> contextlib.AbstractContextManager[None]:
     """Within this scope, layers with one of these kernels use both of its terms.
 
     Args:
         kernels: Dict from the `id` of a variable to what stands for it.
     """
-    dense = _owner(keras.layers.Dense, "call")
-    convolution = _owner(keras.layers.Conv2D, "convolution_op")
-    stock_call, stock_convolution = dense.call, convolution.convolution_op
+    return _calls.within({**(_calls.value or {}), **kernels})
 
+
+def _places():
+    owners = [
+        (keras.layers.Dense, "call", _call),
+        (keras.layers.Conv2D, "convolution_op", _convolve),
+    ]
+    return [(_owner(layer, name), name, make) for layer, name, make in owners]
+
+
+def _call(stock_call):
     def call(self, inputs, training=None):
-        kernel = kernels.get(id(self.kernel))
+        kernel = _calls.value.get(id(self.kernel))
         if kernel is None:
             return stock_call(self, inputs, training=training)
         outputs = _sum_of_terms(ops.matmul, inputs, kernel)
@@ -55,17 +66,20 @@ def low_rank_kernels(kernels: Mapping[int, LowRankKernel]) -> Iterator[None]:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
 
+    return call
+
+
+def _convolve(stock_convolution):
     def convolution_op(self, inputs, kernel):
-        known = kernels.get(id(kernel))
+        known = _calls.value.get(id(kernel))
         if known is None or self.groups > 1 or self.data_format != "channels_last":
             return stock_convolution(self, inputs, kernel)
         return _sum_of_terms(lambda x, filters: stock_convolution(self, x, filters), inputs, known)
 
-    dense.call, convolution.convolution_op = call, convolution_op
-    try:
-        yield
-    finally:
-        dense.call, convolution.convolution_op = stock_call, stock_convolution
+    return convolution_op
+
+
+_calls = ThreadReplacement("low_rank_kernels", _places)
 
 
 def _sum_of_terms(product, inputs, kernel):

@@ -11,7 +11,11 @@ from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
-from keras_extras._core.training_set_size import install_training_set_size_seam, require_known_size
+from keras_extras._core.training_set_size import (
+    install_training_set_size_seam,
+    require_known_size,
+    sized,
+)
 from keras_extras.optimizers.antithetic import evaluate_pairs
 from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.devices import chunk_for_devices, shared_out
@@ -227,7 +231,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self.beta_2 = _check_decay("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, above=0)
         self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
-        self._rows = self.add_variable((), name=TRAINING_SET_SIZE)
+        self._rows = sized(self.add_variable((), name=TRAINING_SET_SIZE))
         install_training_set_size_seam()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:

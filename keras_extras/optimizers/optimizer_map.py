@@ -116,7 +116,7 @@ def _optimizer(pattern, entry):
     is_class = isinstance(entry, type) and issubclass(entry, keras.optimizers.Optimizer)
     try:
         optimizer = entry() if is_class else keras.optimizers.get(entry)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         optimizer = None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(

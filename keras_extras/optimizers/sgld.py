@@ -15,6 +15,7 @@ from keras_extras._core.training_set_size import (
     current_training_set_size,
     install_training_set_size_seam,
     require_known_size,
+    sized,
 )
 
 
@@ -112,6 +113,11 @@ class SGLD(keras.optimizers.Optimizer):
         self._seed_generator = keras.random.SeedGenerator(self.seed)
         self._seed_state = self._seed_generator.state  # tracked: saved with the optimizer
 
+    @property
+    def asks_for_training_set_size(self) -> bool:
+        """Whether `fit` gives the number of rows to the optimizer."""
+        return self.training_set_size == "auto"
+
     def build(self, variables: list[keras.Variable]) -> None:
         # For none it is built by Keras' loader of `.h5`, before the weights are known.
         if self.built or not variables:
@@ -120,9 +126,8 @@ class SGLD(keras.optimizers.Optimizer):
         super().build(variables)
         self._size = None
         if self.training_set_size == "auto":
-            self._size = self.add_variable(
-                (), keras.initializers.Constant(current_training_set_size()), "float32", name=NAME
-            )
+            initial = keras.initializers.Constant(current_training_set_size())
+            self._size = sized(self.add_variable((), initial, "float32", name=NAME))
         self._sampled = list(variables)
         self._num_collected = self.add_variable((), "zeros", "int32", name="num_collected")
         self._samples = [

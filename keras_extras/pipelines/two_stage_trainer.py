@@ -9,6 +9,7 @@ import keras
 
 from keras_extras._core.files import remove_folders
 from keras_extras._core.locks import locked_folder
+from keras_extras._core.saved_objects import check_modules
 from keras_extras.pipelines.arrays import as_inputs, as_labels, check_finite, check_same_rows
 from keras_extras.pipelines.backups import fit_with_backup
 from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
@@ -279,6 +280,7 @@ class TwoStageTrainer(keras.Model):
         return keras.saving.serialize_keras_object(dict(self._compile_arguments))
 
     def compile_from_config(self, config: dict) -> None:
+        check_modules(config)
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 

@@ -1,16 +1,16 @@
 """TensorFlow functions with wrong or missing second derivatives, in a form that has them."""
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from keras_extras._core.thread_replacement import ThreadReplacement
+
 _resize = tf.image.resize
 
 
-@contextlib.contextmanager
-def twice_differentiable() -> Iterator[None]:
+def twice_differentiable() -> contextlib.AbstractContextManager[None]:
     """Within it, Keras' layers on TensorFlow have the right second derivatives.
 
     They take mean and variance from `tf.nn.moments`, which stops the gradient of the mean inside
@@ -18,16 +18,18 @@ def twice_differentiable() -> Iterator[None]:
     They resize images by `tf.image.resize`, whose gradient has a gradient of none or raises, and so
     does that of `tf.nn.softsign`.
     """
+    return _functions.within()
+
+
+def _places():
     places = [(tf.nn, "moments", _moments), (tf.nn, "softsign", _softsign)]
     places += [(tf.image, "resize", _resized)]
-    originals = [getattr(module, name) for module, name, _ in places]
-    for module, name, function in places:
-        setattr(module, name, function)
-    try:
-        yield
-    finally:
-        for (module, name, _), original in zip(places, originals):
-            setattr(module, name, original)
+    return [
+        (module, name, lambda _, function=function: function) for module, name, function in places
+    ]
+
+
+_functions = ThreadReplacement("twice_differentiable", _places)
 
 
 def _moments(x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None):

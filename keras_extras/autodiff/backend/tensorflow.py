@@ -1,6 +1,7 @@
 """What derivatives of models and trainings take from TensorFlow beside `keras.ops`."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -182,10 +183,14 @@ def _filled(gradients, values):
 
 @contextlib.contextmanager
 def _quiet():
-    """TensorFlow logs pages about what it cannot vectorise."""
-    logger = tf.get_logger()
-    was_disabled, logger.disabled = logger.disabled, True
+    """TensorFlow logs pages about what it cannot vectorise; other threads log as they did."""
+    logger, thread = tf.get_logger(), threading.get_ident()
+
+    def of_others(record):
+        return record.thread != thread
+
+    logger.addFilter(of_others)
     try:
         yield
     finally:
-        logger.disabled = was_disabled
+        logger.removeFilter(of_others)

@@ -14,6 +14,7 @@ from keras_extras._core.training_set_size import (
     current_training_set_size,
     install_training_set_size_seam,
     require_known_size,
+    sized,
 )
 from keras_extras.layers.variational.weight_divergence import WeightDivergence
 
@@ -33,17 +34,26 @@ def check_kl_weight(kl_weight: Any) -> Any:
 class KLWeightMixin:
     """The variables and the weighted divergence of layers with a `kl_weight`."""
 
+    kl_weight: Any
+
+    @property
+    def asks_for_training_set_size(self) -> bool:
+        """Whether `fit` gives the number of rows to the layer."""
+        return self.kl_weight == "auto"
+
     def _build_kl_weight(self):
         self.kl_warm_up = add_share(self)
         self.training_set_size = None
         if self.kl_weight == "auto":
-            self.training_set_size = self.add_weight(
-                name=NAME,
-                shape=(),
-                initializer=keras.initializers.Constant(current_training_set_size()),
-                dtype="float32",
-                autocast=False,
-                trainable=False,
+            self.training_set_size = sized(
+                self.add_weight(
+                    name=NAME,
+                    shape=(),
+                    initializer=keras.initializers.Constant(current_training_set_size()),
+                    dtype="float32",
+                    autocast=False,
+                    trainable=False,
+                )
             )
 
         self._weight_divergences = []
