@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,6 @@ import time
 from pathlib import Path
 
 import searching
-from chaos import half_files, listing
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["searching", "keras_extras.tuners"])
@@ -34,6 +34,8 @@ TRIALS = 20
 # Who is left after so many seconds is an orphan.
 _GRACE = 3.0
 _PROGRAM = "worker_program.py"
+# Libraries that Keras imports if they are there, at the start of each process.
+_LIGHT = 'import sys\nsys.modules.update(dict.fromkeys(("matplotlib", "pandas", "sklearn")))\n'
 
 
 class SearchChaos:
@@ -83,8 +85,9 @@ class SearchChaos:
         parent.join(300)
         if parent.exitcode is None or parent.exitcode == searching.UNEXPECTED:
             parent.kill()
+            print((folder / "call.log").read_text()[-3000:])
             raise RuntimeError(f"{self.way} of {self.kind}: {parent.exitcode} in {folder}")
-        self.faults += list(half_files(folder))
+        self.faults += half_files(folder)
         return parent.exitcode == 0
 
     def _is_moment(self, folder, parent):
@@ -157,6 +160,28 @@ def finished_trials(folder):
     return found
 
 
+def half_files(folder):
+    """Files of state that nobody can read."""
+    found = []
+    for path in (Path(folder) / "search").rglob("*.json"):
+        try:
+            json.loads(path.read_text())
+        except ValueError:
+            if ".part" not in path.name:
+                found.append(f"half of {path}")
+    return found
+
+
+def listing(folder):
+    """What there is, and of what size; changes while it is looked at, too."""
+    found = set()
+    for parent, _, files in os.walk(folder):
+        for path in (Path(parent, name) for name in files):
+            with contextlib.suppress(OSError):
+                found.add((path, path.stat().st_size))
+    return found
+
+
 def members(parent):
     """From process ids to names, of what `run_workers` of that process started and still runs."""
     table = subprocess.run(
@@ -165,7 +190,7 @@ def members(parent):
     found = {}
     for line in table.splitlines():
         pid, state, arguments = line.split(None, 2)
-        program, _, rest = arguments.partition(f"{_PROGRAM} {parent} ")
+        _, _, rest = arguments.partition(f"{_PROGRAM} {parent} ")
         if rest and not state.startswith("Z"):
             found[int(pid)] = rest.split()[0]
     return found
@@ -182,11 +207,16 @@ def main():
     wrong = 0
     print("| hypermodel | killed | kills | faults | orphans | seconds |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "sitecustomize.py").write_text(_LIGHT)
+        paths = [folder, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         for kind in [options.kind] if options.kind else KINDS:
             for way in [options.way] if options.way else WAYS:
                 began = time.monotonic()
                 chaos = SearchChaos(kind, way, folder, rng)
                 chaos.kill(options.kills)
+                if chaos.faults:
+                    shutil.copytree(folder, "/tmp/chaos_faults", dirs_exist_ok=True)
                 wrong += len(chaos.faults) + chaos.orphans
                 print(
                     f"| {kind} | {way} | {chaos.kills} | {len(chaos.faults)} | {chaos.orphans} "

@@ -104,7 +104,8 @@ def call(folder, kind, trials):
         )
     except RuntimeError as error:
         print(error, flush=True)
-        raise SystemExit(EXPECTED if "chief ended with code -9" in str(error) else UNEXPECTED)
+        is_expected = "chief ended with code -9" in str(error)
+        raise SystemExit(EXPECTED if is_expected else UNEXPECTED) from error
     except BaseException as error:
         print(repr(error), flush=True)
         raise SystemExit(UNEXPECTED) from error

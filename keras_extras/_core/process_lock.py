@@ -34,7 +34,8 @@ class ProcessLock:
         """Returns whether this is the holder now.
 
         Args:
-            patience: Seconds to wait for another holder, who may be about to die. Defaults to `0.0`.
+            patience: Seconds to wait for another holder, which may be about to die. Defaults to
+                `0.0`.
         """
         end = time.monotonic() + patience
         while not self._try():

@@ -179,30 +179,36 @@ def _check_environments(environments, workers):
 def _wait_for_crew(chief, crew, max_restarts, deadline):
     """Waits for all workers to end, and starts those again that died."""
     ended = math.inf  # When the chief had ended.
-    while any(worker.exit_code is None for worker in crew):
-        time.sleep(_POLL_SECONDS)
+    while True:
+        codes = [worker.exit_code for worker in crew]
+        # Asked for after the workers, which die of the death of their chief.
+        is_over = chief.exit_code == 0
+        if chief.exit_code:
+            raise chief.error()
+        dead = [
+            worker
+            for worker, code in zip(crew, codes)
+            if code and not is_over and worker.restarts < max_restarts
+        ]
+        for worker in dead:
+            worker.restart()
+        if not dead and None not in codes:
+            break
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError(
                 "The search took longer than `timeout`; its processes are ended. What is finished "
                 "is saved; the same call takes the search up again."
             )
-        if chief.exit_code:
-            raise chief.error()
-        if chief.exit_code == 0:
+        ended = min(ended, time.monotonic()) if is_over else math.inf
+        if time.monotonic() > ended + _CHIEF_SECONDS:
             # All trials are finished, but a worker that was late waits for one.
-            ended = min(ended, time.monotonic())
-            if time.monotonic() > ended + _CHIEF_SECONDS:
-                if chief.restarts >= max(max_restarts, 1):
-                    raise chief.error(", before its workers")
-                chief.restart()
-                ended = math.inf
-            continue
-        for worker in crew:
-            if worker.exit_code and worker.restarts < max_restarts:
-                worker.restart()
-    for worker in crew:
-        # Whoever was killed when all was over has left nothing.
-        if worker.exit_code and not (worker.exit_code < 0 and chief.exit_code == 0):
+            if chief.restarts >= max(max_restarts, 1):
+                raise chief.error(", before its workers")
+            chief.restart()
+        time.sleep(_POLL_SECONDS)
+    for worker, code in zip(crew, codes):
+        # Who was killed when all was over has left nothing.
+        if code and not (code < 0 and is_over):
             raise worker.error()
 
 
