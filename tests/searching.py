@@ -90,6 +90,7 @@ def scores(folder, kind, trials):
 
 def call(folder, kind, trials):
     """What a process does whose children are killed, or which is killed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Ignored under `nohup`.
     with open(Path(folder) / "call.log", "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -38,14 +38,6 @@ def label(text: Any, length: int = _NAME_LENGTH) -> str:
     return text.replace("$", r"\$")
 
 
-def number(value: Any) -> float:
-    """Returns a score as a float: infinite beyond its range, not a number if it is none."""
-    try:
-        return math.nan if value is None else float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
 def place(values: Sequence[Any]) -> tuple[np.ndarray, dict[float, str]]:
     """Returns heights from 0 to 1, -1 for `None`, and labels of some heights.
 

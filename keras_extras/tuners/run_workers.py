@@ -13,6 +13,7 @@ from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.process_lock import ProcessLock
 from keras_extras.tuners import roles
 from keras_extras.tuners.member import Member
+from keras_extras.tuners.worker_program import NO_CHIEF
 
 _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
@@ -182,9 +183,10 @@ def _wait_for_crew(chief, crew, max_restarts, deadline):
     while True:
         codes = [worker.exit_code for worker in crew]
         # Asked for after the workers, which die of the death of their chief.
-        is_over = chief.exit_code == 0
-        if chief.exit_code:
+        code_of_chief = chief.exit_code
+        if code_of_chief:
             raise chief.error()
+        is_over = code_of_chief == 0
         dead = [
             worker
             for worker, code in zip(crew, codes)
@@ -207,8 +209,8 @@ def _wait_for_crew(chief, crew, max_restarts, deadline):
             chief.restart()
         time.sleep(_POLL_SECONDS)
     for worker, code in zip(crew, codes):
-        # Who was killed when all was over has left nothing.
-        if code and not (code < 0 and is_over):
+        # Who was killed when all was over, or had no answer any more, has left nothing.
+        if code and not (is_over and (code < 0 or code == NO_CHIEF)):
             raise worker.error()
 
 

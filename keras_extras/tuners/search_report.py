@@ -11,15 +11,14 @@ import numpy as np
 from keras_extras._core.checks import check_choice
 from keras_extras._core.optional import import_optional
 from keras_extras.tuners.report_page import write_page
-from keras_extras.tuners.report_values import label, number, place, plain, shown
-from keras_extras.visualization.figures import COLORS, make_axes, make_figure
+from keras_extras.tuners.report_values import label, place, plain, shown
+from keras_extras.visualization.figures import COLORS, as_float, drawable, make_axes, make_figure
 
 # Fewer trials say nothing about what mattered.
 _TRIALS_FOR_IMPORTANCES = 5
 _TREES = 300
-# Figures of more inches or of larger numbers cannot be drawn.
+# Larger figures cannot be drawn.
 _INCHES = 100
-_LARGEST = 1e300
 _BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
@@ -117,7 +116,7 @@ class SearchReport:
         records = [
             TrialRecord(
                 trial_id,
-                number(trial.score),
+                as_float(trial.score),
                 dict(trial.hyperparameters.values),
                 {
                     name: float(trial.metrics.get_best_value(name))
@@ -139,7 +138,7 @@ class SearchReport:
         sign = 1 if self.direction == "min" else -1
 
         def key(trial):
-            score = number(trial.score)
+            score = as_float(trial.score)
             return np.isnan(score), 0.0 if np.isnan(score) else sign * score
 
         return sorted(self.trials, key=key)
@@ -205,8 +204,8 @@ class SearchReport:
         Raises:
             ValueError: If there are fewer than 5 trials.
         """
-        scores = np.clip(self._scores(), -_LARGEST, _LARGEST)
-        is_finite = np.isfinite(self._scores())
+        scores = self._scores()
+        is_finite = np.isfinite(scores)
         if is_finite.sum() < _TRIALS_FOR_IMPORTANCES:
             raise ValueError(
                 f"Importances need at least {_TRIALS_FOR_IMPORTANCES} finished trials with finite "
@@ -224,7 +223,7 @@ class SearchReport:
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     def _scores(self):
-        return np.array([number(trial.score) for trial in self.trials])
+        return drawable([trial.score for trial in self.trials])
 
     def _place(self, name):
         return place([trial.values.get(name) for trial in self.trials])
@@ -238,7 +237,6 @@ class SearchReport:
         ax = make_axes(ax, 7, 3.5)
         scores = self._scores()
         is_finite = np.isfinite(scores)
-        scores = np.where(is_finite, np.clip(scores, -_LARGEST, _LARGEST), np.nan)
         best = (np.fmin if self.direction == "min" else np.fmax).accumulate(scores)
         numbers = np.arange(1, len(scores) + 1)
         ax.plot(numbers, scores, "o", color=COLORS[0], label="trial")
@@ -280,8 +278,8 @@ class SearchReport:
         names = self.hyperparameters
         figure = make_figure(min(max(5, 1.3 * len(names)), _INCHES), 4)
         ax = figure.subplots()
-        scores = np.clip(self._scores(), -_LARGEST, _LARGEST)
-        is_finite = np.isfinite(self._scores())
+        scores = self._scores()
+        is_finite = np.isfinite(scores)
         known = scores[is_finite] if is_finite.any() else np.array([0.0, 1.0])
         palette = "viridis_r" if self.direction == "min" else "viridis"
         shades = cm.ScalarMappable(colors.Normalize(known.min(), known.max()), palette)
@@ -327,7 +325,7 @@ class SearchReport:
             path,
             title=f"Search for {plain(self.objective)}",
             summary=f"{len(self.trials)} trials. Best {plain(self.objective)}: "
-            f"{score if isinstance(score, int) else format(number(score), '.6g')}"
+            f"{score if isinstance(score, int) else format(as_float(score), '.6g')}"
             f"{f', with {settings}' if settings else ''}.",
             figures=figures,
             columns=self._cells(),

@@ -12,10 +12,12 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 _POLL_SECONDS = 1.0
-_UNFINISHED = 2
+# Exit codes: of a chief whose workers left a trial, and of a worker whose chief was gone.
+UNFINISHED, NO_CHIEF = 2, 75
 
 
 def main() -> None:
@@ -41,6 +43,16 @@ def main() -> None:
     install_reload_hook(BaseTuner)
     if name == "chief":
         know_workers(crew)
+    try:
+        _run(target, args)
+    except Exception as error:
+        if _lost_chief(error):
+            traceback.print_exc()
+            sys.exit(NO_CHIEF)
+        raise
+
+
+def _run(target, args):
     if callable(target):
         target(*args)
         return
@@ -48,6 +60,14 @@ def main() -> None:
     sys.argv = [script, *map(str, args)]
     sys.path.insert(0, str(Path(script).resolve().parent))
     runpy.run_path(script, run_name="__main__")
+
+
+def _lost_chief(error):
+    """Whether it is that of a chief that has ended before its answer was sent."""
+    import grpc
+
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    return isinstance(error, grpc.RpcError) and getattr(error, "code", lambda: None)() in gone
 
 
 def _read(stream):
@@ -92,7 +112,7 @@ def _end_if_unfinished():
     trials = chief.unfinished_trials() if chief is not None else {}
     if trials:
         print(*(f"{name} ended and left trial {trial}" for name, trial in trials.items()), sep="\n")
-        os._exit(_UNFINISHED)
+        os._exit(UNFINISHED)
 
 
 if __name__ == "__main__":
