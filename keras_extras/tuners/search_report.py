@@ -10,16 +10,14 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.optional import import_optional
+from keras_extras.tuners.report_figures import MAX_INCHES, draw_parallel_coordinates
 from keras_extras.tuners.report_page import write_page
 from keras_extras.tuners.report_values import label, place, plain, shown
-from keras_extras.visualization.figures import COLORS, as_float, drawable, make_axes, make_figure
+from keras_extras.visualization.figures import COLORS, as_float, drawable, make_axes
 
 # Fewer trials say nothing about what mattered.
 _TRIALS_FOR_IMPORTANCES = 5
 _TREES = 300
-# Larger figures cannot be drawn.
-_INCHES = 100
-_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
 class TrialRecord(NamedTuple):
@@ -208,8 +206,9 @@ class SearchReport:
         is_finite = np.isfinite(scores)
         if is_finite.sum() < _TRIALS_FOR_IMPORTANCES:
             raise ValueError(
-                f"Importances need at least {_TRIALS_FOR_IMPORTANCES} finished trials with finite "
-                f"scores. Received: {is_finite.sum()}"
+                f"Importances need at least {_TRIALS_FOR_IMPORTANCES} finished trials. "
+                f"Received: {is_finite.sum()}"
+                f"{'' if is_finite.all() else ' with a finite score'}"
             )
         columns = {name: self._place(name)[0][is_finite] for name in self.hyperparameters}
         if not columns:
@@ -257,7 +256,7 @@ class SearchReport:
             seed: Integer seed of the forest. Defaults to `0`.
         """
         shares = self.importances(seed)
-        ax = make_axes(ax, 7, min(0.8 + 0.3 * max(len(shares), 1), _INCHES))
+        ax = make_axes(ax, 7, min(0.8 + 0.3 * max(len(shares), 1), MAX_INCHES))
         places = range(len(shares))[::-1]
         ax.barh(places, list(shares.values()), color=COLORS[0])
         ax.set_yticks(places, [label(name) for name in shares])
@@ -273,37 +272,12 @@ class SearchReport:
         Returns:
             The matplotlib Figure.
         """
-        cm = import_optional("matplotlib.cm", "plots", "SearchReport")
-        colors = import_optional("matplotlib.colors", "plots", "SearchReport")
-        names = self.hyperparameters
-        figure = make_figure(min(max(5, 1.3 * len(names)), _INCHES), 4)
-        ax = figure.subplots()
-        scores = self._scores()
-        is_finite = np.isfinite(scores)
-        known = scores[is_finite] if is_finite.any() else np.array([0.0, 1.0])
-        palette = "viridis_r" if self.direction == "min" else "viridis"
-        shades = cm.ScalarMappable(colors.Normalize(known.min(), known.max()), palette)
-        columns = [self._place(name) for name in names]
-        heights = [np.where(column < 0, -0.15, column) for column, _ in columns]
-        worst_first = sorted(
-            range(len(scores)),
-            key=lambda row: (is_finite[row], scores[row] * (-1 if self.direction == "min" else 1)),
+        return draw_parallel_coordinates(
+            {name: self._place(name) for name in self.hyperparameters},
+            self._scores(),
+            self.objective,
+            self.direction,
         )
-        for row in worst_first:
-            color = shades.to_rgba(scores[row]) if is_finite[row] else "0.8"
-            line = [column[row] for column in heights]
-            ax.plot(line, color=color, linewidth=1.5, marker="o" if len(line) == 1 else None)
-        for number_of_axis, (_, labels) in enumerate(columns):
-            ax.axvline(number_of_axis, color="0.8", zorder=0)
-            for height, text in labels.items():
-                ax.text(
-                    number_of_axis, height, f" {text}", fontsize=8, va="center", bbox=_BEHIND_TEXT
-                )
-        ax.set_xticks(range(len(names)), [label(name) for name in names], rotation=30, ha="right")
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
-        figure.colorbar(shades, ax=ax, label=label(self.objective))
-        return figure
 
     def save_html(self, path: str | os.PathLike) -> Path:
         """Writes a page with the table and the figures, which needs no other file and no server.
