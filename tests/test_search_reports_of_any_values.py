@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 
 import keras_tuner
 import numpy as np
@@ -138,16 +139,19 @@ def test_columns_of_one_name_are_all_in_the_table():
 def test_trials_of_any_id_are_in_the_order_in_which_they_began(tmp_path):
     class Named(keras_tuner.RandomSearch):
         def run_trial(self, trial, verbose):
-            return trial.hyperparameters.Float("x", -1.0, 1.0) ** 2
+            return {"score": trial.hyperparameters.Float("x", -1.0, 1.0) ** 2, "other": NAN}
 
-    tuner = Named(max_trials=3, directory=tmp_path)
-    tuner.search(verbose=0)
+    tuner = Named(objective=keras_tuner.Objective("score", "min"), max_trials=3, directory=tmp_path)
+    with warnings.catch_warnings(action="ignore"):  # keras-tuner's own of metrics without a value.
+        tuner.search(verbose=0)
     for old, new in {"0": "beef", "1": "10", "2": "a"}.items():
         trial = tuner.oracle.trials.pop(old)
         trial.trial_id = new
         tuner.oracle.trials[new] = trial
     tuner.oracle.start_order = ["beef", "10", "a"]
-    assert [t.trial_id for t in SearchReport.from_tuner(tuner).trials] == ["beef", "10", "a"]
+    trials = SearchReport.from_tuner(tuner).trials
+    assert [trial.trial_id for trial in trials] == ["beef", "10", "a"]
+    assert math.isnan(trials[0].metrics["other"])
 
 
 @pytest.mark.parametrize(

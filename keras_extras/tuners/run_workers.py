@@ -45,18 +45,26 @@ def run_workers(
     A worker that dies, by `kill -9` or for want of memory, is started again and gets the trial that
     it had. If it dies too often the others go on, and then an error tells which one and why. If the
     chief dies all are ended; what was finished is in the tuner's directory, and the same call takes
-    the search up again. keras-tuner's chief waits for workers that never come back; here it is
-    ended when no worker is left.
+    the search up again. If the process that calls this dies, however, all others and what they have
+    started die with it. While a search goes on, another one in the same folder is refused.
+    keras-tuner's chief waits for workers that never come back; here it is ended when no worker is
+    left, and a trial that is still unfinished then is an error.
+
+    The chief listens on 127.0.0.1, which other machines cannot reach. keras-tuner does not ask who
+    connects: other users of the same machine can read the trials and, under the name of a worker,
+    report results. Names and trials that are not of this search are refused.
 
     As with all of Python's processes, the script that calls this needs
-    `if __name__ == "__main__":`, and what a function `target` does must not be in it.
+    `if __name__ == "__main__":`, and what a function `target` does must not be in it. Linux and
+    macOS only.
 
     Args:
         target: Path of a script, or a function that can be pickled, of a module.
         workers: Integer, how many processes run trials. Defaults to `2`.
         args: Arguments of the function, or of the script's command line. Defaults to `()`.
         environments: For each worker a dict of environment variables, such as
-            `{"CUDA_VISIBLE_DEVICES": "1"}`. Defaults to `None`.
+            `{"CUDA_VISIBLE_DEVICES": "1"}` or `{"KERAS_BACKEND": "jax"}`, which are there before it
+            imports anything. Defaults to `None`.
         port: Integer, the port of the chief on this machine; `None` for one that is free. Defaults
             to `None`.
         max_restarts: Integer, how often to start each worker again. Defaults to `3`.
@@ -70,9 +78,12 @@ def run_workers(
 
     Raises:
         FileNotFoundError: If there is no such script.
-        RuntimeError: If the chief died, or a worker too often, with the end of its log.
+        RuntimeError: If the chief died, or a worker too often, with the end of its log; if a worker
+            left a trial unfinished; or if a search in the same folder, or with the same `log_dir`,
+            goes on.
         TimeoutError: If the time is over.
-        TypeError: If other processes cannot import the function.
+        TypeError: If other processes cannot import the function, `args` cannot be pickled, or
+            `environments` are not of strings.
         ValueError: If an argument is out of range, or the port is in use.
 
     Example:

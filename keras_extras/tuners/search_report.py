@@ -1,9 +1,9 @@
 """SearchReport: what a search found, as a table, figures and a page."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras_tuner
 import numpy as np
@@ -13,36 +13,12 @@ from keras_extras._core.optional import import_optional
 from keras_extras.tuners.report_figures import MAX_INCHES, draw_parallel_coordinates
 from keras_extras.tuners.report_page import write_page
 from keras_extras.tuners.report_values import label, place, plain, shown
+from keras_extras.tuners.trial_record import TrialRecord, completed_trials
 from keras_extras.visualization.figures import COLORS, as_float, drawable, make_axes
 
 # Fewer trials say nothing about what mattered.
 _TRIALS_FOR_IMPORTANCES = 5
 _TREES = 300
-
-
-class TrialRecord(NamedTuple):
-    """A finished trial.
-
-    Attributes:
-        trial_id: String.
-        score: Float, the value of the objective.
-        values: Dict from hyperparameters to their values, without those that did not count.
-        metrics: Dict from metrics to their best values.
-
-    Example:
-
-    ```python
-    from keras_extras import tuners
-
-    trial = tuners.TrialRecord("00", 0.91, {"units": 64}, {"val_auc": 0.91})
-    report = tuners.SearchReport([trial], objective="val_auc", direction="max")
-    ```
-    """
-
-    trial_id: str
-    score: float
-    values: Mapping[str, Any]
-    metrics: Mapping[str, float]
 
 
 class SearchReport:
@@ -106,25 +82,7 @@ class SearchReport:
         objective = tuner.oracle.objective
         if isinstance(objective, list) or not hasattr(objective, "direction"):
             raise TypeError(f"A report needs one objective. Received: {objective!r}")
-        order = {key: place for place, key in enumerate(getattr(tuner.oracle, "start_order", ()))}
-
-        def begun(trial_id):
-            return order.get(trial_id, len(order)), len(trial_id), trial_id
-
-        records = [
-            TrialRecord(
-                trial_id,
-                as_float(trial.score),
-                dict(trial.hyperparameters.values),
-                {
-                    name: float(trial.metrics.get_best_value(name))
-                    for name in trial.metrics.metrics
-                    if trial.metrics.get_history(name)
-                },
-            )
-            for trial_id, trial in sorted(trials.items(), key=lambda item: begun(item[0]))
-            if trial.status == "COMPLETED"
-        ]
+        records = completed_trials(tuner.oracle)
         return cls(records, objective.name, objective.direction)
 
     @property
