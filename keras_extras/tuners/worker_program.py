@@ -4,6 +4,7 @@ It watches for the death of the process that started it before it imports anythi
 with all processes that it has started itself.
 """
 
+import ctypes
 import multiprocessing.spawn
 import os
 import pickle
@@ -21,6 +22,7 @@ UNFINISHED, NO_CHIEF = 2, 75
 
 
 def main() -> None:
+    _set_death_signal(signal.SIGKILL)
     parent, name, *crew = sys.argv[1:]
     del sys.path[0]  # The folder of this file.
     lifeline = os.dup(0)
@@ -31,7 +33,7 @@ def main() -> None:
         preparation, task = pickle.loads(_read(stream))
     threading.Thread(target=_watch_pipe, args=(lifeline,), daemon=True).start()
     threading.Thread(target=_watch_parent, args=(int(parent),), daemon=True).start()
-    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     multiprocessing.spawn.prepare(preparation)  # Paths, and the script of the parent.
     target, args = pickle.loads(task)
 
@@ -43,6 +45,8 @@ def main() -> None:
     install_reload_hook(BaseTuner)
     if name == "chief":
         know_workers(crew)
+    # From here on `_follow` does it, which ends what the target has started, too.
+    _set_death_signal(0)
     try:
         _run(target, args)
     except Exception as error:
@@ -50,6 +54,12 @@ def main() -> None:
             traceback.print_exc()
             sys.exit(NO_CHIEF)
         raise
+
+
+def _set_death_signal(number):
+    """Has Linux send a signal when the parent dies: threads wait while libraries are loaded."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(number))
 
 
 def _run(target, args):
@@ -64,7 +74,7 @@ def _run(target, args):
 
 def _lost_chief(error):
     """Whether it is that of a chief that has ended before its answer was sent."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
 
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     return isinstance(error, grpc.RpcError) and getattr(error, "code", lambda: None)() in gone
