@@ -2,9 +2,13 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import keras
 import keras_tuner
+
+from keras_extras import tuners
 
 
 class Parabola(keras_tuner.Tuner):
@@ -34,3 +38,75 @@ def search(directory, max_trials, deadly=None):
 def die(directory):
     print("nothing works here")
     raise SystemExit(3)
+
+
+# What `chaos_searches.py` kills.
+
+EXPECTED, UNEXPECTED = 3, 4
+_SECONDS = 0.3
+
+
+def _plain(hp):
+    hp.Float("learning_rate", 1e-4, 1e-2, sampling="log")
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(hp.Choice("units", [2, 4]))])
+
+
+class _Slow(keras_tuner.RandomSearch):
+    """Trials that take some time and no training; each has a score of its own."""
+
+    def run_trial(self, trial, folder, verbose):
+        with open(Path(folder) / "begun.txt", "a") as file:
+            print(trial.trial_id, file=file, flush=True)
+        time.sleep(_SECONDS)
+        return trial.hyperparameters.get("learning_rate")
+
+
+def make_killed(folder, kind, trials):
+    hypermodel = _plain if kind == "plain" else tuners.TabularHyperModel(3)
+    return _Slow(
+        hypermodel,
+        keras_tuner.Objective("score", "min"),
+        trials,
+        seed=1,
+        directory=folder,
+        project_name="search",
+    )
+
+
+def search_killed(folder, kind, trials):
+    make_killed(folder, kind, trials).search(folder, verbose=0)
+
+
+def scores(folder, kind, trials):
+    """From trials to how far their score is off, or `None` for one that is not finished."""
+    found = make_killed(folder, kind, trials).oracle.trials
+    return {
+        key: trial.score - trial.hyperparameters.get("learning_rate")
+        if trial.status == "COMPLETED"
+        else None
+        for key, trial in sorted(found.items())
+    }
+
+
+def call(folder, kind, trials):
+    """What a process does whose children are killed, or which is killed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Ignored under `nohup`.
+    with open(Path(folder) / "call.log", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        tuners.run_workers(
+            search_killed,
+            workers=2,
+            args=(folder, kind, trials),
+            max_restarts=100,
+            timeout=280,
+            log_dir=Path(folder) / "logs",
+        )
+    except RuntimeError as error:
+        print(error, flush=True)
+        is_expected = "chief ended with code -9" in str(error)
+        raise SystemExit(EXPECTED if is_expected else UNEXPECTED) from error
+    except BaseException as error:
+        print(repr(error), flush=True)
+        raise SystemExit(UNEXPECTED) from error

@@ -17,12 +17,13 @@ def test_trials_are_shared_and_that_of_a_killed_worker_is_run_again(tmp_path):
         searching.search,
         workers=2,
         args=(str(tmp_path), 6, "2"),
-        timeout=300,
+        timeout=400,
         log_dir=tmp_path / "logs",
     )
     assert sum(restarts.values()) == 1
     assert begun(tmp_path) == ["0", "1", "2", "2", "3", "4", "5"]
     trials = searching.make_tuner(tmp_path, 6).oracle.trials
+    assert len(trials) == 6
     assert all(trial.status == "COMPLETED" for trial in trials.values())
 
 

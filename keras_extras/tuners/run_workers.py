@@ -1,25 +1,26 @@
 """run_workers: one search over several processes, which outlives those that die."""
 
+import math
 import os
 import pickle
-import runpy
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from keras_tuner.engine.base_tuner import BaseTuner
-
 from keras_extras._core.checks import check_integer, check_number
-from keras_extras.tuners.reload_hook import install_reload_hook
+from keras_extras._core.process_lock import ProcessLock
+from keras_extras.tuners import roles
+from keras_extras.tuners.member import Member
+from keras_extras.tuners.worker_program import NO_CHIEF
 
 _POLL_SECONDS = 0.2
 # keras-tuner's chief looks every 20 seconds whether it may end.
 _CHIEF_SECONDS = 45
+_END_SECONDS = 5
 _CHIEF = "chief"
+_HOST = "127.0.0.1"
 _LAST_PORT = 65535
 
 
@@ -44,18 +45,26 @@ def run_workers(
     A worker that dies, by `kill -9` or for want of memory, is started again and gets the trial that
     it had. If it dies too often the others go on, and then an error tells which one and why. If the
     chief dies all are ended; what was finished is in the tuner's directory, and the same call takes
-    the search up again. keras-tuner's chief waits for workers that never come back; here it is
-    ended when no worker is left.
+    the search up again. If the process that calls this dies, however, all others and what they have
+    started die with it. While a search goes on, another one in the same folder is refused.
+    keras-tuner's chief waits for workers that never come back; here it is ended when no worker is
+    left, and a trial that is still unfinished then is an error.
+
+    The chief listens on 127.0.0.1, which other machines cannot reach. keras-tuner does not ask who
+    connects: other users of the same machine can read the trials and, under the name of a worker,
+    report results. Names and trials that are not of this search are refused.
 
     As with all of Python's processes, the script that calls this needs
-    `if __name__ == "__main__":`, and what a function `target` does must not be in it.
+    `if __name__ == "__main__":`, and what a function `target` does must not be in it. Linux and
+    macOS only.
 
     Args:
         target: Path of a script, or a function that can be pickled, of a module.
         workers: Integer, how many processes run trials. Defaults to `2`.
         args: Arguments of the function, or of the script's command line. Defaults to `()`.
         environments: For each worker a dict of environment variables, such as
-            `{"CUDA_VISIBLE_DEVICES": "1"}`. Defaults to `None`.
+            `{"CUDA_VISIBLE_DEVICES": "1"}` or `{"KERAS_BACKEND": "jax"}`, which are there before it
+            imports anything. Defaults to `None`.
         port: Integer, the port of the chief on this machine; `None` for one that is free. Defaults
             to `None`.
         max_restarts: Integer, how often to start each worker again. Defaults to `3`.
@@ -69,9 +78,12 @@ def run_workers(
 
     Raises:
         FileNotFoundError: If there is no such script.
-        RuntimeError: If the chief died, or a worker too often, with the end of its log.
+        RuntimeError: If the chief died, or a worker too often, with the end of its log; if a worker
+            left a trial unfinished; or if a search in the same folder, or with the same `log_dir`,
+            goes on.
         TimeoutError: If the time is over.
-        TypeError: If other processes cannot import the function.
+        TypeError: If other processes cannot import the function, `args` cannot be pickled, or
+            `environments` are not of strings.
         ValueError: If an argument is out of range, or the port is in use.
 
     Example:
@@ -96,143 +108,149 @@ def run_workers(
         keras_extras.tuners.run_workers(search, workers=2)
     ```
     """
+    if roles.is_distributed():
+        raise RuntimeError(
+            "`run_workers` was called in a process of a search. Put the call in a script under "
+            '`if __name__ == "__main__":`, and not in what `target` does'
+        )
     workers = check_integer("workers", workers)
     max_restarts = check_integer("max_restarts", max_restarts, 0)
     if timeout is not None:
         timeout = check_number("timeout", timeout, above=0.0)
     if port is not None and check_integer("port", port) > _LAST_PORT:
         raise ValueError(f"`port` must be at most {_LAST_PORT}. Received: port={port}")
-    if callable(target):
-        _check_importable(target)
-    elif not isinstance(target, (str, os.PathLike)):
-        raise TypeError(
-            "`target` must be a function or the path of a script. "
-            f"Received: a value of type {type(target).__name__}"
-        )
-    elif not Path(target).is_file():
-        raise FileNotFoundError(f"`target` must be a function or a script. Received: {target}")
+    _check_target(target, args)
+    environments = _check_environments(environments, workers)
+    names = [f"worker{i}" for i in range(workers)]
+    folder = Path(log_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessLock(folder / ".lock") as lock:
+        if not lock.acquire():
+            raise RuntimeError(
+                f"Another `run_workers` writes its logs to {folder} now. Wait for its end, or end "
+                "it; for another search choose another `log_dir`"
+            )
+        address = {
+            "KERASTUNER_ORACLE_IP": _HOST,
+            "KERASTUNER_ORACLE_PORT": str(_free_port(port)),
+        }
+        deadline = None if timeout is None else time.monotonic() + timeout
+        members: list[Member] = []
+        try:
+            for name, environment in zip([_CHIEF, *names], [{}, *environments]):
+                environment = {**environment, **address, "KERASTUNER_TUNER_ID": name}
+                log = folder / f"{name}.log"
+                members.append(Member(name, names, target, tuple(args), environment, log))
+            chief, *crew = members
+            _wait_for_crew(chief, crew, max_restarts, deadline)
+            _wait_for_chief(chief, deadline)
+        finally:
+            _end(members)
+    return {worker.name: worker.restarts for worker in crew}
+
+
+def _check_target(target, args):
+    if not callable(target):
+        if not isinstance(target, (str, os.PathLike)):
+            raise TypeError(
+                "`target` must be a function or the path of a script. "
+                f"Received: a value of type {type(target).__name__}"
+            )
+        if not Path(target).is_file():
+            raise FileNotFoundError(f"`target` must be a function or a script. Received: {target}")
+    for name, value in {"target": target, "args": tuple(args)}.items():
+        try:
+            pickle.dumps(value)
+        except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
+            raise TypeError(
+                "`target` must be a function that other processes can import by its name, one on "
+                "the top level of a module, and `args` what can be pickled. "
+                f"Received: {name}={value!r}"
+            ) from error
+
+
+def _check_environments(environments, workers):
     if environments is None:
-        environments = [{}] * workers
+        return [{}] * workers
     if len(environments) != workers:
         raise ValueError(
             f"`environments` must have an entry for each of {workers} workers. "
             f"Received: {len(environments)}"
         )
-    address = {
-        "KERASTUNER_ORACLE_IP": "127.0.0.1",
-        "KERASTUNER_ORACLE_PORT": str(_free_port(port)),
-    }
-    folder = Path(log_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def member(name, environment):
-        environment = {**environment, **address, "KERASTUNER_TUNER_ID": name}
-        return _Member(name, target, tuple(args), environment, folder / f"{name}.log")
-
-    chief = member(_CHIEF, {})
-    crew = [member(f"worker{i}", environment) for i, environment in enumerate(environments)]
-    try:
-        _supervise(chief, crew, max_restarts, timeout)
-    finally:
-        for each in (chief, *crew):
-            each.end()
-    return {each.name: each.restarts for each in crew}
+    for environment in environments:
+        if not isinstance(environment, Mapping) or not all(
+            isinstance(part, str) for item in environment.items() for part in item
+        ):
+            raise TypeError(
+                "Each of `environments` must be a dict from strings to strings. "
+                f"Received: {environment!r}"
+            )
+    return environments
 
 
-def _check_importable(target):
-    try:
-        pickle.dumps(target)
-    except (AttributeError, TypeError, pickle.PicklingError) as error:
-        raise TypeError(
-            "`target` must be a function that other processes can import by its name, one on the "
-            f"top level of a module. Received: target={target!r}"
-        ) from error
-
-
-class _Member:
-    """A process of the search, started again when it dies."""
-
-    def __init__(self, name, target, args, environment, log):
-        self.name = name
-        self.log = log
-        self.restarts = 0
-        self._arguments = target, args, environment, log
-        log.write_text("")
-        self._start()
-
-    def _start(self):
-        self._process = get_context("spawn").Process(target=_work, args=self._arguments)
-        self._process.start()
-
-    @property
-    def exit_code(self):
-        return self._process.exitcode
-
-    def restart(self):
-        self.restarts += 1
-        self._start()
-
-    def end(self):
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-
-    def error(self):
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        return RuntimeError(
-            f"{self.name} ended with code {self.exit_code} after {self.restarts} restarts. What is "
-            f"finished is saved; the same call takes the search up again. The end of {self.log}:\n"
-            f"{tail}"
-        )
-
-
-def _supervise(chief, crew, max_restarts, timeout):
-    """Waits for all to end, and starts again workers that died."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while any(worker.exit_code is None for worker in crew):
-        time.sleep(_POLL_SECONDS)
+def _wait_for_crew(chief, crew, max_restarts, deadline):
+    """Waits for all workers to end, and starts those again that died."""
+    ended = math.inf  # When the chief had ended.
+    while True:
+        codes = [worker.exit_code for worker in crew]
+        # Asked for after the workers, which die of the death of their chief.
+        code_of_chief = chief.exit_code
+        if code_of_chief:
+            raise chief.error()
+        is_over = code_of_chief == 0
+        dead = [
+            worker
+            for worker, code in zip(crew, codes)
+            if code and not is_over and worker.restarts < max_restarts
+        ]
+        for worker in dead:
+            worker.restart()
+        if not dead and None not in codes:
+            break
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError(
-                f"The search took longer than timeout={timeout:g} seconds; its processes are "
-                "ended. What is finished is saved; the same call takes the search up again."
+                "The search took longer than `timeout`; its processes are ended. What is finished "
+                "is saved; the same call takes the search up again."
             )
-        if chief.exit_code:
-            raise chief.error()
-        for worker in crew:
-            if worker.exit_code and worker.restarts < max_restarts:
-                worker.restart()
-    for worker in crew:
-        if worker.exit_code:
+        ended = min(ended, time.monotonic()) if is_over else math.inf
+        if time.monotonic() > ended + _CHIEF_SECONDS:
+            # All trials are finished, but a worker that was late waits for one.
+            if chief.restarts >= max(max_restarts, 1):
+                raise chief.error(", before its workers")
+            chief.restart()
+        time.sleep(_POLL_SECONDS)
+    for worker, code in zip(crew, codes):
+        # Who was killed when all was over, or had no answer any more, has left nothing.
+        if code and not (is_over and (code < 0 or code == NO_CHIEF)):
             raise worker.error()
+
+
+def _wait_for_chief(chief, deadline):
+    """Waits for a chief without workers to end."""
+    chief.tell_end()
     patience = time.monotonic() + _CHIEF_SECONDS
+    patience = patience if deadline is None else min(patience, deadline)
     while chief.exit_code is None and time.monotonic() < patience:
         time.sleep(_POLL_SECONDS)
+    if chief.exit_code:
+        raise chief.error()
 
 
-def _work(target, args, environment, log):
-    """What a process does; all that it prints goes to the log."""
-    os.environ.update(environment)
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    install_reload_hook(BaseTuner)
-    if callable(target):
-        target(*args)
-        return
-    script = str(target)
-    sys.argv = [script, *map(str, args)]
-    sys.path.insert(0, str(Path(script).resolve().parent))
-    runpy.run_path(script, run_name="__main__")
+def _end(members):
+    for member in members:
+        member.terminate()
+    patience = time.monotonic() + _END_SECONDS
+    for member in members:
+        member.wait(patience - time.monotonic())
+    for member in members:
+        member.kill()
 
 
 def _free_port(port):
     """A port of this machine that nothing listens to; gRPC would share one without a word."""
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", port or 0))
+            probe.bind((_HOST, port or 0))
         except OSError as error:
             raise ValueError(
                 f"`port` must be free. Received: port={port}, which is in use; leave it out to "

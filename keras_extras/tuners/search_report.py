@@ -1,49 +1,24 @@
 """SearchReport: what a search found, as a table, figures and a page."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras_tuner
 import numpy as np
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.optional import import_optional
+from keras_extras.tuners.report_figures import MAX_INCHES, draw_parallel_coordinates
 from keras_extras.tuners.report_page import write_page
-from keras_extras.visualization.figures import COLORS, make_axes, make_figure
+from keras_extras.tuners.report_values import label, place, plain, shown
+from keras_extras.tuners.trial_record import TrialRecord, completed_trials
+from keras_extras.visualization.figures import COLORS, as_float, drawable, make_axes
 
 # Fewer trials say nothing about what mattered.
 _TRIALS_FOR_IMPORTANCES = 5
 _TREES = 300
-# Positive numbers that differ by more get a logarithmic axis.
-_WIDE = 30
-_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
-
-
-class TrialRecord(NamedTuple):
-    """A finished trial.
-
-    Attributes:
-        trial_id: String.
-        score: Float, the value of the objective.
-        values: Dict from hyperparameters to their values, without those that did not count.
-        metrics: Dict from metrics to their best values.
-
-    Example:
-
-    ```python
-    from keras_extras import tuners
-
-    trial = tuners.TrialRecord("00", 0.91, {"units": 64}, {"val_auc": 0.91})
-    report = tuners.SearchReport([trial], objective="val_auc", direction="max")
-    ```
-    """
-
-    trial_id: str
-    score: float
-    values: Mapping[str, Any]
-    metrics: Mapping[str, float]
 
 
 class SearchReport:
@@ -107,20 +82,7 @@ class SearchReport:
         objective = tuner.oracle.objective
         if isinstance(objective, list) or not hasattr(objective, "direction"):
             raise TypeError(f"A report needs one objective. Received: {objective!r}")
-        records = [
-            TrialRecord(
-                trial_id,
-                float(trial.score),
-                dict(trial.hyperparameters.values),
-                {
-                    name: float(trial.metrics.get_best_value(name))
-                    for name in trial.metrics.metrics
-                    if trial.metrics.get_history(name)
-                },
-            )
-            for trial_id, trial in sorted(trials.items(), key=lambda item: int(item[0]))
-            if trial.status == "COMPLETED"
-        ]
+        records = completed_trials(tuner.oracle)
         return cls(records, objective.name, objective.direction)
 
     @property
@@ -130,37 +92,58 @@ class SearchReport:
 
     def _ranked(self):
         sign = 1 if self.direction == "min" else -1
-        return sorted(self.trials, key=lambda trial: sign * trial.score)
+
+        def key(trial):
+            score = as_float(trial.score)
+            return np.isnan(score), 0.0 if np.isnan(score) else sign * score
+
+        return sorted(self.trials, key=key)
 
     @property
     def hyperparameters(self) -> list[str]:
         """Names of what was searched, those of keras-tuner's own left out."""
         names = dict.fromkeys(name for trial in self.trials for name in trial.values)
-        return [name for name in names if not name.startswith("tuner/")]
+        return [name for name in names if not str(name).startswith("tuner/")]
 
     def to_frame(self) -> Any:
         """Returns the table as a pandas DataFrame, the best trial first."""
         pandas = import_optional("pandas", "data", "SearchReport.to_frame")
-        return pandas.DataFrame(self._rows()).set_index("trial")
+        return pandas.DataFrame(self._columns()).set_index("trial")
 
-    def _rows(self):
+    def _columns(self):
+        """From names, each of which is there once, to values of all trials, the best first."""
+        trials = self._ranked()
+        names = dict.fromkeys(name for trial in trials for name in trial.metrics)
+        columns = {"trial": [trial.trial_id for trial in trials]}
+
+        def add(name, kind, values):
+            while name in columns:
+                name = f"{name} ({kind})"
+            columns[name] = values
+
+        add(self.objective, "objective", [trial.score for trial in trials])
+        for name in self.hyperparameters:
+            add(name, "hyperparameter", [trial.values.get(name) for trial in trials])
+        for name in names:
+            if name != self.objective:
+                add(name, "metric", [trial.metrics.get(name) for trial in trials])
+        return columns
+
+    def _cells(self):
+        """The columns as text, each under its name."""
         return [
-            {"trial": trial.trial_id, self.objective: trial.score}
-            | {name: trial.values.get(name) for name in self.hyperparameters}
-            | {k: v for k, v in trial.metrics.items() if k != self.objective}
-            for trial in self._ranked()
+            [plain(name), *("" if value is None else shown(value) for value in values)]
+            for name, values in self._columns().items()
         ]
 
     def __str__(self) -> str:
-        rows = self._rows()
-        names = dict.fromkeys(name for row in rows for name in row)
-        columns = [
-            ["" if name == "trial" else name]
-            + ["" if row.get(name) is None else str(_shown(row[name])) for row in rows]
-            for name in names
-        ]
+        (_, *trials), *others = self._cells()
+        columns = [["", *trials], *others]
         padded = [[cell.rjust(max(map(len, column))) for cell in column] for column in columns]
         return "\n".join("  ".join(line) for line in zip(*padded))
+
+    def __repr__(self) -> str:
+        return f"<SearchReport of {len(self.trials)} trials for {self.objective!r}>"
 
     def importances(self, seed: int = 0) -> dict[str, float]:
         """Returns how much of the score each hyperparameter accounts for in a random forest.
@@ -169,41 +152,38 @@ class SearchReport:
         trials they are rough; hyperparameters that count in some trials only carry, in part, what
         decided that they count.
 
+        Trials without a finite score are left out.
+
         Args:
             seed: Integer seed of the forest. Defaults to `0`.
 
         Raises:
             ValueError: If there are fewer than 5 trials.
         """
-        if len(self.trials) < _TRIALS_FOR_IMPORTANCES:
+        scores = self._scores()
+        is_finite = np.isfinite(scores)
+        if is_finite.sum() < _TRIALS_FOR_IMPORTANCES:
             raise ValueError(
                 f"Importances need at least {_TRIALS_FOR_IMPORTANCES} finished trials. "
-                f"Received: {len(self.trials)}"
+                f"Received: {is_finite.sum()}"
+                f"{'' if is_finite.all() else ' with a finite score'}"
             )
+        columns = {name: self._place(name)[0][is_finite] for name in self.hyperparameters}
+        if not columns:
+            return {}
         ensemble = import_optional("sklearn.ensemble", "sklearn", "SearchReport.importances")
-        columns = {name: self._column(name)[0] for name in self.hyperparameters}
         forest = ensemble.RandomForestRegressor(_TREES, random_state=seed)
-        forest.fit(np.column_stack(list(columns.values())), [t.score for t in self.trials])
+        # Shares do not depend on the unit, but variances may be beyond all numbers.
+        unit = np.abs(scores[is_finite]).max() or 1.0
+        forest.fit(np.column_stack(list(columns.values())), scores[is_finite] / unit)
         shares = dict(zip(columns, map(float, forest.feature_importances_)))
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
-    def _column(self, name):
-        """Heights from 0 to 1 for the values of a hyperparameter, -1 where it does not count, and
-        labels of some heights."""
-        values = [trial.values.get(name) for trial in self.trials]
-        given = [value for value in values if value is not None]
-        if any(isinstance(value, (str, bool)) for value in given):
-            choices = sorted(set(map(str, given)))
-            labels = {place / max(len(choices) - 1, 1): c for place, c in enumerate(choices)}
-            heights = {choice: height for height, choice in labels.items()}
-            return np.array([-1.0 if v is None else heights[str(v)] for v in values]), labels
-        low, high = min(given), max(given)
-        labels = {0.0: f"{low:.3g}"} | ({1.0: f"{high:.3g}"} if high > low else {})
-        is_wide = low > 0 and high > _WIDE * low
-        scale = np.log if is_wide else float
-        width = scale(high) - scale(low) or 1.0
-        heights = [-1.0 if v is None else (scale(v) - scale(low)) / width for v in values]
-        return np.array(heights), labels
+    def _scores(self):
+        return drawable([trial.score for trial in self.trials])
+
+    def _place(self, name):
+        return place([trial.values.get(name) for trial in self.trials])
 
     def plot_history(self, ax: Any = None) -> Any:
         """Plots the score of each trial and the best so far; returns the matplotlib Figure.
@@ -212,12 +192,17 @@ class SearchReport:
             ax: Matplotlib axes to draw on; `None` for a new figure. Defaults to `None`.
         """
         ax = make_axes(ax, 7, 3.5)
-        scores = [trial.score for trial in self.trials]
-        best = (np.minimum if self.direction == "min" else np.maximum).accumulate(scores)
+        scores = self._scores()
+        is_finite = np.isfinite(scores)
+        best = (np.fmin if self.direction == "min" else np.fmax).accumulate(scores)
         numbers = np.arange(1, len(scores) + 1)
         ax.plot(numbers, scores, "o", color=COLORS[0], label="trial")
         ax.step(numbers, best, where="post", color=COLORS[1], label="best so far")
-        ax.set(xlabel="trial", ylabel=self.objective)
+        if not is_finite.all():
+            others = numbers[~is_finite]
+            bottom = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+            ax.plot(others, 0.0 * others, "x", color="0.4", label="no finite score", **bottom)
+        ax.set(xlabel="trial", ylabel=label(self.objective))
         ax.legend(frameon=False)
         return ax.figure
 
@@ -229,9 +214,11 @@ class SearchReport:
             seed: Integer seed of the forest. Defaults to `0`.
         """
         shares = self.importances(seed)
-        ax = make_axes(ax, 7, 0.8 + 0.3 * len(shares))
-        ax.barh(list(shares)[::-1], list(shares.values())[::-1], color=COLORS[0])
-        ax.set(xlabel=f"share of the variance of {self.objective}")
+        ax = make_axes(ax, 7, min(0.8 + 0.3 * max(len(shares), 1), MAX_INCHES))
+        places = range(len(shares))[::-1]
+        ax.barh(places, list(shares.values()), color=COLORS[0])
+        ax.set_yticks(places, [label(name) for name in shares])
+        ax.set(xlabel=f"share of the variance of {label(self.objective)}")
         return ax.figure
 
     def plot_parallel_coordinates(self) -> Any:
@@ -243,28 +230,12 @@ class SearchReport:
         Returns:
             The matplotlib Figure.
         """
-        cm = import_optional("matplotlib.cm", "plots", "SearchReport")
-        colors = import_optional("matplotlib.colors", "plots", "SearchReport")
-        names = self.hyperparameters
-        figure = make_figure(max(5, 1.3 * len(names)), 4)
-        ax = figure.subplots()
-        scores = [trial.score for trial in self.trials]
-        palette = "viridis_r" if self.direction == "min" else "viridis"
-        shades = cm.ScalarMappable(colors.Normalize(min(scores), max(scores)), palette)
-        columns = [self._column(name) for name in names]
-        heights = np.column_stack([np.where(c < 0, -0.15, c) for c, _ in columns])
-        order = np.argsort(scores)
-        for row in order[::-1] if self.direction == "min" else order:
-            ax.plot(heights[row], color=shades.to_rgba(scores[row]), linewidth=1.5)
-        for place, (_, labels) in enumerate(columns):
-            ax.axvline(place, color="0.8", zorder=0)
-            for height, label in labels.items():
-                ax.text(place, height, f" {label}", fontsize=8, va="center", bbox=_BEHIND_TEXT)
-        ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
-        figure.colorbar(shades, ax=ax, label=self.objective)
-        return figure
+        return draw_parallel_coordinates(
+            {name: self._place(name) for name in self.hyperparameters},
+            self._scores(),
+            self.objective,
+            self.direction,
+        )
 
     def save_html(self, path: str | os.PathLike) -> Path:
         """Writes a page with the table and the figures, which needs no other file and no server.
@@ -275,19 +246,19 @@ class SearchReport:
         Returns:
             The path.
         """
-        figures = {"Trials": self.plot_history(), "Values": self.plot_parallel_coordinates()}
-        if len(self.trials) >= _TRIALS_FOR_IMPORTANCES:
-            figures["What mattered"] = self.plot_importances()
-        settings = ", ".join(f"{k} = {_shown(v)}" for k, v in self.best.values.items())
+        figures = {"Trials": self.plot_history()}
+        if self.hyperparameters:
+            figures["Values"] = self.plot_parallel_coordinates()
+            if np.isfinite(self._scores()).sum() >= _TRIALS_FOR_IMPORTANCES:
+                figures["What mattered"] = self.plot_importances()
+        settings = ", ".join(f"{plain(k)} = {shown(v)}" for k, v in self.best.values.items())
+        score = self.best.score
         return write_page(
             path,
-            title=f"Search for {self.objective}",
-            summary=f"{len(self.trials)} trials. Best {self.objective}: {self.best.score:.6g}, "
-            f"with {settings}.",
+            title=f"Search for {plain(self.objective)}",
+            summary=f"{len(self.trials)} trials. Best {plain(self.objective)}: "
+            f"{score if isinstance(score, int) else format(as_float(score), '.6g')}"
+            f"{f', with {settings}' if settings else ''}.",
             figures=figures,
-            table=self.to_frame(),
+            columns=self._cells(),
         )
-
-
-def _shown(value):
-    return f"{value:.4g}" if isinstance(value, float) else value

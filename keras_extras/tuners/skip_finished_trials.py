@@ -1,5 +1,7 @@
 """skip_finished_trials: a resumed search repeats no trial and leaves none out."""
 
+import json
+
 import keras_tuner
 
 _FINISHED = ("COMPLETED", "FAILED")
@@ -12,6 +14,8 @@ def skip_finished_trials(oracle: keras_tuner.Oracle) -> None:
     running trials, and repeats that trial when it is started again. It also does not save which
     trials of a `GridSearch` have successors, and ends such a search. Call this between constructing
     the tuner and `search`; `run_workers` does, and so do the hypermodels of `keras_extras`.
+
+    Oracles that keep account of their trials in another way stay as they are.
 
     Args:
         oracle: The oracle of a tuner, as in `tuner.oracle`.
@@ -29,20 +33,37 @@ def skip_finished_trials(oracle: keras_tuner.Oracle) -> None:
     ```
     """
     state = oracle.get_state()
-    if "retry_queue" not in state or "start_order" not in state:
-        return  # An oracle with a state of another form, which retries in its own way.
-    started = set(state["start_order"])
-    # A trial that was saved before the state that lists it has not begun.
-    for trial_id in set(oracle.trials) - started:
-        del oracle.trials[trial_id]
-    state["retry_queue"] = [
-        trial_id
-        for trial_id in state["retry_queue"]
-        if oracle.trials[trial_id].status not in _FINISHED
-    ]
-    oracle.set_state(state)
+    if not isinstance(state, dict) or not {"retry_queue", "start_order", "end_order"} <= set(state):
+        return
+    queue, started, ended = state["retry_queue"], state["start_order"], state["end_order"]
+    if not set(queue) <= set(oracle.trials):
+        return
+    _forget_trial_not_begun(oracle, {*queue, *started, *ended})
+    status = {trial_id: trial.status for trial_id, trial in oracle.trials.items()}
+    finished = [trial_id for trial_id in started if status.get(trial_id) in _FINISHED]
+    # A trial that failed and was sent for another run may be listed twice.
+    waiting = [trial_id for trial_id in dict.fromkeys(queue) if status[trial_id] not in _FINISHED]
+    for trial_id in waiting:
+        # Those of the run that was killed; keras-tuner would keep them.
+        oracle.trials[trial_id].metrics = type(oracle.trials[trial_id].metrics)()
+    repaired = {
+        "retry_queue": waiting,
+        "end_order": [*ended, *(trial_id for trial_id in finished if trial_id not in ended)],
+    }
+    if any(state[name] != value for name, value in repaired.items()):
+        # As it is read from the disk, where all numbers that are keys are strings.
+        oracle.set_state(json.loads(json.dumps({**state, **repaired})))
     if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
         _restore_grid(oracle)
+
+
+def _forget_trial_not_begun(oracle, listed):
+    """Forgets a trial that was saved before the state that lists it; there is at most one."""
+    others = set(oracle.trials) - listed
+    for trial_id in others if len(others) == 1 else ():
+        trial = oracle.trials[trial_id]
+        if trial.status == "RUNNING" and not trial.metrics.metrics:
+            del oracle.trials[trial_id]
 
 
 def _restore_grid(oracle):
@@ -62,4 +83,4 @@ def _restore_grid(oracle):
     oracle._ordered_ids = type(oracle._ordered_ids)()
     for trial_id in sorted(oracle.trials, key=place):
         oracle._ordered_ids.insert(trial_id)
-    oracle._populate_next = list(oracle.start_order)
+    oracle._populate_next = [one for one in oracle.start_order if one in oracle.trials]

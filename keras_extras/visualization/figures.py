@@ -1,14 +1,36 @@
 """What all figures share: matplotlib on first use, colours, axes, files."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_extras._core.files import whole_file
 from keras_extras._core.optional import import_optional
 
 # Okabe and Ito (2008): colours that stay apart for colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Beyond these the margins of axes leave the range of floats.
+_LARGEST, _SMALLEST = 1e120, 1e-120
+
+
+def drawable(values: Any) -> np.ndarray:
+    """Returns numbers as floats that axes can hold; NaN, which is not drawn, if not finite."""
+    numbers = np.array([as_float(value) for value in values])
+    sizes = np.clip(np.abs(numbers), _SMALLEST, _LARGEST)
+    return np.where(np.isfinite(numbers), np.where(numbers == 0.0, 0.0, sizes), np.nan) * np.where(
+        numbers < 0.0, -1.0, 1.0
+    )
+
+
+def as_float(value: Any) -> float:
+    """Returns a number as a float: infinite beyond its range, NaN for `None`."""
+    try:
+        return math.nan if value is None else float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def make_axes(ax: Any, width: float, height: float) -> Any:

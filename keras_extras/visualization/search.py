@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.optional import import_optional
-from keras_extras.visualization.figures import COLORS, make_figure, style_axes
+from keras_extras.visualization.figures import COLORS, drawable, make_figure, style_axes
 
 # Of each panel: the label of its axis, its scale, and what it shows under which name.
 _PANELS = (
@@ -64,14 +64,21 @@ def plot_search(history: Any) -> Any:
         )
     ticker = import_optional("matplotlib.ticker", "plots", "keras_extras.visualization")
     figure = make_figure(7, 2.2 * len(panels))
-    updates = np.asarray(records["update"])
+    values = {name: drawable(records[name]) for *_, names in panels for name in names}
+    updates = drawable(records["update"])
+    for name, found in values.items():
+        if len(found) != len(updates):
+            raise ValueError(
+                f"`history` must hold a value of {name!r} for each of {len(updates)} updates. "
+                f"Received: {len(found)}"
+            )
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for ax, (label, scale, names) in zip(all_axes, panels):
         style_axes(ax)
         for color, (name, meaning) in zip(COLORS, names.items()):
             marker = "o" if len(updates) == 1 else None
-            ax.plot(updates, records[name], color=color, marker=marker, label=meaning)
-        is_positive = all(np.nanmin([1.0, *records[name]]) > 0 for name in names)
+            ax.plot(updates, values[name], color=color, marker=marker, label=meaning)
+        is_positive = all(np.nanmin([1.0, *values[name]]) > 0 for name in names)
         ax.set(ylabel=label, yscale=scale if is_positive else "linear")
         if ax.get_yscale() == "log":
             ax.yaxis.set_major_formatter("{x:g}")
