@@ -214,6 +214,19 @@ def test_stock_searches_beside_ours_stay_as_they_are(tmp_path, no_models):
         assert os.stat(path).st_ino == inodes[name], "keras-tuner writes in place"
 
 
+def test_files_of_ours_keep_their_modes_and_links(tmp_path, no_models):
+    make(tmp_path).search(verbose=0)
+    oracle, far = tmp_path / "untitled_project/oracle.json", tmp_path / "far.json"
+    oracle.rename(far)
+    far.chmod(0o600)
+    oracle.symlink_to(far)
+    before = far.read_text()
+    make(tmp_path, 4).search(verbose=0)
+    assert oracle.is_symlink()
+    assert stat.S_IMODE(far.stat().st_mode) == 0o600
+    assert far.read_text() != before
+
+
 def test_an_oracle_of_ones_own_loses_no_trial(tmp_path):
     def begin():
         hypermodel = tuners.TabularHyperModel(3, space={"units": [2, 4, 8]})
