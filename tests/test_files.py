@@ -1,16 +1,12 @@
 """Files are replaced whole, and are afterwards what they were before: links stay, modes too."""
 
-import os
 import stat
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
 from keras_extras._core.files import whole_file
-from keras_extras._core.locks import lock_folder, release_folder
 from keras_extras.callbacks import BackupAndResume
 
 
@@ -50,32 +46,6 @@ def test_long_names(tmp_path, name):
         assert temporary.name.endswith(".weights.h5" if name.endswith(".h5") else name[-4:])
         temporary.write_text("content")
     assert (tmp_path / name).read_text() == "content"
-
-
-def test_a_folder_is_locked_for_other_processes(tmp_path):
-    """Also after a fork, and until the process ends, however it does."""
-    script = (
-        "import sys, os; from keras_extras._core.locks import lock_folder, release_folder\n"
-        "try: lock_folder(sys.argv[1], 'backup_dir')\n"
-        "except RuntimeError as error: print(error)\n"
-        "else: print('locked', flush=True); os.kill(os.getpid(), 9)\n"
-    )
-
-    def other():
-        command = [sys.executable, "-c", script, str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-    lock_folder(tmp_path, "backup_dir")
-    lock_folder(tmp_path, "backup_dir")  # the same process, after an interruption
-    assert "backup_dir` must be a folder that no other process works in" in other()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if other().startswith("`backup_dir") else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    release_folder(tmp_path)
-    assert other() == "locked\n"
-    assert other() == "locked\n"
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_cannot_be_written_to_are_told_before_training(tmp_path):

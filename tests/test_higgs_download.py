@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from keras_extras._core.locks import lock_file
+from keras_extras._core.locks import ProcessLock
 from keras_extras.datasets import higgs
 from keras_extras.datasets.higgs import download
 from keras_extras.datasets.higgs.download import download_atlas_file
@@ -123,8 +123,8 @@ def test_parts_are_removed_where_nobody_writes_to_them(server, tmp_path, monkeyp
     for part in (left, written):
         os.utime(part, (0, time.time() - 100))
     monkeypatch.setattr(time, "time", functools.partial(lambda stock: stock() + 30, time.time))
-    with open(written, "ab") as file:
-        assert lock_file(file)
+    with ProcessLock(written) as lock:
+        assert lock.acquire()
         path = download_atlas_file(f"{server.address}/whole/{NAME}", SHA1, cache_dir=tmp_path)
     assert sorted(files_below(tmp_path)) == sorted([path, written, new])
 

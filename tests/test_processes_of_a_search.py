@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_extras._core.process_lock import ProcessLock
+from keras_extras._core.locks import ProcessLock
 from keras_extras.tuners import chief, member, run_workers, worker_program
 
 run = sys.modules[run_workers.__module__]

@@ -1,26 +1,99 @@
-"""Folders and files that only one process at a time writes to."""
+"""Locks of files and folders that the system frees when their holder dies, however it dies."""
 
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 try:
     import fcntl
-except ImportError:  # Windows has no locks of folders.
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# Open folders, by their paths; their locks end with the process, however that ends.
-_locked: dict[Path, int] = {}
+_POLL_SECONDS = 0.1
+# Paths and open files of the locks that are held here.
+_held: dict[str, int] = {}
+_guard = threading.Lock()
+_folders: dict[Path, "ProcessLock"] = {}
+
+
+class ProcessLock:
+    """Lock of a file or folder, held by at most one process, and there by one `ProcessLock`.
+
+    A forked child does not have it, so that no child of a killed process keeps it. Where there are
+    no locks, as on Windows and some file systems of networks, it holds within the process only.
+
+    Args:
+        path: Path of a folder, or of a file, which is created and stays.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self._key: str | None = None
+
+    def acquire(self, patience: float = 0.0) -> bool:
+        """Returns whether this is the holder now.
+
+        Args:
+            patience: Seconds to wait for another holder, which may be about to die. Defaults to
+                `0.0`.
+        """
+        end = time.monotonic() + patience
+        while not self._try():
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def release(self) -> None:
+        """Frees the lock; does nothing where it is not held."""
+        with _guard:
+            opened = _held.pop(self._key, None) if self._key is not None else None
+            self._key = None
+            if opened is not None:
+                os.close(opened)
+
+    def holds(self) -> bool:
+        """Returns whether it is held, and of what is at the path still."""
+        opened = _held.get(self._key) if self._key is not None else None
+        try:
+            return opened is not None and os.path.samestat(os.fstat(opened), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _try(self):
+        with _guard:
+            key = os.path.realpath(self.path)
+            if key in _held:
+                return False
+            flags = os.O_RDONLY if os.path.isdir(key) else os.O_RDWR | os.O_CREAT
+            opened = os.open(key, flags, 0o666)
+            try:
+                if fcntl is not None:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(opened)
+                return False
+            except OSError:
+                pass  # A file system without locks.
+            self._key = key
+            _held[key] = opened
+            return True
+
+    def __enter__(self) -> "ProcessLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def lock_folder(folder: str | os.PathLike, argument: str) -> None:
     """Makes a folder, and keeps other processes from locking it until it is released.
 
-    The same process may lock it again, as after an interruption. Where folders have no locks, as
-    on Windows and some file systems of networks, others are not kept out.
+    The same process may lock it again, as after an interruption.
 
     Args:
         folder: The folder.
@@ -41,23 +114,29 @@ def lock_folder(folder: str | os.PathLike, argument: str) -> None:
             f"`{argument}` must be a folder that can be made and written to. Received: "
             f"{argument}={str(folder)!r}, where that failed: {error.strerror}",
         ) from error
-    if fcntl is None or (path in _locked and _is_still_at(path, _locked[path])):
+    if path in _folders and _folders[path].holds():
         return
     release_folder(path)
-    opened = os.open(path, os.O_RDONLY)
-    if not _lock(opened):
-        os.close(opened)
+    lock = ProcessLock(path)
+    if not lock.acquire():
         raise RuntimeError(
             f"`{argument}` must be a folder that no other process works in. Received: "
             f"{argument}={str(folder)!r}, in which another does. Wait until it ends, or give "
             "another folder"
         )
-    _locked[path] = opened
+    _folders[path] = lock
+
+
+def release_folder(folder: str | os.PathLike) -> None:
+    """Releases a folder that `lock_folder` locked, if it still is."""
+    lock = _folders.pop(Path(folder).absolute(), None)
+    if lock is not None:
+        lock.release()
 
 
 @contextmanager
 def locked_folder(folder: str | os.PathLike | None, argument: str) -> Iterator[None]:
-    """The same for the time of a block; of `None` nothing is locked."""
+    """Locks a folder for the time of a block; of `None` nothing is locked."""
     if folder is None:
         yield
         return
@@ -68,36 +147,13 @@ def locked_folder(folder: str | os.PathLike | None, argument: str) -> Iterator[N
         release_folder(folder)
 
 
-def release_folder(folder: str | os.PathLike) -> None:
-    """Releases a folder that `lock_folder` locked, if it still is."""
-    opened = _locked.pop(Path(folder).absolute(), None)
-    if opened is not None:
-        os.close(opened)
-
-
-def lock_file(file: IO) -> bool:
-    """Locks an open file until it is closed; returns whether no other process has it."""
-    return fcntl is None or _lock(file.fileno())
-
-
-def _lock(opened):
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # This file system has no locks.
-    return True
-
-
-def _is_still_at(path, opened):
-    return os.path.samestat(os.fstat(opened), os.stat(path))
-
-
 def _leave_to_the_parent():
-    """Forks would keep the lock of a parent that was killed."""
-    for path in list(_locked):
-        release_folder(path)
+    global _guard
+    _guard = threading.Lock()  # Another thread of the parent may have had it.
+    for opened in _held.values():
+        os.close(opened)
+    _held.clear()
+    _folders.clear()
 
 
 if hasattr(os, "register_at_fork"):

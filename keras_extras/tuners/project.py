@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_extras._core.files import whole_file
-from keras_extras._core.process_lock import ProcessLock
+from keras_extras._core.locks import ProcessLock
 
 _LOCK = ".search.lock"
 # The names by which a search in one process, and the chief of several, know their state.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_extras._core.checks import check_integer, check_number
-from keras_extras._core.process_lock import ProcessLock
+from keras_extras._core.locks import ProcessLock
 from keras_extras.tuners import roles
 from keras_extras.tuners.member import Member
 from keras_extras.tuners.worker_program import NO_CHIEF

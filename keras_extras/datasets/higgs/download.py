@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from keras_extras._core.files import whole_file
-from keras_extras._core.locks import lock_file
+from keras_extras._core.locks import ProcessLock
 
 # Record 328, 65,630,848 bytes. The checksum is the one that the portal published with the file:
 # github.com/cernopendata/opendata.cern.ch, records/atlas-higgs-challenge-2014.json (2017).
@@ -53,8 +53,12 @@ def download_atlas_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_what_kills_left(path)
-        with whole_file(path) as temporary, open(temporary, "wb") as file:
-            lock_file(file)  # Else another process could take it for one that a kill left.
+        with (
+            whole_file(path) as temporary,
+            open(temporary, "wb") as file,
+            ProcessLock(temporary) as lock,
+        ):
+            lock.acquire()  # Else another process could take it for one that a kill left.
             _download(url, file)
             received = _sha1(temporary)
             if received != sha1:
@@ -118,9 +122,9 @@ def _connection_error(url, reason):
 def _remove_what_kills_left(path):
     """Parts of the file that nobody writes to."""
     for part in path.parent.glob(f".{path.name}.*.part*"):
-        with contextlib.suppress(FileNotFoundError), open(part, "ab") as file:
+        with contextlib.suppress(FileNotFoundError), ProcessLock(part) as lock:
             # A part is made just before it is locked.
-            if time.time() - part.stat().st_mtime > 60 and lock_file(file):
+            if time.time() - part.stat().st_mtime > 60 and lock.acquire():
                 part.unlink()
 
 
