@@ -44,6 +44,7 @@ def fit(model, *callbacks, epochs=4):
     return model.fit(_X, _Y, epochs=epochs, batch_size=8, verbose=0, callbacks=list(callbacks))
 
 
+@pytest.mark.both_backends
 def test_fit(tmp_path):
     whole = make_model()
     fit(whole, BackupAndResume(tmp_path / "whole"))
@@ -87,6 +88,7 @@ def fit_pipeline(pipeline, stop_after=99, backup_dir=None):
     )
 
 
+@pytest.mark.both_backends
 def test_pipeline(tmp_path):
     whole = make_pipeline()
     fit_pipeline(whole)
