@@ -65,7 +65,7 @@ class RepeatedData:
         reason = None
         if first_batch != self._first_batch():
             reason = "`x` are arrays, which are shuffled, and no seed is set"
-        elif hasattr(self._dataset, "cardinality"):
+        elif hasattr(self._dataset, "_functions"):  # tf.data, not distributed by the user
             found = chance_in(self._dataset)
             reason = found and f"`x` is a tf.data.Dataset {found}"
         elif hasattr(adapter, "generator"):
