@@ -39,7 +39,7 @@ def test_links_stay(tmp_path, exists):
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 246 + ".npz", "ä" * 120 + ".weights.h5", ".".join("x" * 125)]
+    "name", ["x" * 251 + ".npz", "ä" * 120 + ".weights.h5", ".".join("x" * 125)]
 )
 def test_long_names(tmp_path, name):
     with whole_file(tmp_path / name) as temporary:

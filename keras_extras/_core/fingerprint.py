@@ -1,4 +1,4 @@
-"""A short text that tells arrays from others, in this process and the next."""
+"""A hash of arrays that is the same in every process."""
 
 import hashlib
 from typing import Any

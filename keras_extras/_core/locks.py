@@ -102,7 +102,12 @@ def lock_folder(folder: str | os.PathLike, argument: str) -> None:
     Raises:
         OSError: If the folder cannot be made or written to.
         RuntimeError: If another process has it.
+        TypeError: If it is not a path.
     """
+    if not isinstance(folder, str | os.PathLike) or not str(folder):
+        raise TypeError(
+            f"`{argument}` must be the path of a folder. Received: {argument}={folder!r}"
+        )
     path = Path(folder).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ import keras
 def check_modules(config: Any) -> None:
     """Raises unless all classes and functions in a configuration are there already.
 
-    Keras imports modules of its own packages by the names that a file holds, such as `keras_hub`,
-    also where a file of another origin has such a name.
+    Keras imports modules such as `keras_hub` if a file names them, even if another module of that
+    name lies beside the file.
 
     Args:
         config: A configuration, or a structure of them.

@@ -44,7 +44,8 @@ class BackupAndResume(keras.callbacks.Callback):
     It belongs at the end of the list of callbacks, after those that change the model at the end of
     an epoch. Call `keras.utils.set_random_seed` at the start of the script. `History` holds the
     epochs since the restart, and other callbacks, such as `keras.callbacks.EarlyStopping`, start
-    anew. A learning rate other than that of the backup is warned of: the one in the backup stays.
+    anew. If the learning rate differs from that of the backup, the callback warns and keeps the
+    one of the backup.
 
     Args:
         backup_dir: String or path, the folder of the backups of this one training.
@@ -87,7 +88,7 @@ class BackupAndResume(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         lock_folder(self.backup_dir, "backup_dir")
         backups = sorted(self.backup_dir.glob("epoch_*"))
-        saved = read_json(backups[-1] / _FILE, "a part of a backup") if backups else None
+        saved = _read(backups[-1]) if backups else None
         self._optimizer = optimizer_config(self.model.optimizer)
         if saved is not None:
             check_optimizer(saved["optimizer"], self._optimizer)
@@ -115,3 +116,14 @@ class BackupAndResume(keras.callbacks.Callback):
         release_folder(self.backup_dir)
         if self.delete_backup:
             remove_folders(self.backup_dir, *_BACKUPS)
+
+
+def _read(folder):
+    try:
+        content = read_json(folder / _FILE, "a part of a backup")
+        return {name: content[name] for name in ("optimizer", "data")}
+    except (FileNotFoundError, KeyError, TypeError) as error:
+        raise ValueError(
+            "`backup_dir` must hold backups of this version of `BackupAndResume`. Received: "
+            f"{str(folder)!r}, without a sound {_FILE}. Delete the folder to start anew"
+        ) from error

@@ -7,22 +7,20 @@ from typing import Any
 import keras
 
 
-def optimizer_config(optimizer: keras.Optimizer) -> dict[str, Any] | None:
-    """Returns class and arguments, as JSON takes them; `None` if they cannot be written."""
+def optimizer_config(optimizer: keras.Optimizer) -> dict[str, Any]:
+    """Returns the class and arguments for JSON; no arguments if they cannot be serialized."""
     try:
         return json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))
     except (TypeError, ValueError, NotImplementedError):
-        return None
+        return {"class_name": type(optimizer).__name__, "config": {}}
 
 
-def check_optimizer(saved: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+def check_optimizer(saved: dict[str, Any], now: dict[str, Any]) -> None:
     """Warns of arguments that differ from those that training began with.
 
     Raises:
         ValueError: If the class differs.
     """
-    if saved is None or now is None:
-        return
     if saved["class_name"] != now["class_name"]:
         raise ValueError(
             "`model` must be compiled with the optimizer that training began with, "

@@ -40,7 +40,7 @@ class RepeatedData:
                 f"of `keras.Model.fit`. Received: a `fit` of {type(model).__name__} of its own",
                 stacklevel=2,
             )
-            self._state = saved or {"epochs": 0}
+            self._state = saved or self._start(None)
             return
         adapter = self._iterator.data_adapter
         self._dataset = getattr(adapter, "py_dataset", getattr(adapter, "_dataset", None))
@@ -55,13 +55,16 @@ class RepeatedData:
         """Returns what the next process needs, as JSON takes it, after that many more epochs."""
         return {**self._state, "epochs": self._state["epochs"] + epochs}
 
-    def _begin(self, adapter):
-        first_batch = self._first_batch()
-        self._state = {
+    def _start(self, first_batch):
+        return {
             "epochs": 0,
             "random_states": global_random_states(),
             "first_batch": first_batch,
         }
+
+    def _begin(self, adapter):
+        first_batch = self._first_batch()
+        self._state = self._start(first_batch)
         reason = None
         if first_batch != self._first_batch():
             reason = "`x` are arrays, which are shuffled, and no seed is set"

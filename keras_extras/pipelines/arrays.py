@@ -32,7 +32,7 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         raise TypeError(
-            f"`{name}` must hold numbers, such as 0 for background and 1 for signal. "
+            f"`{name}` must hold numbers, as labels 0 for background and 1 for signal. "
             f"Received: {name} of dtype {y.dtype}"
         )
     check_finite(f"`{name}`", y, instead="Leave these rows out.")
