@@ -158,6 +158,17 @@ def test_chains(tmp_path):
 def test_bad_folders():
     with pytest.raises(TypeError, match="`backup_dir` must be the path of a folder"):
         BackupAndResume(3)
+    with pytest.raises(TypeError, match="`backup_dir` must be the path of a folder"):
+        fit_pipeline(make_pipeline(), backup_dir=3)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}"])
+def test_backups_that_are_none(tmp_path, content):
+    (tmp_path / "epoch_000001").mkdir()
+    if content is not None:
+        (tmp_path / "epoch_000001/training.json").write_text(content)
+    with pytest.raises(ValueError, match=r"must (hold|be).*Received: '.*epoch_000001"):
+        fit(make_model(), BackupAndResume(tmp_path))
 
 
 @pytest.mark.parametrize("delete_backup", [True, False])

@@ -1,8 +1,8 @@
 """The seam to the data that `fit` trains on, and to the epoch that it starts with.
 
-Keras does not pass the data to callbacks. `fit` makes an iterator of batches, shows it to the method
-that builds the model, makes its train function, and then calls the callbacks. The first two are
-wrapped, once, when the first `BackupAndResume` is constructed, and hold a weak reference to the
+Keras does not pass the data to callbacks. `fit` makes an iterator of batches, shows it to the
+method that builds the model, makes its train function, and then calls the callbacks. The first two
+are wrapped, once, when the first `BackupAndResume` is constructed, and hold a weak reference to the
 iterator; nothing else changes.
 `tests/test_resumed_data.py` is the canary.
 """
