@@ -35,6 +35,22 @@ def epoch_iterator_of(model: keras.Model) -> Any:
     return None if reference is None else reference()
 
 
+def dataset_of(iterator: Any) -> Any:
+    """Returns the dataset that an `EpochIterator` goes through, `None` of arrays and generators."""
+    adapter = iterator.data_adapter
+    return getattr(adapter, "py_dataset", getattr(adapter, "_dataset", None))
+
+
+def first_batch_of(iterator: Any) -> Any:
+    """Returns the first batch of arrays or of a generator, `None` of other data."""
+    adapter = iterator.data_adapter
+    if hasattr(adapter, "generator"):
+        return adapter._first_batches
+    if dataset_of(iterator) is not None or hasattr(adapter, "_dataloader"):
+        return None
+    return next(iter(iterator._get_iterator()))
+
+
 def forget_initial_epoch(model: keras.Model) -> None:
     """Lets the next `fit` start at its own `initial_epoch`, and not at that of a backup."""
     model._initial_epoch = None

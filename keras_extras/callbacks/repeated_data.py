@@ -10,7 +10,11 @@ import keras
 from keras_extras._core.fingerprint import fingerprint
 from keras_extras._core.random_states import global_random_states, set_global_random_states
 from keras_extras._core.repeated_dataset import chance_in
-from keras_extras.callbacks.epoch_iterator_seam import epoch_iterator_of
+from keras_extras.callbacks.epoch_iterator_seam import (
+    dataset_of,
+    epoch_iterator_of,
+    first_batch_of,
+)
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -43,7 +47,7 @@ class RepeatedData:
             self._state = saved or self._start(None)
             return
         adapter = self._iterator.data_adapter
-        self._dataset = getattr(adapter, "py_dataset", getattr(adapter, "_dataset", None))
+        self._dataset = dataset_of(self._iterator)
         if saved is None:
             self._begin(adapter)
         else:
@@ -121,14 +125,11 @@ class RepeatedData:
 
         Others cannot be looked at without consequence.
         """
-        adapter = self._iterator.data_adapter
-        if hasattr(adapter, "generator"):
-            return fingerprint(adapter._first_batches)
-        if self._dataset is not None or hasattr(adapter, "_dataloader"):
-            return None
         states = global_random_states()
-        batch = next(iter(self._iterator._get_iterator()))
+        batch = first_batch_of(self._iterator)
         set_global_random_states(states)
+        if batch is None:
+            return None
         if strategy := getattr(self._model, "distribute_strategy", None):
             batch = keras.tree.map_structure(strategy.experimental_local_results, batch)
         return fingerprint(batch)
