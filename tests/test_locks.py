@@ -1,6 +1,7 @@
 """Locks of files and folders, which die with their holder."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,27 +51,53 @@ def test_another_process_holds_it_until_it_is_killed(tmp_path):
     lock.release()
 
 
+_TAKE = """
+import os, sys
+from keras_extras._core.locks import lock_folder
+try:
+    lock_folder(sys.argv[1], "backup_dir")
+except RuntimeError as error:
+    print(error)
+else:
+    print("locked", flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+# In a process of its own: Python and JAX warn where a process of many threads forks.
+_DIE_BEFORE_THE_CHILD = """
+import os, sys, time
+from keras_extras._core.locks import lock_folder
+lock_folder(sys.argv[1], "backup_dir")
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def run(program, *arguments):
+    """What a process prints that runs a program."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
 def test_a_folder_is_locked_for_other_processes(tmp_path):
-    """Also after a fork, and until the process ends, however it does."""
-    script = (
-        "import sys, os; from keras_extras._core.locks import lock_folder, release_folder\n"
-        "try: lock_folder(sys.argv[1], 'backup_dir')\n"
-        "except RuntimeError as error: print(error)\n"
-        "else: print('locked', flush=True); os.kill(os.getpid(), 9)\n"
-    )
-
-    def other():
-        command = [sys.executable, "-c", script, str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
+    """Until the process ends, however it does."""
     lock_folder(tmp_path, "backup_dir")
     lock_folder(tmp_path, "backup_dir")  # the same process, after an interruption
-    assert "backup_dir` must be a folder that no other process works in" in other()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if other().startswith("`backup_dir") else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert "backup_dir` must be a folder that no other process works in" in run(_TAKE, tmp_path)
     release_folder(tmp_path)
-    assert other() == "locked\n"
-    assert other() == "locked\n"
+    assert run(_TAKE, tmp_path) == "locked\n"
+    assert run(_TAKE, tmp_path) == "locked\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_child_does_not_keep_the_folder(tmp_path):
+    child = int(run(_DIE_BEFORE_THE_CHILD, tmp_path))
+    try:
+        assert run(_TAKE, tmp_path) == "locked\n"
+    finally:
+        os.kill(child, signal.SIGKILL)
