@@ -361,7 +361,11 @@ class MonteCarloOptimizer(PopulationOptimizer):
         cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """Adam's step, in units of the variable's scale."""
+        """Adam's step, in units of the variable's scale.
+
+        A constraint such as `MaxNorm` moves to the nearest allowed point in Euclidean distance.
+        Steps scaled by entry do not stop at the minimum then, so entries share a second moment.
+        """
         index = self._get_variable_index(variable)
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
@@ -371,7 +375,10 @@ class MonteCarloOptimizer(PopulationOptimizer):
         momentum, velocity = self._momentums[index], self._velocities[index]
         step = ops.cast(self.iterations + 1, variable.dtype)
         momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
-        velocity.assign_add((ops.square(gradient) - velocity) * (1 - self.beta_2))
+        squares = ops.square(gradient)
+        if self.parameters[index].is_projected_as_a_whole:
+            squares = ops.mean(squares)
+        velocity.assign_add((squares - velocity) * (1 - self.beta_2))
         mean = momentum / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
         square = velocity / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
         variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))

@@ -106,6 +106,13 @@ class Parameter:
         """The function that brings coordinates back to where the variable's constraint allows."""
         return self.variable.constraint if self.transform is None else None
 
+    @property
+    def is_projected_as_a_whole(self) -> bool:
+        """Whether that function may couple the entries, as a constraint on norms does."""
+        return self.projection is not None and not isinstance(
+            self.projection, keras.constraints.NonNeg
+        )
+
     def project(self) -> None:
         """Brings the search back to where the variable's constraint allows it to be."""
         if self.projection is not None:
