@@ -120,7 +120,7 @@ def factor_of_average(
     The mean over `K` folds errs less: of the variance `v` between folds the share `1 / K` is left.
     And the mixture of all folds' draws is wider by its spread. For the mean, `v` is half the
     squared difference of a network without the row and one with it; for the spread, it is the
-    variance among those with the row.
+    variance among those with the row. The factor is the geometric mean over the rows.
 
     Args:
         means: Array of shape `(folds, n, targets)`, predictions of each fold's networks.
@@ -138,12 +138,11 @@ def factor_of_average(
         between[of_fold] = np.var(others, axis=0, ddof=1)
         apart[of_fold] = 0.5 * np.mean(np.square(others - own), axis=0)
 
-    def ratio(values):
-        # Of the variance of one prediction; it is at most all of it.
-        ratios = np.minimum(values / np.maximum(factor**2 * variance, _TINY), 1.0)
-        return np.average(ratios, axis=0, weights=weights) * (1.0 - 1.0 / len(means))
-
-    return np.sqrt((1.0 - share**2 * ratio(apart)) / (1.0 + factor**2 * ratio(between)))
+    left = 1.0 - 1.0 / len(means)
+    variance = np.maximum(variance, _TINY)
+    averaged = share**2 * left * np.minimum(apart / (factor**2 * variance), 1.0)
+    ratios = (1.0 - averaged) / (1.0 + left * between / variance)
+    return np.exp(0.5 * np.average(np.log(ratios), axis=0, weights=weights))
 
 
 def _factors_of_rows(residuals, loc, scale, level):

@@ -156,6 +156,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         weights = held_out.weights.astype("float64")
         self._share = share_of_network(linear, mean, held_out.y, weights)
         center = linear + self._share * (mean - linear)
+        if self.method == "nuts":
+            return  # Few draws of one chain are narrower than the posterior, all chains are not.
         self._factor = noise_factor(held_out.y - center, loc, scale, weights)
         if self._num_folds > 1:
             means = np.stack([self._normals(values)[0].mean(axis=1) for values in parameters])

@@ -20,6 +20,10 @@ class MultivariateNormalTriL(Head):
     The first `d` inputs are the mean, the others fill the lower triangle of `L`, the Cholesky
     factor of the covariance; its diagonal is softplus of them plus 1e-5.
 
+    With three or more entries the log-probability overflows in single precision where these
+    inputs are in the hundreds, as they may be before training on unscaled features. Then the loss
+    is NaN; standardize the features, e.g. with `keras.layers.Normalization`.
+
     Args:
         event_size: Integer `d`, the number of entries.
         convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
