@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_extras.pipelines import ProbabilisticClassifier, ProbabilisticRegressor
-from keras_extras.pipelines.calibration import factor_of_average, own_fold
+from keras_extras.pipelines.calibration import factor_of_average, leave_one_out, own_fold
 from keras_extras.pipelines.probabilistic_estimator import _folds
 from keras_extras.pipelines.probabilistic_networks import Rows, train, trainable_network
 
@@ -85,6 +85,29 @@ def test_the_factor_of_an_average():
     np.testing.assert_array_equal(
         factor_of_average(alike, variance, one, one, folds, np.ones(count)), 1.0
     )
+
+
+def test_leaving_a_row_out_of_draws():
+    """The mean of normal numbers: its posterior without a row has a closed form."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(40, 1))
+    times = np.where(np.arange(40) < 5, 3, 1)  # Rows that are given three times.
+    total = times.sum()
+    posterior_mean = np.sum(times[:, None] * y) / total
+    draws = posterior_mean + rng.normal(size=20_000) / np.sqrt(total)
+    loc = np.tile(draws[None, :, None], (40, 1, 1))
+    is_unseen = np.zeros((40, 20_000), bool)
+    chances, means = leave_one_out(y, loc, np.ones_like(loc), is_unseen, times)
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0)
+    without = (total * posterior_mean - times[:, None] * y) / (total - times)[:, None]
+    np.testing.assert_allclose(means, without, atol=0.01)
+    # Draws without the row keep their share.
+    is_unseen[:, :4000] = True
+    chances, _ = leave_one_out(y, loc, np.ones_like(loc), is_unseen, times)
+    np.testing.assert_allclose(chances[:, :4000], 1 / 20_000)
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0)
+    chances, _ = leave_one_out(y, loc, np.ones_like(loc), np.ones_like(is_unseen), times)
+    np.testing.assert_allclose(chances, 1 / 20_000)
 
 
 @pytest.mark.parametrize("method", ["ensemble", "mc_dropout", "laplace"])

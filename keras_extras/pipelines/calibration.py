@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import logsumexp, ndtr
 
 # Of few rows, too few lie outside of wider intervals.
 _LEVELS = (0.8, 0.9)
@@ -75,7 +75,11 @@ def share_of_network(
 
 
 def noise_factor(
-    residuals: np.ndarray, loc: np.ndarray, scale: np.ndarray, weights: np.ndarray
+    residuals: np.ndarray,
+    loc: np.ndarray,
+    scale: np.ndarray,
+    weights: np.ndarray,
+    chances: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the factor with which intervals hold as many held-out rows as they should.
 
@@ -84,11 +88,15 @@ def noise_factor(
         loc: Array of shape `(n, draws, targets)`, the means of the draws' normal distributions.
         scale: Array of that shape, their standard deviations.
         weights: Array of shape `(n,)`.
+        chances: Array of shape `(n, draws)`, the probabilities of the draws. Defaults to `None`,
+            equal ones.
     """
-    loc = loc - loc.mean(axis=1, keepdims=True)
+    if chances is None:
+        chances = np.full(loc.shape[:2], 1.0 / loc.shape[1])
+    loc = loc - _means(loc, chances)[:, None]
     factors = []
     for level in _LEVELS:
-        needed = _factors_of_rows(residuals, loc, scale, level)
+        needed = _factors_of_rows(residuals, loc, scale, chances, level)
         # As in conformal prediction: one more row would be the most distant with chance
         # 1 / (n + 1).
         inflated = min(level * (1.0 + 1.0 / len(needed)), 1.0)
@@ -145,13 +153,53 @@ def factor_of_average(
     return np.exp(0.5 * np.average(np.log(ratios), axis=0, weights=weights))
 
 
-def _factors_of_rows(residuals, loc, scale, level):
+def leave_one_out(
+    y: np.ndarray,
+    loc: np.ndarray,
+    scale: np.ndarray,
+    is_unseen: np.ndarray,
+    times: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the probabilities of posterior draws without each row, and their means.
+
+    Draws given the row count by the inverse of its likelihood, at most by the square root of their
+    number times the average: leave-one-out cross-validation (Gelfand, 1996) by truncated importance
+    sampling (Ionides, 2008).
+
+    Args:
+        y: Array of shape `(n, targets)`.
+        loc: Array of shape `(n, draws, targets)`, the means of the draws' normal distributions.
+        scale: Array of that shape, their standard deviations.
+        is_unseen: Boolean array of shape `(n, draws)`, whether the draw is without the row anyway.
+        times: Array of shape `(n,)`, how often the row is in the data.
+
+    Returns:
+        Arrays of shape `(n, draws)` and `(n, targets)`.
+    """
+    equal = np.full(is_unseen.shape, 1.0 / is_unseen.shape[1])
+    count = np.sum(~is_unseen, axis=1, keepdims=True)
+    if not count.all():
+        return equal, _means(loc, equal)
+    surprise = np.sum(0.5 * np.square((y[:, None] - loc) / scale) + np.log(scale), axis=-1)
+    ratios = np.where(is_unseen, -np.inf, times[:, None] * surprise)
+    average = logsumexp(ratios, axis=1, keepdims=True) - np.log(count)
+    ratios = np.exp(np.minimum(ratios - average, 0.5 * np.log(count)))
+    share = count / is_unseen.shape[1]
+    chances = np.where(is_unseen, equal, share * ratios / ratios.sum(axis=1, keepdims=True))
+    return chances, _means(loc, chances)
+
+
+def _means(loc, chances):
+    return np.einsum("nd,ndt->nt", chances, loc)
+
+
+def _factors_of_rows(residuals, loc, scale, chances, level):
     """The least factor with which the interval of each row's mixture holds its residual."""
     low, high = np.full(residuals.shape, _TINY), np.full(residuals.shape, 1.0 / _TINY)
     for _ in range(50):
         middle = np.sqrt(low * high)
         reached = ndtr(((residuals / middle)[:, None] - loc) / np.maximum(scale, _TINY))
-        is_inside = np.abs(2.0 * reached.mean(axis=1) - 1.0) <= level
+        is_inside = np.abs(2.0 * _means(reached, chances) - 1.0) <= level
         low, high = np.where(is_inside, low, middle), np.where(is_inside, middle, high)
     return high
 

@@ -126,6 +126,12 @@ class Rows(NamedTuple):
     def take(self, indices: np.ndarray) -> "Rows":
         return Rows(*(values[indices] for values in self))
 
+    def counts(self) -> np.ndarray:
+        """Returns how often each row is among them."""
+        joined = np.concatenate([self.x, self.y], axis=1)
+        _, inverse, counts = np.unique(joined, axis=0, return_inverse=True, return_counts=True)
+        return counts[inverse.reshape(-1)]
+
 
 class KeepBest(keras.callbacks.Callback):
     """Keeps the members of the epoch with the best loss of held-out rows, and stops after it.

@@ -12,6 +12,7 @@ from keras_extras.inference.posterior_predictive import PosteriorPredictive
 from keras_extras.pipelines.calibration import (
     factor_of_average,
     fit_linear,
+    leave_one_out,
     noise_factor,
     own_fold,
     share_of_network,
@@ -153,14 +154,21 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             [fit_linear(*rows.take(folds != n))(held_out.x)[None] for n in range(self._num_folds)],
             fold_of_row,
         )[0]
-        weights = held_out.weights.astype("float64")
-        self._share = share_of_network(linear, mean, held_out.y, weights)
-        center = linear + self._share * (mean - linear)
+        y, weights = held_out.y, held_out.weights.astype("float64")
+        self._share = share_of_network(linear, mean, y, weights)
+        of_folds = [self._normals(values) for values in parameters]
         if self.method == "nuts":
-            return  # Few draws of one chain are narrower than the posterior, all chains are not.
-        self._factor = noise_factor(held_out.y - center, loc, scale, weights)
+            loc, scale = (np.concatenate(values, axis=1) for values in zip(*of_folds, strict=True))
+            fold_of_draw = np.repeat(np.arange(self._num_folds), loc.shape[1] // self._num_folds)
+            is_unseen = fold_of_row[:, None] == fold_of_draw
+            chances, mean = leave_one_out(y, loc, scale, is_unseen, held_out.counts())
+            residuals = y - linear - self._share * (mean - linear)
+            self._factor = noise_factor(residuals, loc, scale, weights, chances)
+            return
+        residuals = y - linear - self._share * (mean - linear)
+        self._factor = noise_factor(residuals, loc, scale, weights)
         if self._num_folds > 1:
-            means = np.stack([self._normals(values)[0].mean(axis=1) for values in parameters])
+            means = np.stack([values.mean(axis=1) for values, _ in of_folds])
             variance = np.var(loc, axis=1) + np.mean(np.square(scale), axis=1)
             self._factor *= factor_of_average(
                 means, variance, self._share, self._factor, fold_of_row, weights
