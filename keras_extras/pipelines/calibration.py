@@ -126,9 +126,9 @@ def factor_of_average(
     """Returns the factor from the width for one fold's networks to that for those of all folds.
 
     The mean over `K` folds errs less: of the variance `v` between folds the share `1 / K` is left.
-    And the mixture of all folds' draws is wider by its spread. For the mean, `v` is half the
-    squared difference of a network without the row and one with it; for the spread, it is the
-    variance among those with the row. The factor is the geometric mean over the rows.
+    And the mixture of all folds' draws is wider by its spread, the other `1 - 1 / K` of `v`. Half
+    the squared difference of a network without the row and one with it stands for `v`. The factor
+    is the geometric mean over the rows.
 
     Args:
         means: Array of shape `(folds, n, targets)`, predictions of each fold's networks.
@@ -138,17 +138,15 @@ def factor_of_average(
         fold_of_row: Array of shape `(n,)`.
         weights: Array of shape `(n,)`.
     """
-    numbers = np.arange(len(means))
-    between, apart = np.empty_like(variance), np.empty_like(variance)
+    numbers, between = np.arange(len(means)), np.empty_like(variance)
     for number in numbers:
         of_fold = fold_of_row == number
         own, others = means[number][of_fold], means[numbers != number][:, of_fold]
-        between[of_fold] = np.var(others, axis=0, ddof=1)
-        apart[of_fold] = 0.5 * np.mean(np.square(others - own), axis=0)
+        between[of_fold] = 0.5 * np.mean(np.square(others - own), axis=0)
 
     left = 1.0 - 1.0 / len(means)
     variance = np.maximum(variance, _TINY)
-    averaged = share**2 * left * np.minimum(apart / (factor**2 * variance), 1.0)
+    averaged = share**2 * left * np.minimum(between / (factor**2 * variance), 1.0)
     ratios = (1.0 - averaged) / (1.0 + left * between / variance)
     return np.exp(0.5 * np.average(np.log(ratios), axis=0, weights=weights))
 
