@@ -144,7 +144,7 @@ def test_weights_of_the_strategy_are_those_of_the_tutorial():
         ({"restarts": 2}, ValueError, "keep='best'"),
         ({"chunk_size": "big"}, ValueError, "'auto', or None.*chunk_size='big'"),
         ({"keep": "last"}, ValueError, "`keep` must be one of"),
-        ({"use_ema": True, "keep": "best"}, ValueError, "needs keep='mean'"),
+        ({"use_ema": True, "keep": "best"}, ValueError, "needs keep='current'"),
         ({"transforms": [abs]}, TypeError, "must be a dict"),
     ],
 )
@@ -226,7 +226,7 @@ CONSTRAINED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "keep"), [*((name, "mean") for name in CONSTRAINED), ("NonNeg", "average")]
+    ("name", "keep"), [*((name, "current") for name in CONSTRAINED), ("NonNeg", "average")]
 )
 def test_constrained_least_squares_reach_the_optimum(name, keep):
     make, reference = CONSTRAINED[name]

@@ -55,7 +55,7 @@ def rich_optimizer(use_ema=False, keep="average"):
         generations_per_batch=2,
         prior_samples=8,
         curvature="diagonal",
-        keep="mean" if use_ema else keep,
+        keep="current" if use_ema else keep,
         use_ema=use_ema,
         ema_overwrite_frequency=7,
         weight_decay=0.001,
@@ -204,7 +204,7 @@ def test_validation_split_datasets_and_train_on_batch():
 @pytest.mark.both_backends
 def test_schedules_set_the_learning_rate():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.05, 0.0])
-    model = make_model(MonteCarloOptimizer(schedule, 8, keep="mean", seed=0))
+    model = make_model(MonteCarloOptimizer(schedule, 8, keep="current", seed=0))
     kernels = []
 
     class EachBatch(keras.callbacks.Callback):
@@ -407,7 +407,7 @@ def test_a_batch_that_fails_is_told_whichever_step_of_an_execution_it_was(make):
         model.fit(nan_rows(0), Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
 
 
-@pytest.mark.parametrize("keep", ["average", "mean"])
+@pytest.mark.parametrize("keep", ["average", "current"])
 def test_variables_are_kept_out_of_weight_decay(keep):
     names = ("decayed", "kept", "named")
     decayed, kept, named = (keras.Variable([1.0, 1.0], name=name) for name in names)

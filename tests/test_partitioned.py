@@ -314,7 +314,7 @@ def test_a_batch_without_a_finite_loss_stops_training_and_changes_no_weight():
 def test_a_search_that_fails_takes_back_what_another_did():
     a, b, c = (keras.Variable([1.0], name=name) for name in "abc")
     optimizer = PartitionedOptimizer(
-        {"a": sampler(keep="mean"), "b": CMAES(seed=0), "c": keras.optimizers.SGD(0.1)}
+        {"a": sampler(keep="current"), "b": CMAES(seed=0), "c": keras.optimizers.SGD(0.1)}
     )
     # Finite where b is, and nowhere near it.
     optimizer.minimize(

@@ -70,8 +70,8 @@ class CMAES(FullBatch, PopulationOptimizer):
         restarts: Integer, how often the search may begin anew with twice the population when it
             has converged: from a draw of the prior, or for weights without one from the first
             weights with 3 `sigma` times normal noise. Needs `keep="best"`. Defaults to `0`.
-        keep: Which weights the model gets: `"mean"`, the mean of the search; `"average"` or
-            `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
+        keep: Which weights the model gets: `"current"`, the mean of the search; `"average"` or
+            `"best"`, as in `MonteCarloOptimizer`. Defaults to `"current"`.
         chunk_size: Integer, how many candidates to evaluate at once; `None` for all; `"auto"`, as
             in `MonteCarloOptimizer`. Defaults to `"auto"`.
         vectorize: How to evaluate candidates: `True`, all of a chunk in one vectorized call;
@@ -119,7 +119,7 @@ class CMAES(FullBatch, PopulationOptimizer):
         generations_per_batch: int = 1,
         prior_samples: int = 0,
         restarts: int = 0,
-        keep: str = "mean",
+        keep: str = "current",
         chunk_size: int | str | None = "auto",
         vectorize: bool | str = "auto",
         seed: int | None = None,

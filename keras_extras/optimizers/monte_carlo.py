@@ -66,7 +66,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             Defaults to `0.005`.
         population_size: Even integer of at least 2, the candidates for each update. 2 is
             simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
-            again in place of being stored, there are no moments, and with `keep="mean"` the logs
+            again in place of being stored, there are no moments, and with `keep="current"` the logs
             show the mean loss of the two candidates and the metrics of one. It wants a smaller
             `learning_rate` and `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
@@ -104,10 +104,10 @@ class MonteCarloOptimizer(PopulationOptimizer):
             `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more weights,
             or a population of 2, nothing; `None`, nothing. Defaults to `"auto"`.
         keep: Which weights the model gets. `"average"`: an average over where the search was, in
-            which the last tenth of all updates counts most. `"mean"`: where the search is now, as
-            with other optimizers. `"best"`: the best candidate so far, compared on the batch that
-            it was found on; for full batches, and losses that jump. `None` is `"average"`, and
-            `"mean"` for a population of 2, which has the least copies of the weights.
+            which the last tenth of all updates counts most. `"current"`: where the search is now,
+            as with other optimizers. `"best"`: the best candidate so far, compared on the batch
+            that it was found on; for full batches, and losses that jump. `None` is `"average"`, and
+            `"current"` for a population of 2, which has the least copies of the weights.
             Defaults to `None`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more; on an accelerator
@@ -193,7 +193,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         **kwargs: Any,
     ):
         if keep is None:
-            keep = "mean" if population_size == 2 else "average"
+            keep = "current" if population_size == 2 else "average"
         super().__init__(
             learning_rate=learning_rate,
             priors=priors,
@@ -252,7 +252,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
     ) -> tuple[Any, Any]:
         is_pair_alone = self.population_size == 2 and self.curvature in ("auto", None)
-        if not is_pair_alone or self.keep != "mean" or is_shared_out():
+        if not is_pair_alone or self.keep != "current" or is_shared_out():
             return super().take_step(loss_and_outputs, variables, batch_size)
         seen = []
 

@@ -106,10 +106,10 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 "`prior_samples` needs `priors` to draw from, e.g. "
                 f'priors={{"*": Normal(0.0, 0.1)}}. Received: prior_samples={prior_samples}'
             )
-        self.keep = check_choice("keep", keep, ("average", "mean", "best"))
-        if self.use_ema and keep != "mean":
+        self.keep = check_choice("keep", keep, ("average", "current", "best"))
+        if self.use_ema and keep != "current":
             raise ValueError(
-                "`use_ema` is another choice of which weights are kept, and needs keep='mean'. "
+                "`use_ema` is another choice of which weights are kept, and needs keep='current'. "
                 f"Received: use_ema=True, keep={keep!r}"
             )
         is_number = chunk_size is not None and not isinstance(chunk_size, str)
@@ -183,9 +183,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         dtype = keras.backend.result_type(variable.dtype, "float32")
         leaves_allowed = variable.constraint is not None and not self.projects_coordinates
         is_apart = transform is not None or leaves_allowed or dtype != variable.dtype
-        if is_apart or self.keep != "mean":
+        if is_apart or self.keep != "current":
             coordinates = kept = self._variable_like(variable, dtype, "coordinates")
-        if self.keep != "mean":
+        if self.keep != "current":
             coordinates = self._variable_like(variable, dtype, "mean")
         return Parameter(variable, coordinates, kept, transform, prior, self.sigma)
 
