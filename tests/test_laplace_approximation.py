@@ -88,7 +88,7 @@ def test_the_curvature_of_softmax_regression(head):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False), head(2)])
     labels = (_Y[:, 0] > 0).astype("int32")
     targets = np.eye(2, dtype="float32")[labels] if head is layers.OneHotCategorical else labels
-    laplace = LaplaceApproximation(model, _X, targets, hessian="diagonal")
+    laplace = LaplaceApproximation(model, _X, targets, hessian_structure="diag")
     p = np.asarray(tf.nn.softmax(_X @ model.layers[0].kernel))
     expected = np.einsum("ni,nk->ik", _X**2, p * (1 - p)) + 1.0
     np.testing.assert_allclose(laplace.stddev()[0] ** -2, expected, rtol=1e-3)
@@ -100,7 +100,7 @@ def test_the_curvature_of_noise_that_depends_on_the_inputs():
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(2, use_bias=False), layers.IndependentNormal(1)]
     )
-    laplace = LaplaceApproximation(model, _X, _Y, hessian="diagonal")
+    laplace = LaplaceApproximation(model, _X, _Y, hessian_structure="diag")
     raw = np.asarray(_X @ model.layers[0].kernel)[:, 1].astype("float64")
     scale, slope = np.logaddexp(0, raw), 1 / (1 + np.exp(-raw))
     by_row = np.stack([1 / scale**2, 2 * slope**2 / scale**2], axis=1)
@@ -110,14 +110,16 @@ def test_the_curvature_of_noise_that_depends_on_the_inputs():
 
 def test_the_diagonal_and_the_last_layer_are_parts_of_the_whole():
     model = network(layers.IndependentNormal(1), 2)
-    full, diagonal, last = (
-        LaplaceApproximation(model, _X, _Y, hessian=hessian)
-        for hessian in ("full", "diagonal", "last_layer")
+    full, diagonal, last, diagonal_of_last = (
+        LaplaceApproximation(model, _X, _Y, subset_of_weights=subset, hessian_structure=structure)
+        for subset in ("all", "last_layer")
+        for structure in ("full", "diag")
     )
     matrix = full._matrix
     np.testing.assert_allclose(diagonal._matrix, np.diag(matrix), rtol=1e-3, atol=1e-4)
     block = last._matrix
     np.testing.assert_allclose(block, matrix[-10:, -10:], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(diagonal_of_last._matrix, np.diag(block), rtol=1e-3, atol=1e-3)
     assert [value.shape for value in last.mode] == [(4, 2), (2,)]
     wide, narrow = (
         np.mean(each.predict_distribution(_X, seed=1).epistemic_variance()) for each in (full, last)
@@ -164,7 +166,8 @@ def test_training_on_changes_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hessian": "kronecker"}, "`hessian` must be one of"),
+        ({"hessian_structure": "kron"}, "`hessian_structure` must be one of"),
+        ({"subset_of_weights": "first_layer"}, "`subset_of_weights` must be one of"),
         ({"prior_precision": 0.0}, "`prior_precision` must be greater than 0"),
         ({"likelihood": None}, "has no likelihood"),
         ({"y": np.zeros((50, 2), "float32")}, "cannot pair targets"),
@@ -186,10 +189,11 @@ def test_random_models_and_too_many_weights():
         LaplaceApproximation(model, _X, _Y)
     model = network(layers.IndependentNormal(1), 2, hidden=2000)
     with pytest.raises(
-        ValueError, match=r"at most 10000 weights.*hessian='diagonal' or 'last_layer'"
+        ValueError,
+        match=r"at most 10000 weights.*='diag' or subset_of_weights='last_layer'",
     ):
         LaplaceApproximation(model, _X, _Y)
-    LaplaceApproximation(model, _X[:5], _Y[:5], hessian="diagonal")
+    LaplaceApproximation(model, _X[:5], _Y[:5], hessian_structure="diag")
 
 
 def test_the_information_of_a_likelihood_with_softsign():

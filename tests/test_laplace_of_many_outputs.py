@@ -124,9 +124,9 @@ def test_the_curvature_is_that_of_all_derivatives(name):
     y = np.eye(num_classes, dtype="float32")[_RNG.integers(0, num_classes, 30)]
     full, diagonal = (
         LaplaceApproximation(
-            model, _X, y, hessian=hessian, likelihood=likelihood, batch_size=16
+            model, _X, y, hessian_structure=structure, likelihood=likelihood, batch_size=16
         )._matrix
-        for hessian in ("full", "diagonal")
+        for structure in ("full", "diag")
     )
     tolerance = {"rtol": 0.0, "atol": 1e-5 * np.abs(expected).max()}
     np.testing.assert_allclose(full, expected, **tolerance)

@@ -31,7 +31,7 @@ class LaplaceApproximation:
 
     with `w*` the trained weights, `P` the precision of the prior, `T` the temperature, `J` the
     derivatives by the weights of what the last layer makes a distribution of, and `F` the Fisher
-    information of that distribution about it: the generalised Gauss-Newton matrix. It is exact for
+    information of that distribution about it: the generalized Gauss-Newton matrix. It is exact for
     a linear model with normal noise. Predictions are those of the network made linear in its
     weights at `w*`, the model for which `H` is the curvature.
 
@@ -54,9 +54,11 @@ class LaplaceApproximation:
         prior_precision: Float, one divided by the variance of the weights' normal prior; or a dict
             from patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
             floats. Defaults to `1.0`.
-        hessian: `"full"`: covariances of all weights, for up to 10,000 of them. `"diagonal"`:
-            variances only. `"last_layer"`: the weights of the last layer that has any, with
-            covariances; the others are as good as known. Defaults to `"full"`.
+        subset_of_weights: Which weights are uncertain. `"all"`: all trainable weights.
+            `"last_layer"`: those of the last layer that has any; the other weights are held fixed.
+            Defaults to `"all"`.
+        hessian_structure: Which entries of `H` count. `"full"`: all, for up to 10,000 weights.
+            `"diag"`: the diagonal, so that weights are independent. Defaults to `"full"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
         batch_size: Integer, rows to compute at once at most; fewer where these would take more
@@ -73,7 +75,8 @@ class LaplaceApproximation:
 
     Raises:
         ValueError: If the model has no likelihood, its output is random, targets do not fit, the
-            curvature is not finite, or there are too many weights for `hessian="full"`.
+            curvature is not finite, or there are too many weights for
+            `hessian_structure="full"`.
 
     Example:
 
@@ -103,33 +106,37 @@ class LaplaceApproximation:
         x: Any,
         y: Any,
         prior_precision: float | Mapping[str, float] = 1.0,
-        hessian: str = "full",
+        subset_of_weights: str = "all",
+        hessian_structure: str = "full",
         likelihood: Callable | None = None,
         batch_size: int = 256,
         prior_mean: Any = 0.0,
         temperature: float = 1.0,
     ):
-        check_choice("hessian", hessian, ("full", "diagonal", "last_layer"))
+        check_choice("subset_of_weights", subset_of_weights, ("all", "last_layer"))
+        check_choice("hessian_structure", hessian_structure, ("full", "diag"))
         self._temperature = check_number("temperature", temperature, above=0.0)
-        self.hessian = hessian
+        self.subset_of_weights = subset_of_weights
+        self.hessian_structure = hessian_structure
         self.model = model
         batch_size = check_integer("batch_size", batch_size)
         function = WeightFunction(model, x, likelihood)
         function.check_not_random(x)
         self._weights = [np.asarray(variable) for variable in function.variables]
         self._chosen = list(range(len(self._weights)))
-        if hessian == "last_layer":
+        if subset_of_weights == "last_layer":
             self._chosen = _of_last_layer(function.variables, model)
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
         variables = [function.variables[number] for number in self._chosen]
         self._set_prior(prior_precision, prior_mean, variables)
         size = sum(value.size for value in self.mode)
-        if hessian != "diagonal" and size > _MOST_WEIGHTS:
+        if hessian_structure == "full" and size > _MOST_WEIGHTS:
             raise ValueError(
-                f"`hessian={hessian!r}` holds the covariances of at most {_MOST_WEIGHTS} weights. "
-                f"Received: {size} weights. Take hessian='diagonal'"
-                + (" or 'last_layer'." if hessian == "full" else ".")
+                f"`hessian_structure='full'` takes at most {_MOST_WEIGHTS} weights. Use "
+                "hessian_structure='diag'"
+                + (" or subset_of_weights='last_layer'" if subset_of_weights == "all" else "")
+                + f". Received: {size} weights"
             )
         self._matrix, self._log_likelihood = self._curvature(
             *observations(function, x, y, batch_size), batch_size
@@ -173,7 +180,7 @@ class LaplaceApproximation:
         Weights are in units of the relative standard deviations of their priors.
         """
         size = sum(value.size for value in self.mode)
-        is_diagonal = self.hessian == "diagonal"
+        is_diagonal = self.hessian_structure == "diag"
         curvature = np.zeros(size if is_diagonal else (size, size))
         log_likelihood = 0.0
         num_rows = keras.tree.flatten(x)[0].shape[0]
@@ -202,7 +209,7 @@ class LaplaceApproximation:
 
     @functools.cached_property
     def _eigenvalues(self):
-        if self.hessian == "diagonal":
+        if self.hessian_structure == "diag":
             return self._matrix
         return np.maximum(scipy.linalg.eigvalsh(self._matrix), 0.0)
 
@@ -214,7 +221,7 @@ class LaplaceApproximation:
 
     def _inverse_root(self, vectors):
         """The product of `A` and vectors along the first axis, where `A A^T` is `(H + P)^-1`."""
-        if self.hessian == "diagonal":
+        if self.hessian_structure == "diag":
             return vectors / np.sqrt(self._matrix + self._factor)[:, None]
         # With less, rounding of `H` in single precision decides the least eigenvalues of the sum.
         if self._factor > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
@@ -258,7 +265,7 @@ class LaplaceApproximation:
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
-        if self.hessian == "diagonal":
+        if self.hessian_structure == "diag":
             variances = 1.0 / (self._matrix + self._factor)
         else:
             root = self._inverse_root(np.eye(len(self._matrix)))
@@ -280,7 +287,7 @@ class LaplaceApproximation:
     def predict_distribution(
         self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
-        """Returns the posterior predictive distribution of the linearised network.
+        """Returns the posterior predictive distribution of the linearized network.
 
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.

@@ -160,7 +160,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             rows.x,
             rows.y,
             prior_precision=self.prior_stddev**-2,
-            hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
+            hessian_structure="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diag",
         )
         laplace.optimize_prior_precision()
         return laplace.sample_offsets(self._num_draws(), np.random.default_rng(self._seed))
