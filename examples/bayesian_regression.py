@@ -144,7 +144,7 @@ def score(y: np.ndarray, prediction: tfd.Distribution) -> dict[str, float]:
     """What the table shows of predictions for rows that were not trained with."""
     metrics = {
         "nll": keras_extras.metrics.NegativeLogLikelihood(),
-        "crps": keras_extras.metrics.ContinuousRankedProbability(),
+        "crps": keras_extras.metrics.ContinuousRankedProbabilityScore(),
         "interval_coverage": keras_extras.metrics.IntervalCoverage(0.9),
         "interval_width": keras_extras.metrics.IntervalWidth(0.9),
     }
@@ -196,7 +196,7 @@ def main(
             lines = prediction.components_distribution.mean()[:, ::10, 0]
             band_ax.plot(grid, lines, color="C1", linewidth=0.6, alpha=0.7)
         band_ax.set_title(name)
-        visualization.CalibrationCurve.from_distribution(y_test, predict(model, x_test)).plot(
+        visualization.QuantileCalibration.from_distribution(y_test, predict(model, x_test)).plot(
             ax=calibration_ax
         )
         calibration_ax.set_title(name)

@@ -5,7 +5,7 @@ from keras_extras.losses.approximate_median_significance_loss import (
 )
 from keras_extras.losses.auc_loss import AUCLoss
 from keras_extras.losses.beta_negative_log_likelihood import BetaNegativeLogLikelihood
-from keras_extras.losses.continuous_ranked_probability import ContinuousRankedProbability
+from keras_extras.losses.continuous_ranked_probability_score import ContinuousRankedProbabilityScore
 from keras_extras.losses.f1_loss import F1Loss
 from keras_extras.losses.fbeta_loss import FBetaLoss
 from keras_extras.losses.gradient_penalty import GradientPenalty
@@ -18,7 +18,7 @@ __all__ = [
     "AUCLoss",
     "ApproximateMedianSignificanceLoss",
     "BetaNegativeLogLikelihood",
-    "ContinuousRankedProbability",
+    "ContinuousRankedProbabilityScore",
     "F1Loss",
     "FBetaLoss",
     "GradientPenalty",
