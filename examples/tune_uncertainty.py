@@ -125,8 +125,8 @@ def main(
     untuned = train(x, y, {**space, **UNTUNED}, keras_tuner.HyperParameters(), seed)
     tuned.save(out / "model.keras")
     predictions = {
-        "tuned": keras_extras.predict_distribution(tuned, x_test, samples=100, seed=seed),
-        "untuned": keras_extras.predict_distribution(untuned, x_test, samples=100, seed=seed),
+        "tuned": keras_extras.predict_distribution(tuned, x_test, num_samples=100, seed=seed),
+        "untuned": keras_extras.predict_distribution(untuned, x_test, num_samples=100, seed=seed),
         "linear regression": linear(x, y, x_test),
     }
     results = {}

@@ -62,7 +62,7 @@ def test_it_is_exact_for_a_linear_model():
 def test_predictions_of_a_linear_model():
     model, precision = linear_model()
     laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise)
-    prediction = laplace.predict_distribution(_X, samples=4000, batch_size=20, seed=1)
+    prediction = laplace.predict_distribution(_X, num_samples=4000, batch_size=20, seed=1)
     np.testing.assert_allclose(prediction.mean(), model(_X), atol=0.02)
     variance = np.einsum("ni,ij,nj->n", _X, np.linalg.inv(precision), _X)
     np.testing.assert_allclose(prediction.epistemic_variance()[:, 0], variance, rtol=0.1)

@@ -180,7 +180,7 @@ def rich_map():
             priors={"head/*": priors.Normal(0.0, 0.5)},
             transforms={"head/bias": transforms.Bounds(-2, 2)},
             generations_per_batch=2,
-            prior_samples=4,
+            num_prior_samples=4,
         ),
         "normalization/*": CMAES(keep="average", seed=2),
         "hidden/bias": CMAES(seed=3)

@@ -58,7 +58,7 @@ def test_the_search_starts_from_the_best_draw_of_the_prior():
         0.0,
         steps=1,
         learning_rate=1e-9,
-        prior_samples=500,
+        num_prior_samples=500,
         priors={"*/w": priors.Uniform(0.0, 10.0)},
     )
     assert np.sum((start.numpy() - 5) ** 2) < 2.5
@@ -67,7 +67,7 @@ def test_the_search_starts_from_the_best_draw_of_the_prior():
         5.0,
         steps=1,
         learning_rate=1e-9,
-        prior_samples=500,
+        num_prior_samples=500,
         priors={"*/w": priors.Uniform(0.0, 10.0)},
     )
     np.testing.assert_allclose(kept.numpy(), 5.0)

@@ -272,26 +272,26 @@ class LaplaceApproximation:
             variances = np.sum(np.square(root), axis=1)
         return self._shaped(np.sqrt(variances / self._relative))
 
-    def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
-        """Returns draws of `w - w*`, arrays of shape `(samples, *shape)`.
+    def sample_offsets(self, num_samples: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Returns draws of `w - w*`, arrays of shape `(num_samples, *shape)`.
 
         Args:
-            samples: Integer, the number of draws.
+            num_samples: Integer, the number of draws.
             generator: A NumPy generator.
         """
-        noise = generator.normal(size=(samples, len(self._matrix)))
+        noise = generator.normal(size=(num_samples, len(self._matrix)))
         offsets = self._inverse_root(noise.T).T
         offsets = offsets / np.sqrt(self._relative)
         return self._shaped(offsets.astype(keras.config.floatx()))
 
     def predict_distribution(
-        self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
+        self, x: Any, num_samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
         """Returns the posterior predictive distribution of the linearized network.
 
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
-            samples: Integer, the number of draws of the weights. Defaults to `100`.
+            num_samples: Integer, the number of draws of the weights. Defaults to `100`.
             batch_size: Integer, rows to compute at once. Defaults to `256`.
             seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults
                 to `None`.
@@ -301,9 +301,9 @@ class LaplaceApproximation:
         """
         from keras_extras.inference.posterior_predictive import predictive_of
 
-        samples = check_integer("samples", samples)
+        num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)
-        offsets = self.sample_offsets(samples, numpy_generator(seed))
+        offsets = self.sample_offsets(num_samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
         return predictive_of(self._network.function, parameters)
 

@@ -64,7 +64,7 @@ class CMAES(FullBatch, PopulationOptimizer):
             `MonteCarloOptimizer`. Defaults to `None`.
         generations_per_batch: Integer, how many updates to make on each batch.
             Defaults to `1`.
-        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+        num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
         restarts: Integer, how often the search may begin anew with twice the population when it
@@ -117,7 +117,7 @@ class CMAES(FullBatch, PopulationOptimizer):
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         generations_per_batch: int = 1,
-        prior_samples: int = 0,
+        num_prior_samples: int = 0,
         restarts: int = 0,
         keep: str = "current",
         chunk_size: int | str | None = "auto",
@@ -131,7 +131,7 @@ class CMAES(FullBatch, PopulationOptimizer):
             priors=priors,
             transforms=transforms,
             generations_per_batch=generations_per_batch,
-            prior_samples=prior_samples,
+            num_prior_samples=num_prior_samples,
             keep=keep,
             chunk_size=chunk_size,
             vectorize=vectorize,

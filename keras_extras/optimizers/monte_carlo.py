@@ -74,10 +74,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
             below 0.01, of that. Defaults to `0.1`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
-            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where
-            the search starts, with `prior_samples`, and the unit of variables of another order of
-            magnitude than 1. It adds nothing to the
-            loss. Defaults to `None`.
+            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where the
+            search starts, with `num_prior_samples`, and the unit of variables of another order of
+            magnitude than 1. It adds nothing to the loss. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
             any function of a tensor that keeps its shape: the search moves free coordinates and
             the model only sees their transform. Keras constraints of a variable are applied to
@@ -86,7 +85,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             candidate. Defaults to `1.0`.
         generations_per_batch: Integer, how many updates to make on each batch.
             Defaults to `1`.
-        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+        num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
         noise: The distribution of the directions e: `"orthogonal"`, random signs with directions
@@ -177,7 +176,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         update_probability: float = 1.0,
         generations_per_batch: int = 1,
-        prior_samples: int = 0,
+        num_prior_samples: int = 0,
         noise: str = "orthogonal",
         sigma_decay: float = 0.16,
         beta_1: float = 0.9,
@@ -199,7 +198,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             priors=priors,
             transforms=transforms,
             generations_per_batch=generations_per_batch,
-            prior_samples=prior_samples,
+            num_prior_samples=num_prior_samples,
             keep=keep,
             chunk_size=chunk_size,
             vectorize=vectorize,

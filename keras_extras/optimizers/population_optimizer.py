@@ -68,7 +68,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         priors=None,
         transforms=None,
         generations_per_batch=1,
-        prior_samples=0,
+        num_prior_samples=0,
         keep="best",
         chunk_size=None,
         seed=1,
@@ -89,7 +89,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         priors: Mapping[str, Prior] | None,
         transforms: Mapping[str, Callable[[Any], Any]] | None,
         generations_per_batch: int,
-        prior_samples: int,
+        num_prior_samples: int,
         keep: str,
         chunk_size: int | str | None,
         seed: int | None,
@@ -100,11 +100,11 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self.priors = check_patterns("priors", priors, Prior, "a prior, such as Normal(0.0, 1.0)")
         self.transforms = check_patterns("transforms", transforms, Callable, "a function")
         self.generations_per_batch = check_integer("generations_per_batch", generations_per_batch)
-        self.prior_samples = check_integer("prior_samples", prior_samples, minimum=0)
-        if self.prior_samples and not self.priors:
+        self.num_prior_samples = check_integer("num_prior_samples", num_prior_samples, minimum=0)
+        if self.num_prior_samples and not self.priors:
             raise ValueError(
-                "`prior_samples` needs `priors` to draw from, e.g. "
-                f'priors={{"*": Normal(0.0, 0.1)}}. Received: prior_samples={prior_samples}'
+                "`num_prior_samples` needs `priors` to draw from, e.g. "
+                f'priors={{"*": Normal(0.0, 0.1)}}. Received: num_prior_samples={num_prior_samples}'
             )
         self.keep = check_choice("keep", keep, ("average", "current", "best"))
         if self.use_ema and keep != "current":
@@ -209,7 +209,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             with self.candidate_map.naming_the_way_out():
                 return ops.cast(loss_of(values), "float32")
 
-        if self.prior_samples:
+        if self.num_prior_samples:
             cond(
                 ops.equal(self.iterations, 0),
                 lambda: self._start_from_priors(loss_at),
@@ -312,13 +312,13 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         for p in self.parameters:
             here = ops.cast(p.coordinates, "float32")
             if p.prior is None:
-                drawn = ops.broadcast_to(here, (self.prior_samples, *here.shape))
+                drawn = ops.broadcast_to(here, (self.num_prior_samples, *here.shape))
             else:
-                drawn = p.prior.sample((self.prior_samples, *here.shape), self.seed_generator)
+                drawn = p.prior.sample((self.num_prior_samples, *here.shape), self.seed_generator)
                 drawn = vectorized_map(p.to_coordinates, drawn)
             candidates.append(ops.concatenate([here[None], drawn]))
         shapes = [tuple(c.shape[1:]) for c in candidates]
-        chunk = self.chunk_of(loss_at, shapes, self.prior_samples + 1)
+        chunk = self.chunk_of(loss_at, shapes, self.num_prior_samples + 1)
         losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
         for p, best in zip(self.parameters, best_of(candidates, losses)[0]):
             p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
@@ -354,7 +354,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             "priors": {k: serialize(v) for k, v in self.priors.items()},
             "transforms": {k: serialize(v) for k, v in self.transforms.items()},
             "generations_per_batch": self.generations_per_batch,
-            "prior_samples": self.prior_samples,
+            "num_prior_samples": self.num_prior_samples,
             "keep": self.keep,
             "chunk_size": self.chunk_size,
             "seed": self.seed,
