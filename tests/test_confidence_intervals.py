@@ -246,7 +246,7 @@ def test_ends_are_clipped_where_values_are_reflected(transform, coordinate, ends
 def test_a_curvature_that_was_not_finite_is_missing_until_it_is_measured_again():
     calls = iter([float("nan")] * 1 + [1.0] * 99)
     w = keras.Variable([0.5, 0.5], name="w")
-    optimizer = MonteCarloOptimizer(1e-9, sigma_decay=0.0, curvature="diagonal", seed=1)
+    optimizer = MonteCarloOptimizer(1e-9, sigma_decay_power=0.0, curvature="diagonal", seed=1)
 
     def step():
         factor = next(calls)

@@ -51,7 +51,7 @@ def network(head, outputs, hidden=4):
 
 def test_it_is_exact_for_a_linear_model():
     model, precision = linear_model()
-    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise, batch_size=16)
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION**-0.5, likelihood=noise, batch_size=16)
     covariance = np.linalg.inv(precision)
     np.testing.assert_allclose(laplace.stddev()[0][:, 0] ** 2, np.diag(covariance), rtol=1e-4)
     np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence(_PRECISION), rtol=1e-5)
@@ -61,7 +61,7 @@ def test_it_is_exact_for_a_linear_model():
 
 def test_predictions_of_a_linear_model():
     model, precision = linear_model()
-    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise)
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION**-0.5, likelihood=noise)
     prediction = laplace.predict_distribution(_X, num_samples=4000, batch_size=20, seed=1)
     np.testing.assert_allclose(prediction.mean(), model(_X), atol=0.02)
     variance = np.einsum("ni,ij,nj->n", _X, np.linalg.inv(precision), _X)
@@ -72,14 +72,14 @@ def test_predictions_of_a_linear_model():
 def test_the_prior_of_the_greatest_evidence():
     model, _ = linear_model()
     laplace = LaplaceApproximation(model, _X, _Y, likelihood=noise)
-    best = laplace.optimize_prior_precision()
-    assert best == laplace.prior_precision
+    best = laplace.optimize_prior_stddev()
+    assert best == laplace.prior_stddev
     values = [laplace.log_marginal_likelihood(best * factor) for factor in (0.9, 1.0, 1.1)]
     assert values[1] == max(values)
     grid = 10.0 ** np.linspace(-6, 6, 2001)
     # The weights stay where they are, so that of the exact evidence is near, not the same.
     exact = grid[np.argmax([evidence(value) for value in grid])]
-    assert 0.8 < best / exact < 1.25, (best, exact)
+    assert 0.8 < best**-2 / exact < 1.25, (best, exact)
 
 
 @pytest.mark.parametrize("head", [layers.OneHotCategorical, layers.Categorical])
@@ -168,7 +168,7 @@ def test_training_on_changes_nothing():
     [
         ({"hessian_structure": "kron"}, "`hessian_structure` must be one of"),
         ({"subset_of_weights": "first_layer"}, "`subset_of_weights` must be one of"),
-        ({"prior_precision": 0.0}, "`prior_precision` must be greater than 0"),
+        ({"prior_stddev": 0.0}, "`prior_stddev` must be greater than 0"),
         ({"likelihood": None}, "has no likelihood"),
         ({"y": np.zeros((50, 2), "float32")}, "cannot pair targets"),
         ({"y": _Y[:40]}, "one row for each row"),
@@ -229,7 +229,7 @@ def test_priors_by_pattern_with_mean_and_temperature():
         model,
         _X,
         _Y,
-        prior_precision={"kernel": 3.0, "bias": 0.5},
+        prior_stddev={"kernel": 3.0**-0.5, "bias": 0.5**-0.5},
         likelihood=noise,
         prior_mean={"kernel": np.array(mean), "*": 1.0},
         temperature=temperature,
@@ -248,7 +248,7 @@ def test_priors_by_pattern_with_mean_and_temperature():
     _, log_determinant = np.linalg.slogdet(precision / (2 * np.pi))
     evidence_here = log_likelihood + np.sum(prior) - 0.5 * log_determinant
     np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence_here, rtol=1e-5)
-    factor = laplace.optimize_prior_precision()
-    assert laplace.prior_precision == {"kernel": 3.0 * factor, "bias": 0.5 * factor}
+    factor = laplace.optimize_prior_stddev()
+    assert laplace.prior_stddev == {"kernel": 3.0**-0.5 * factor, "bias": 0.5**-0.5 * factor}
     with pytest.raises(ValueError, match="a pattern for each weight"):
         LaplaceApproximation(model, _X, _Y, {"kernel": 3.0}, likelihood=noise)

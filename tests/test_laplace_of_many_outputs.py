@@ -151,7 +151,7 @@ def test_draws_have_the_covariance_of_the_posterior(precision):
     """By Cholesky's factors, and by eigenvectors where the prior is weak beside the data."""
     model = softmax_network(2, 3)
     y = np.eye(3, dtype="float32")[_RNG.integers(0, 3, 30)]
-    laplace = LaplaceApproximation(model, _X, y, prior_precision=precision)
+    laplace = LaplaceApproximation(model, _X, y, prior_stddev=precision**-0.5)
     values, vectors = np.linalg.eigh(laplace._matrix)
     covariance = (vectors / (np.maximum(values, 0.0) + precision)) @ vectors.T
     stddev = np.concatenate([np.ravel(part) for part in laplace.stddev()])

@@ -111,7 +111,9 @@ def test_the_center_and_the_best_are_those_of_the_last_batch(optimizer):
 
 def test_the_width_falls_as_documented_and_the_step_is_that_of_the_center():
     w = keras.Variable([1.0, -2.0, 3.0], name="w")
-    optimizer = monte_carlo(sigma=0.3, sigma_decay=0.5, update_probability=0.25, keep="current")
+    optimizer = monte_carlo(
+        sigma=0.3, sigma_decay_power=0.5, update_probability=0.25, keep="current"
+    )
     optimizer.watch_search(True)
     for update in range(1, 4):
         before = w.numpy()

@@ -35,10 +35,10 @@ class LaplaceApproximation:
     a linear model with normal noise. Predictions are those of the network made linear in its
     weights at `w*`, the model for which `H` is the curvature.
 
-    The weights should be at the mode for the prior: train with a mean loss, to which the prior
-    contributes `keras.regularizers.L2(prior_precision / (2 n))` for `n` rows. Distributions that
-    TFP knows no closed KL divergence of, such as mixtures, have in place of `F` the positive part
-    of the curvature of `-log p(y)` at the targets.
+    The weights should be at the mode for the prior: train with a mean loss, to which a prior of
+    standard deviation `s` contributes `keras.regularizers.L2(1 / (2 n s^2))` for `n` rows.
+    Distributions that TFP knows no closed KL divergence of, such as mixtures, have in place of `F`
+    the positive part of the curvature of `-log p(y)` at the targets.
 
     References:
         MacKay (1992), "A practical Bayesian framework for backpropagation networks"; Immer, Korzepa
@@ -51,8 +51,8 @@ class LaplaceApproximation:
             weights now are the mode; training it further changes nothing here.
         x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays.
         y: Targets, an array with `n` rows.
-        prior_precision: Float, one divided by the variance of the weights' normal prior; or a dict
-            from patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
+        prior_stddev: Float, the standard deviation of the weights' normal prior; or a dict from
+            patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
             floats. Defaults to `1.0`.
         subset_of_weights: Which weights are uncertain. `"all"`: all trainable weights.
             `"last_layer"`: those of the last layer that has any; the other weights are held fixed.
@@ -70,7 +70,7 @@ class LaplaceApproximation:
             posterior is narrower, above it is wider. Defaults to `1.0`.
 
     Attributes:
-        prior_precision: The precision of the prior, a float or a dict.
+        prior_stddev: The standard deviation of the prior, a float or a dict.
         mode: Arrays, the weights that are uncertain.
 
     Raises:
@@ -95,7 +95,7 @@ class LaplaceApproximation:
     x = np.linspace(-1.0, 1.0, 64)[:, None]
     model.fit(x, 2.0 * x, epochs=5, verbose=0)
     laplace = inference.LaplaceApproximation(model, x, 2.0 * x)
-    laplace.optimize_prior_precision()
+    laplace.optimize_prior_stddev()
     laplace.predict_distribution(x).epistemic_variance()  # of each row
     ```
     """
@@ -105,7 +105,7 @@ class LaplaceApproximation:
         model: keras.Model,
         x: Any,
         y: Any,
-        prior_precision: float | Mapping[str, float] = 1.0,
+        prior_stddev: float | Mapping[str, float] = 1.0,
         subset_of_weights: str = "all",
         hessian_structure: str = "full",
         likelihood: Callable | None = None,
@@ -129,7 +129,7 @@ class LaplaceApproximation:
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
         variables = [function.variables[number] for number in self._chosen]
-        self._set_prior(prior_precision, prior_mean, variables)
+        self._set_prior(prior_stddev, prior_mean, variables)
         size = sum(value.size for value in self.mode)
         if hessian_structure == "full" and size > _MOST_WEIGHTS:
             raise ValueError(
@@ -142,15 +142,15 @@ class LaplaceApproximation:
             *observations(function, x, y, batch_size), batch_size
         )
 
-    def _set_prior(self, precision, mean, variables):
-        """Splits the precision into those of a dict, relative ones, and one factor."""
-        is_one = not isinstance(precision, Mapping)
-        precisions = by_pattern("prior_precision", precision, variables)
-        precisions = [check_number("prior_precision", value, above=0.0) for value in precisions]
-        self._patterns = None if is_one else dict(precision)
-        self._factor = precisions[0] if is_one else 1.0
+    def _set_prior(self, stddev, mean, variables):
+        """Splits standard deviations into those of a dict, as relative precisions, and a factor."""
+        is_one = not isinstance(stddev, Mapping)
+        stddevs = by_pattern("prior_stddev", stddev, variables)
+        stddevs = [check_number("prior_stddev", value, above=0.0) for value in stddevs]
+        self._patterns = None if is_one else dict(stddev)
+        self._scale = stddevs[0] if is_one else 1.0
         sizes = [value.size for value in self.mode]
-        self._relative = np.repeat([1.0 if is_one else value for value in precisions], sizes)
+        self._relative = np.repeat([1.0 if is_one else value**-2 for value in stddevs], sizes)
         means = by_pattern("prior_mean", mean, variables)
         for part in means:
             check_numbers("prior_mean", part)
@@ -159,20 +159,24 @@ class LaplaceApproximation:
         self._distance = float(np.sum(self._relative * np.square(move)))
 
     @property
-    def prior_precision(self) -> float | dict[str, float]:
-        """The precision of the prior: one number, or that of each pattern."""
+    def prior_stddev(self) -> float | dict[str, float]:
+        """The standard deviation of the prior: one number, or that of each pattern."""
         if self._patterns is None:
-            return self._factor
-        return {pattern: self._factor * value for pattern, value in self._patterns.items()}
+            return self._scale
+        return {pattern: self._scale * value for pattern, value in self._patterns.items()}
 
-    @prior_precision.setter
-    def prior_precision(self, value: float) -> None:
+    @prior_stddev.setter
+    def prior_stddev(self, value: float) -> None:
         if self._patterns is not None:
             raise TypeError(
-                "`prior_precision` of several weights is given when the approximation is made. "
+                "`prior_stddev` of several weights is given when the approximation is made. "
                 f"Received: {value!r}"
             )
-        self._factor = check_number("prior_precision", value, above=0.0)
+        self._scale = check_number("prior_stddev", value, above=0.0)
+
+    @property
+    def _precision(self):
+        return self._scale**-2
 
     def _curvature(self, x, y, batch_size):
         """`H` or its diagonal, and the log-likelihood of the data.
@@ -222,17 +226,17 @@ class LaplaceApproximation:
     def _inverse_root(self, vectors):
         """The product of `A` and vectors along the first axis, where `A A^T` is `(H + P)^-1`."""
         if self.hessian_structure == "diag":
-            return vectors / np.sqrt(self._matrix + self._factor)[:, None]
+            return vectors / np.sqrt(self._matrix + self._precision)[:, None]
         # With less, rounding of `H` in single precision decides the least eigenvalues of the sum.
-        if self._factor > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
+        if self._precision > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
             total = self._matrix.copy()
-            total.flat[:: len(total) + 1] += self._factor
+            total.flat[:: len(total) + 1] += self._precision
             root = scipy.linalg.cholesky(total, lower=True, overwrite_a=True)
             return scipy.linalg.solve_triangular(root, vectors, trans="T", lower=True)
         values, directions = self._spectrum
-        return directions @ (vectors / np.sqrt(values + self._factor)[:, None])
+        return directions @ (vectors / np.sqrt(values + self._precision)[:, None])
 
-    def log_marginal_likelihood(self, prior_precision: float | None = None) -> float:
+    def log_marginal_likelihood(self, prior_stddev: float | None = None) -> float:
         """Returns the approximate logarithm of the evidence, p(y | x).
 
         ```
@@ -240,33 +244,36 @@ class LaplaceApproximation:
         ```
 
         Args:
-            prior_precision: Float; of a dict of precisions, what all that were given are multiplied
-                by; `None` for those of the approximation. Defaults to `None`.
+            prior_stddev: Float; of a dict of standard deviations, the number by which all are
+                multiplied; `None` for those of the approximation. Defaults to `None`.
         """
-        precision = self._factor if prior_precision is None else prior_precision
+        precision = self._precision if prior_stddev is None else prior_stddev**-2
         size = len(self._matrix)
         log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))
         return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
 
-    def optimize_prior_precision(self) -> float:
-        """Sets the prior precision to that of the greatest marginal likelihood, and returns it.
+    def optimize_prior_stddev(self) -> float:
+        """Sets the prior's standard deviation to that of the greatest marginal likelihood.
 
-        The weights stay; it is searched between 1e-6 and 1e6. Of a dict of precisions, all that
-        were given are multiplied by one number, which is returned.
+        The weights stay. The best value between 0.001 and 1000 is found. The standard deviations
+        of a dict are all multiplied by one number.
+
+        Returns:
+            The standard deviation, or the number by which those of the dict were multiplied.
         """
-        grid = np.linspace(-6.0, 6.0, 121)
+        grid = np.linspace(-3.0, 3.0, 121)
         for _ in range(4):
             best = int(np.argmax([self.log_marginal_likelihood(10.0**log) for log in grid]))
             low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
             grid = np.linspace(low, high, 21)
-        self._factor = float(10.0 ** grid[len(grid) // 2])
-        return self._factor
+        self._scale = float(10.0 ** grid[len(grid) // 2])
+        return self._scale
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
         if self.hessian_structure == "diag":
-            variances = 1.0 / (self._matrix + self._factor)
+            variances = 1.0 / (self._matrix + self._precision)
         else:
             root = self._inverse_root(np.eye(len(self._matrix)))
             variances = np.sum(np.square(root), axis=1)

@@ -92,8 +92,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
             at right angles to each other; `"sign"`, independent random signs; `"normal"`;
             `"low_rank"`, for each kernel a column times a row of random signs, which is fastest
             for wide `Dense`, `Conv2D` and `Conv3D` layers. Defaults to `"orthogonal"`.
-        sigma_decay: Float in [0, 1), the power with which the distance falls: it is
-            `sigma / (1 + updates) ** sigma_decay`. 1/6 is the best of Fabian (1967) for
+        sigma_decay_power: Float in [0, 1), the power with which the distance falls: it is
+            `sigma / (1 + updates) ** sigma_decay_power`. 1/6 is the best of Fabian (1967) for
             smooth losses; 0 suits losses that jump. Defaults to `0.16`.
         beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
         beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
@@ -178,7 +178,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         generations_per_batch: int = 1,
         num_prior_samples: int = 0,
         noise: str = "orthogonal",
-        sigma_decay: float = 0.16,
+        sigma_decay_power: float = 0.16,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
@@ -214,7 +214,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             )
         self._keeps_no_copies = self.population_size == 2
         self.sigma = check_number("sigma", sigma, above=0)
-        self.sigma_decay = _check_decay("sigma_decay", sigma_decay)
+        self.sigma_decay_power = _check_decay("sigma_decay_power", sigma_decay_power)
         self.update_probability = check_number(
             "update_probability", update_probability, above=0, at_most=1
         )
@@ -334,7 +334,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
     def _width(self, updates=None):
         updates = self.iterations + 1 if updates is None else updates
-        return self.sigma / ops.power(_float32(updates), self.sigma_decay)
+        return self.sigma / ops.power(_float32(updates), self.sigma_decay_power)
 
     def search_state(self) -> dict[str, float]:
         width = float(self._width(ops.maximum(self.iterations, 1)))
@@ -450,7 +450,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             **super().get_config(),
             "population_size": self.population_size,
             "sigma": self.sigma,
-            "sigma_decay": self.sigma_decay,
+            "sigma_decay_power": self.sigma_decay_power,
             "update_probability": self.update_probability,
             "noise": self.noise,
             "beta_1": self.beta_1,

@@ -159,10 +159,10 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             trainable.network,
             rows.x,
             rows.y,
-            prior_precision=self.prior_stddev**-2,
+            prior_stddev=self.prior_stddev,
             hessian_structure="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diag",
         )
-        laplace.optimize_prior_precision()
+        laplace.optimize_prior_stddev()
         return laplace.sample_offsets(self._samples_per_fold(), np.random.default_rng(self._seed))
 
     def predict_distribution(self, X: Any) -> PosteriorPredictive:
