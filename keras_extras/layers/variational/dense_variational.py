@@ -39,9 +39,9 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         make_prior_fn: The same of the prior, or `"standard_normal"`, `"trainable"` or
             `"scale_mixture"`, or a `tfd.Distribution` of a single number, which all weights have.
             `None` means `"standard_normal"`. Defaults to `None`.
-        kl_weight: What the divergence is multiplied with: `"auto"` for one divided by the number
-            of training rows, a number, or `None` for 1, as in `DenseReparameterization`. Defaults
-            to `None`.
+        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
+            rows, which a mean loss needs; a number; or `None` for 1, as in
+            `DenseReparameterization`. Defaults to `None`.
         kl_use_exact: Boolean, whether to use the closed form of the divergence, or its estimate
             at the draw. Defaults to `False`.
         activation: Activation function of the output. Defaults to `None`.

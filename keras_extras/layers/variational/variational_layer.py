@@ -91,6 +91,16 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
+    @property
+    def adds_full_divergence(self) -> bool:
+        # A function of the user's may scale the divergence itself, as is usual with `tfp.layers`.
+        is_ready_made = any(
+            getattr(self, f"{weight}_prior_fn") is not None
+            and getattr(self, f"{weight}_divergence_fn") == "kl_divergence"
+            for weight in ("kernel", "bias")
+        )
+        return is_ready_made and super().adds_full_divergence
+
     def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Makes posteriors and priors of kernel and bias."""
         shapes = {"kernel": kernel_shape, "bias": bias_shape}
