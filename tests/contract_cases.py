@@ -114,7 +114,7 @@ def _penalised(name: str, *arguments, **keywords) -> LayerCase:
     """A penalty on derivatives, which is a layer around a layer though an objective."""
 
     def make():
-        cls = getattr(keras_extras.losses, name)
+        cls = getattr(keras_extras.layers, name)
         return cls(keras.layers.Dense(3, "tanh"), *arguments, **keywords)
 
     return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))

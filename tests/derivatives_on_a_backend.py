@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 
-from keras_extras import autodiff, losses
+from keras_extras import autodiff, layers
 
 GENERATOR = np.random.default_rng(2)
 X = GENERATOR.normal(size=(24, 3)).astype("float32")
@@ -15,7 +15,7 @@ DATA = {"x": X[:16], "y": Y[:16], "validation_data": (X[16:], Y[16:])}
 
 def make_model() -> keras.Model:
     network = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
-    model = keras.Sequential([keras.Input((3,)), losses.GradientPenalty(network, weight=0.1)])
+    model = keras.Sequential([keras.Input((3,)), layers.GradientPenalty(network, weight=0.1)])
     generator = np.random.default_rng(3)
     for variable in model.trainable_variables:
         variable.assign(generator.normal(size=variable.shape))

@@ -8,7 +8,7 @@ from scipy import stats
 from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
-from keras_extras.optimizers.search_space import Parameter
+from keras_extras.optimizers.parameter import Parameter
 
 ROWS, FEATURES = 200, 5
 X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype("float32")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_extras import autodiff, losses
+from keras_extras import autodiff
+from keras_extras import layers as derivative_layers
 
 pytestmark = pytest.mark.both_backends
 
@@ -109,7 +110,7 @@ def test_the_penalty_of_a_critic_of_two_inputs_is_that_of_its_gradient(wrt):
     of_a, of_b = (autodiff.jacobian(network, [A, B], wrt=name)[:, 0] for name in "ab")
     parts = {None: [of_a, of_b], "a": [of_a], "b": [of_b], 1: [of_b]}[wrt]
     norms = np.sqrt(np.sum(np.square(np.concatenate(parts, axis=1)), axis=1))
-    penalty = losses.GradientPenalty(network, weight=10.0, target_norm=1.0, wrt=wrt)
+    penalty = derivative_layers.GradientPenalty(network, weight=10.0, target_norm=1.0, wrt=wrt)
     found = added_loss(penalty, [A, B])
     np.testing.assert_allclose(found, 10 * np.mean((norms - 1) ** 2), rtol=1e-4)
     x = keras.Input((2,)), keras.Input((3,))
@@ -124,24 +125,27 @@ def test_the_penalty_of_a_critic_of_two_inputs_is_that_of_its_gradient(wrt):
 def test_derivatives_along_and_by_one_of_two_inputs():
     network = critic()
     of_b = autodiff.jacobian(network, [A, B], wrt="b")[:, 0]
-    sobolev = losses.SobolevTraining(network, wrt="b")
+    sobolev = derivative_layers.SobolevTraining(network, wrt="b")
     np.testing.assert_allclose(sobolev([A, B])["derivative"], of_b, rtol=1e-5)
     direction = np.eye(3, dtype="float32")[:1]
-    penalty = losses.SensitivityPenalty(network, direction, wrt=1)
+    penalty = derivative_layers.SensitivityPenalty(network, direction, wrt=1)
     np.testing.assert_allclose(
         added_loss(penalty, [A, B]), np.mean(np.square(of_b[:, 0])), rtol=1e-5
     )
-    restored = losses.SobolevTraining.from_config(sobolev.get_config())
+    restored = derivative_layers.SobolevTraining.from_config(sobolev.get_config())
     assert restored.wrt == "b"
-    for layer in (losses.SobolevTraining(network), losses.SensitivityPenalty(network, direction)):
+    for layer in (
+        derivative_layers.SobolevTraining(network),
+        derivative_layers.SensitivityPenalty(network, direction),
+    ):
         with pytest.raises(ValueError, match="needs `wrt`, the name or position"):
             layer([A, B])
     with pytest.raises(
         ValueError, match="`wrt` must be the name or position of an input, 'a', 'b', 0, 1"
     ):
-        losses.GradientPenalty(network, wrt="c")([A, B])
+        derivative_layers.GradientPenalty(network, wrt="c")([A, B])
     with pytest.raises(TypeError, match="`wrt` must be the name or position"):
-        losses.GradientPenalty(network, wrt=1.5)
+        derivative_layers.GradientPenalty(network, wrt=1.5)
 
 
 def test_integers_beside_floats_are_held_fixed():
@@ -149,5 +153,5 @@ def test_integers_beside_floats_are_held_fixed():
     joined = layers.Concatenate()([layers.Flatten()(layers.Embedding(3, 2)(ids)), a])
     network = keras.Model([ids, a], layers.Dense(1)(joined))
     kernel = np.asarray(network.trainable_variables[1])[2:]
-    found = added_loss(losses.GradientPenalty(network), [IDS.astype("int32"), A])
+    found = added_loss(derivative_layers.GradientPenalty(network), [IDS.astype("int32"), A])
     np.testing.assert_allclose(found, np.sum(kernel**2), rtol=1e-5)

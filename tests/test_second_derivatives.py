@@ -8,7 +8,7 @@ from keras import layers
 from precision import ON_JAX, needs_tensorflow, tolerance
 
 from keras_extras import autodiff
-from keras_extras.losses import GradientPenalty, SensitivityPenalty, SobolevTraining
+from keras_extras.layers import GradientPenalty, SensitivityPenalty, SobolevTraining
 from keras_extras.optimizers import NewtonCG
 
 RNG = np.random.default_rng(8)

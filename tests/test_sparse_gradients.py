@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_extras import autodiff, inference, losses
+from keras_extras import autodiff, inference, layers
 from keras_extras._core.probability import tfd
 from keras_extras.optimizers import (
     SGLD,
@@ -138,6 +138,6 @@ def test_a_penalty_on_inputs_that_are_gathered():
             rows = ops.arange(ops.shape(x)[0])
             return ops.sum(ops.take(x, rows, axis=0) ** 2, axis=-1, keepdims=True)
 
-    layer = losses.GradientPenalty(Gathered(), weight=1.0)
+    layer = layers.GradientPenalty(Gathered(), weight=1.0)
     layer(np.array([[1.0, 2.0], [0.0, 1.0]], "float32"))
     np.testing.assert_allclose(layer.losses[0], (20.0 + 4.0) / 2, rtol=1e-5)

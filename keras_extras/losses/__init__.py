@@ -1,4 +1,4 @@
-"""What models are trained for."""
+"""Keras losses."""
 
 from keras_extras.losses.approximate_median_significance_loss import (
     ApproximateMedianSignificanceLoss,
@@ -8,10 +8,7 @@ from keras_extras.losses.beta_negative_log_likelihood import BetaNegativeLogLike
 from keras_extras.losses.continuous_ranked_probability_score import ContinuousRankedProbabilityScore
 from keras_extras.losses.f1_loss import F1Loss
 from keras_extras.losses.fbeta_loss import FBetaLoss
-from keras_extras.losses.gradient_penalty import GradientPenalty
 from keras_extras.losses.negative_log_likelihood import NegativeLogLikelihood
-from keras_extras.losses.sensitivity_penalty import SensitivityPenalty
-from keras_extras.losses.sobolev_training import SobolevTraining
 from keras_extras.losses.zero_one_loss import ZeroOneLoss
 
 __all__ = [
@@ -21,9 +18,6 @@ __all__ = [
     "ContinuousRankedProbabilityScore",
     "F1Loss",
     "FBetaLoss",
-    "GradientPenalty",
     "NegativeLogLikelihood",
-    "SensitivityPenalty",
-    "SobolevTraining",
     "ZeroOneLoss",
 ]

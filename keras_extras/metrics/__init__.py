@@ -1,4 +1,4 @@
-"""What to judge models by."""
+"""Keras metrics."""
 
 from keras_extras.metrics.approximate_median_significance import ApproximateMedianSignificance
 from keras_extras.metrics.continuous_ranked_probability_score import (

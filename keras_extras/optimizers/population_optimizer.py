@@ -9,10 +9,12 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_seed
+from keras_extras._core.path_patterns import check_patterns, match_patterns
 from keras_extras._core.stateless import cond
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
+from keras_extras.optimizers.parameter import Parameter, check_transform
 from keras_extras.optimizers.population import (
     best_of,
     chunk_bytes,
@@ -21,12 +23,6 @@ from keras_extras.optimizers.population import (
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_record import SearchRecord
-from keras_extras.optimizers.search_space import (
-    Parameter,
-    check_patterns,
-    check_transform,
-    match_patterns,
-)
 
 _AVERAGING_POWER = 8.0
 _MANY_TIES = 100

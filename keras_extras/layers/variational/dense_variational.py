@@ -11,7 +11,7 @@ from keras_extras._core.checks import check_choice, check_flag, check_integer, c
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution

@@ -10,7 +10,7 @@ from keras_extras._core.checks import check_choice, check_seed
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
-from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.noise import standard_normal
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution

@@ -10,8 +10,8 @@ from keras import ops
 from scipy import stats
 from tiers import UNCOMPILED
 
+from keras_extras._core.path_patterns import match_patterns
 from keras_extras.optimizers import CMAES, MonteCarloOptimizer, priors, transforms
-from keras_extras.optimizers.search_space import match_patterns
 
 
 def minimise(target, start, steps=300, shape=(3,), **kwargs):
