@@ -26,8 +26,8 @@ def make_model() -> keras.Model:
 def make_training(memory: str) -> autodiff.UnrolledTraining:
     return autodiff.UnrolledTraining(
         make_model(),
-        "mse",
         keras.optimizers.SGD(0.05, momentum=0.75),
+        "mse",
         steps=6,
         hyperparameters={"learning_rate": autodiff.PerStep(0.05), "momentum": 0.75, "l2/*": 0.01},
         batch_size=8,
@@ -40,8 +40,8 @@ def numbers() -> dict[str, list]:
     vector = [GENERATOR.normal(size=v.shape) for v in model.trainable_variables]
     found = {
         "gradient": autodiff.gradient(model, X, Y),
-        "hessian": autodiff.hessian_vector_product(model, vector, X, Y),
-        "gauss_newton": autodiff.gauss_newton_vector_product(model, vector, X, Y),
+        "hessian": autodiff.hessian_vector_product(model, X, Y, vector),
+        "gauss_newton": autodiff.gauss_newton_vector_product(model, X, Y, vector),
         "jacobian": autodiff.jacobian(model, X, wrt="inputs"),
     }
     for memory in ("all", "checkpoints", "reversal"):

@@ -36,9 +36,9 @@ def test_derivatives_by_one_input_are_closed_forms(wrt, as_dict):
     expected = 2 * total[:, None] * B
     jacobian = autodiff.jacobian(model, x, wrt=wrt)
     np.testing.assert_allclose(jacobian[:, 0], expected, rtol=1e-5)
-    forward = autodiff.jacobian_vector_product(model, np.ones_like(B), x, wrt=wrt)
+    forward = autodiff.jacobian_vector_product(model, x, np.ones_like(B), wrt=wrt)
     np.testing.assert_allclose(forward[:, 0], expected.sum(axis=1), rtol=1e-4)
-    back = autodiff.vector_jacobian_product(model, np.ones((4, 1)), x, wrt=wrt)
+    back = autodiff.vector_jacobian_product(model, x, np.ones((4, 1)), wrt=wrt)
     np.testing.assert_allclose(back, expected, rtol=1e-5)
 
     def outputs(y_true, y_pred):
@@ -46,7 +46,7 @@ def test_derivatives_by_one_input_are_closed_forms(wrt, as_dict):
 
     data = {"x": x, "y": Y, "loss": outputs, "wrt": wrt}
     np.testing.assert_allclose(autodiff.gradient(model, **data), expected / 4, rtol=1e-5)
-    curved = autodiff.hessian_vector_product(model, np.ones_like(B), **data)
+    curved = autodiff.hessian_vector_product(model, vector=np.ones_like(B), **data)
     np.testing.assert_allclose(curved, 2 * total[:, None] / 4 * np.ones_like(B), rtol=1e-5)
     diagonal = np.diag(autodiff.hessian(model, **data))
     np.testing.assert_allclose(diagonal, np.repeat(total / 2, 3), rtol=1e-5)
@@ -79,8 +79,8 @@ def test_penalties_are_left_out_on_request():
     for derivative in (
         lambda m, **a: autodiff.gradient(m, **data, **a),
         lambda m, **a: [autodiff.hessian(m, **data, **a)],
-        lambda m, **a: autodiff.hessian_vector_product(m, vector, **data, **a),
-        lambda m, **a: autodiff.gauss_newton_vector_product(m, vector, **data, **a),
+        lambda m, **a: autodiff.hessian_vector_product(m, vector=vector, **data, **a),
+        lambda m, **a: autodiff.gauss_newton_vector_product(m, vector=vector, **data, **a),
     ):
         without, penalized = derivative(model, penalties=False), derivative(model)
         for part, expected, _ in zip(without, derivative(plain), penalized, strict=True):
