@@ -69,7 +69,7 @@ def compare_steps(kinds: dict, shape: tuple[int, ...], batch: int, steps: int, e
     }
 
 
-def compare_predictions(samples: int, rows: int) -> dict[str, float]:
+def compare_predictions(num_samples: int, rows: int) -> dict[str, float]:
     """Seconds of `predict_distribution`, and of as many calls of `predict`."""
     model = keras.Sequential(
         [
@@ -81,12 +81,12 @@ def compare_predictions(samples: int, rows: int) -> dict[str, float]:
     )
     x = np.random.default_rng(0).normal(size=(rows, 16)).astype("float32")
     model.predict(x, verbose=0)
-    keras_extras.predict_distribution(model, x, samples=samples)
+    keras_extras.predict_distribution(model, x, num_samples=num_samples)
     start = time.perf_counter()
-    for _ in range(samples):
+    for _ in range(num_samples):
         model.predict(x, verbose=0)
     middle = time.perf_counter()
-    keras_extras.predict_distribution(model, x, samples=samples).mean()
+    keras_extras.predict_distribution(model, x, num_samples=num_samples).mean()
     end = time.perf_counter()
     return {
         "predict, s": middle - start,

@@ -43,8 +43,8 @@ def make_training(steps: int, memory: str = "all") -> autodiff.UnrolledTraining:
     network = [keras.layers.Dense(50, activation="tanh"), keras.layers.Dense(10)]
     return autodiff.UnrolledTraining(
         keras.Sequential([keras.Input((64,)), *network]),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         keras.optimizers.SGD(momentum=0.5),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps,
         {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5},
         batch_size=100,

@@ -59,8 +59,8 @@ def unrolled(steps: int, memory: str) -> Callable:
     x, y = rows(300, 16)
     training = autodiff.UnrolledTraining(
         dense_model(16, 32),
-        "mse",
         keras.optimizers.SGD(momentum=0.5),
+        "mse",
         steps,
         {"learning_rate": autodiff.PerStep(0.01)},
         batch_size=50,

@@ -112,13 +112,13 @@ def main(
     data: str = "simulated",
     events: int | None = 20_000,
     epochs: int = 40,
-    samples: int = 100,
+    num_samples: int = 100,
     out: str | Path = "outputs/bayesian_higgs",
     seed: int = 0,
     fast: bool = False,
 ) -> dict[str, Any]:
     """Runs the example and returns what it prints."""
-    events, epochs, samples = (1500, 2, 10) if fast else (events, epochs, samples)
+    events, epochs, num_samples = (1500, 2, 10) if fast else (events, epochs, num_samples)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
@@ -143,7 +143,7 @@ def main(
     features = pipeline.features_of(test.features)
     one_draw = pipeline.classifier.predict(features, batch_size=4096, verbose=0)[:, 0]
     prediction = keras_extras.predict_distribution(
-        pipeline.classifier, features, samples=samples, batch_size=1024, seed=seed
+        pipeline.classifier, features, num_samples=num_samples, batch_size=1024, seed=seed
     )
     result = judge(test.labels, one_draw, prediction)
     visualization.save_figure(plot(test.labels, result), out / "uncertainty.png")
@@ -164,7 +164,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", default="simulated", help="simulated, atlas, or a file")
     parser.add_argument("--events", type=int, default=20_000, help="events, of all of the data")
     parser.add_argument("--epochs", type=int, default=40, help="of the classifier")
-    parser.add_argument("--samples", type=int, default=100, help="draws of the weights")
+    parser.add_argument("--num-samples", type=int, default=100, help="draws of the weights")
     parser.add_argument("--out", default="outputs/bayesian_higgs", help="folder for the figure")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help="few events, few epochs")

@@ -137,14 +137,14 @@ def predict(model: keras.Model, x: np.ndarray) -> tfd.Distribution:
     if isinstance(head, keras_extras.layers.VariationalGaussianProcess):
         process = model(x)  # the joint distribution of all rows
         return tfd.Normal(process.mean(), process.stddev())
-    return keras_extras.predict_distribution(model, x, samples=200, seed=0)
+    return keras_extras.predict_distribution(model, x, num_samples=200, seed=0)
 
 
 def score(y: np.ndarray, prediction: tfd.Distribution) -> dict[str, float]:
     """What the table shows of predictions for rows that were not trained with."""
     metrics = {
         "nll": keras_extras.metrics.NegativeLogLikelihood(),
-        "crps": keras_extras.metrics.ContinuousRankedProbability(),
+        "crps": keras_extras.metrics.ContinuousRankedProbabilityScore(),
         "interval_coverage": keras_extras.metrics.IntervalCoverage(0.9),
         "interval_width": keras_extras.metrics.IntervalWidth(0.9),
     }
@@ -192,11 +192,11 @@ def main(
         visualization.PredictionBands.from_distribution(grid, prediction).plot(
             ax=band_ax, x_train=x, y_train=y
         )
-        if getattr(prediction, "num_draws", 1) > 1:  # the lines of some draws of the weights
+        if getattr(prediction, "num_samples", 1) > 1:  # the lines of some draws of the weights
             lines = prediction.components_distribution.mean()[:, ::10, 0]
             band_ax.plot(grid, lines, color="C1", linewidth=0.6, alpha=0.7)
         band_ax.set_title(name)
-        visualization.CalibrationCurve.from_distribution(y_test, predict(model, x_test)).plot(
+        visualization.QuantileCalibration.from_distribution(y_test, predict(model, x_test)).plot(
             ax=calibration_ax
         )
         calibration_ax.set_title(name)

@@ -43,8 +43,8 @@ def schedule_training(steps: int) -> autodiff.UnrolledTraining:
     network = [keras.layers.Dense(50, activation="tanh"), keras.layers.Dense(10)]
     return autodiff.UnrolledTraining(
         keras.Sequential([keras.Input((64,)), *network]),
-        LOSS,
         keras.optimizers.SGD(momentum=0.5),
+        LOSS,
         steps,
         {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5},
         batch_size=100,
@@ -58,8 +58,8 @@ def penalty_training(steps: int) -> autodiff.UnrolledTraining:
         keras.Sequential(
             [keras.Input((64,)), keras.layers.Dense(10, name="dense")], name="logistic"
         ),
-        LOSS,
         keras.optimizers.SGD(0.1, momentum=0.9),
+        LOSS,
         steps,
         {"l2/*": autodiff.PerWeight(1e-2)},
         batch_size=100,

@@ -95,7 +95,7 @@ def tune_for_significance(
         learning_rate,
         population_size=64,
         sigma=sigma,
-        sigma_decay=0.0,
+        sigma_decay_power=0.0,
         generations_per_batch=5,
         seed=seed,
     )

@@ -135,7 +135,7 @@ def judge(models: dict[str, keras.Model], x: np.ndarray, z: np.ndarray) -> dict[
         model.compile(
             metrics=[
                 metrics.NegativeLogLikelihood(),
-                metrics.ContinuousRankedProbability(),
+                metrics.ContinuousRankedProbabilityScore(),
                 metrics.IntervalCoverage(0.9),
                 metrics.IntervalWidth(0.9),
             ],

@@ -62,7 +62,7 @@ FAMILIES: dict[str, dict[str, Callable[[float], keras.optimizers.Optimizer]]] = 
     },
     "sampling": {
         "Monte Carlo": lambda rate: optimizers.MonteCarloOptimizer(
-            rate, population_size=64, keep="mean", seed=0
+            rate, population_size=64, keep="current", seed=0
         ),
     },
 }

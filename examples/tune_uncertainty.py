@@ -125,8 +125,8 @@ def main(
     untuned = train(x, y, {**space, **UNTUNED}, keras_tuner.HyperParameters(), seed)
     tuned.save(out / "model.keras")
     predictions = {
-        "tuned": keras_extras.predict_distribution(tuned, x_test, samples=100, seed=seed),
-        "untuned": keras_extras.predict_distribution(untuned, x_test, samples=100, seed=seed),
+        "tuned": keras_extras.predict_distribution(tuned, x_test, num_samples=100, seed=seed),
+        "untuned": keras_extras.predict_distribution(untuned, x_test, num_samples=100, seed=seed),
         "linear regression": linear(x, y, x_test),
     }
     results = {}
@@ -134,7 +134,7 @@ def main(
     for name, prediction in predictions.items():
         results[name] = found = scores(prediction, y_test)
         print(f"{name:22}{found['nll']:8.3f}{found['rmse']:8.3f}{found['coverage']:9.1%}")
-    curve = visualization.CalibrationCurve.from_distribution(y_test, predictions["tuned"])
+    curve = visualization.QuantileCalibration.from_distribution(y_test, predictions["tuned"])
     visualization.save_figure(curve.plot(), out / "calibration.png")
     print(f"Written to {out}: report.html, trials.png, calibration.png, model.keras")
     return results

@@ -139,7 +139,7 @@ NUMBERS = {
     "population": population,
     "monte_carlo": lambda: trained(Given(0.05, 16, sigma=0.05)),
     "monte_carlo kept best": lambda: trained(Given(0.05, 16, keep="best", curvature=None)),
-    "low rank": lambda: trained(Given(0.05, 16, noise="low_rank", keep="mean", curvature=None)),
+    "low rank": lambda: trained(Given(0.05, 16, noise="low_rank", keep="current", curvature=None)),
     "one pair": lambda: trained(Given(0.05, 2)),
     "cma_es": cma_es,
     "lbfgs": lambda: trained(LBFGS(iterations_per_batch=3)),

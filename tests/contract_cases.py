@@ -114,7 +114,7 @@ def _penalised(name: str, *arguments, **keywords) -> LayerCase:
     """A penalty on derivatives, which is a layer around a layer though an objective."""
 
     def make():
-        cls = getattr(keras_extras.losses, name)
+        cls = getattr(keras_extras.layers, name)
         return cls(keras.layers.Dense(3, "tanh"), *arguments, **keywords)
 
     return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))
@@ -253,8 +253,8 @@ LOSSES = [
         _normal_head,
     ),
     LossCase(
-        "ContinuousRankedProbability",
-        lambda **arguments: keras_extras.losses.ContinuousRankedProbability(
+        "ContinuousRankedProbabilityScore",
+        lambda **arguments: keras_extras.losses.ContinuousRankedProbabilityScore(
             num_samples=50, seed=3, **arguments
         ),
         _TARGETS,
@@ -322,7 +322,7 @@ METRICS = [
         MetricCase(type(make()).__name__, make, _TARGETS, _PARAMETERS, _normal_head)
         for make in (
             lambda: keras_extras.metrics.NegativeLogLikelihood(),
-            lambda: keras_extras.metrics.ContinuousRankedProbability(num_samples=50, seed=3),
+            lambda: keras_extras.metrics.ContinuousRankedProbabilityScore(num_samples=50, seed=3),
             lambda: keras_extras.metrics.IntervalCoverage(level=0.8),
             lambda: keras_extras.metrics.IntervalWidth(level=0.8),
         )

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 
-from keras_extras import autodiff, losses
+from keras_extras import autodiff, layers
 
 GENERATOR = np.random.default_rng(2)
 X = GENERATOR.normal(size=(24, 3)).astype("float32")
@@ -15,7 +15,7 @@ DATA = {"x": X[:16], "y": Y[:16], "validation_data": (X[16:], Y[16:])}
 
 def make_model() -> keras.Model:
     network = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
-    model = keras.Sequential([keras.Input((3,)), losses.GradientPenalty(network, weight=0.1)])
+    model = keras.Sequential([keras.Input((3,)), layers.GradientPenalty(network, weight=0.1)])
     generator = np.random.default_rng(3)
     for variable in model.trainable_variables:
         variable.assign(generator.normal(size=variable.shape))
@@ -26,8 +26,8 @@ def make_model() -> keras.Model:
 def make_training(memory: str) -> autodiff.UnrolledTraining:
     return autodiff.UnrolledTraining(
         make_model(),
-        "mse",
         keras.optimizers.SGD(0.05, momentum=0.75),
+        "mse",
         steps=6,
         hyperparameters={"learning_rate": autodiff.PerStep(0.05), "momentum": 0.75, "l2/*": 0.01},
         batch_size=8,
@@ -40,8 +40,8 @@ def numbers() -> dict[str, list]:
     vector = [GENERATOR.normal(size=v.shape) for v in model.trainable_variables]
     found = {
         "gradient": autodiff.gradient(model, X, Y),
-        "hessian": autodiff.hessian_vector_product(model, vector, X, Y),
-        "gauss_newton": autodiff.gauss_newton_vector_product(model, vector, X, Y),
+        "hessian": autodiff.hessian_vector_product(model, X, Y, vector),
+        "gauss_newton": autodiff.gauss_newton_vector_product(model, X, Y, vector),
         "jacobian": autodiff.jacobian(model, X, wrt="inputs"),
     }
     for memory in ("all", "checkpoints", "reversal"):

@@ -53,7 +53,7 @@ def check(layer):
         model,
         x,
         np.zeros((2, 1)),
-        hessian="diagonal",
+        hessian_structure="diag",
         likelihood=lambda outputs: tfd.Independent(tfd.Normal(outputs, 1.0), 1),
     )
     received = np.concatenate([np.ravel(part) for part in laplace.stddev()])

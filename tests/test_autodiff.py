@@ -65,7 +65,7 @@ def test_softmax_regression():
     expected = np.einsum("na,nb,nij->aibj", ONES, ONES, of_logits).reshape(8, 8) / 6
     assert_close(autodiff.hessian(model, X, CLASSES, loss=SOFTMAX), expected)
     vector = random_vector(model, "weights")
-    product = autodiff.gauss_newton_vector_product(model, vector, X, CLASSES, loss=SOFTMAX)
+    product = autodiff.gauss_newton_vector_product(model, X, CLASSES, vector, loss=SOFTMAX)
     assert_close(flat(product), expected @ flat(vector))
 
 
@@ -115,7 +115,7 @@ def test_masked_rows_count_neither_in_the_loss_nor_in_its_curvature():
     # Keras 3.12 adds 1e-7 to the number of what is not masked.
     assert_close(autodiff.hessian(model, x, y, loss="mse"), hessian, rtol=1e-7)
     vector = random_like(model.trainable_variables)
-    product = autodiff.gauss_newton_vector_product(model, vector, x, y, loss="mse")
+    product = autodiff.gauss_newton_vector_product(model, x, y, vector, loss="mse")
     assert_close(flat(product), hessian @ flat(vector), rtol=1e-7)
 
 
@@ -129,7 +129,7 @@ def test_hessian_products_agree_with_the_matrix(wrt, training):
     assert_close(matrix, np.transpose(matrix))
     vector = random_vector(model, wrt)
     for mode in CURVATURE_MODES:
-        product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+        product = autodiff.hessian_vector_product(model, vector=vector, **data, mode=mode)
         assert_close(flat(product), matrix @ flat(vector))
     assert_close(flat(autodiff.hessian(model, **data, diagonal=True)), np.diag(matrix))
 
@@ -145,11 +145,11 @@ def test_derivatives_agree_with_central_differences():
     model.compile(loss="mse")
     loss = of_weights(lambda: model.evaluate(X, Y, verbose=0))
     assert_close(flat(gradient) @ flat(vector), loss, rtol=OF_DIFFERENCES)
-    product = autodiff.hessian_vector_product(model, vector, **data)
+    product = autodiff.hessian_vector_product(model, vector=vector, **data)
     assert_close(
         flat(product), of_weights(lambda: autodiff.gradient(model, **data)), rtol=OF_DIFFERENCES
     )
-    moves = autodiff.jacobian_vector_product(model, vector, X)
+    moves = autodiff.jacobian_vector_product(model, X, vector)
     assert_close(flat(moves), of_weights(lambda: model(X)), rtol=OF_DIFFERENCES)
 
 
@@ -168,7 +168,7 @@ def test_second_derivatives_through_normalisation(norm, mode):
     model = keras.Sequential([keras.Input((3,)), dense, norm(), keras.layers.Dense(2)])
     data = {"x": X, "y": Y, "loss": "mse", "training": True}
     vector = random_vector(model, "weights")
-    product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+    product = autodiff.hessian_vector_product(model, vector=vector, **data, mode=mode)
     change = difference(lambda: autodiff.gradient(model, **data), model, vector)
     assert_close(flat(product), change, rtol=OF_DIFFERENCES)
 
@@ -180,7 +180,7 @@ def test_gauss_newton_has_second_derivatives_of_penalties_through_normalisation(
     model = keras.Sequential([keras.Input((3,)), dense, *tail])
     data = {"x": X, "y": Y, "loss": lambda y, outputs: 0.0 * ops.mean(outputs, axis=-1)}
     vector = random_vector(model, "weights")
-    product = autodiff.gauss_newton_vector_product(model, vector, **data)
+    product = autodiff.gauss_newton_vector_product(model, vector=vector, **data)
     change = difference(lambda: autodiff.gradient(model, **data), model, vector)
     assert_close(flat(product), change, rtol=OF_DIFFERENCES)
 
@@ -196,8 +196,8 @@ def test_chunks_and_batches_add_up():
     data["wrt"] = "both"
     for function in (
         lambda **a: autodiff.gradient(model, **data, **a),
-        lambda **a: autodiff.hessian_vector_product(model, vector, **data, **a),
-        lambda **a: autodiff.gauss_newton_vector_product(model, vector, **data, **a),
+        lambda **a: autodiff.hessian_vector_product(model, vector=vector, **data, **a),
+        lambda **a: autodiff.gauss_newton_vector_product(model, vector=vector, **data, **a),
     ):
         whole, in_batches = function(), function(batch_size=4)
         assert in_batches.inputs.shape == X.shape
@@ -208,7 +208,7 @@ def test_gauss_newton_equals_the_hessian_of_a_linear_model():
     model = linear(2, kernel_regularizer="l2")
     for loss in ("mse", SOFTMAX):
         vector = random_vector(model, "weights")
-        arguments = (model, vector, X, CLASSES)
+        arguments = (model, X, CLASSES, vector)
         product = autodiff.gauss_newton_vector_product(*arguments, loss=loss)
         assert_close(flat(product), flat(autodiff.hessian_vector_product(*arguments, loss=loss)))
 
@@ -219,9 +219,9 @@ def test_gauss_newton_is_the_jacobian_squared():
     jacobian = np.concatenate(
         [np.reshape(part, (12, -1)) for part in autodiff.jacobian(model, X)], axis=1
     )
-    product = autodiff.gauss_newton_vector_product(model, vector, X, Y, loss="mse")
+    product = autodiff.gauss_newton_vector_product(model, X, Y, vector, loss="mse")
     assert_close(flat(product), 2 / 12 * jacobian.T @ jacobian @ flat(vector))
-    hessian = autodiff.hessian_vector_product(model, vector, X, Y, loss="mse")
+    hessian = autodiff.hessian_vector_product(model, X, Y, vector, loss="mse")
     assert np.abs(flat(product) - flat(hessian)).max() > 1e-3  # of a model that is not linear
 
 
@@ -233,9 +233,9 @@ def test_gauss_newton_of_a_distribution():
     model = keras.Sequential([keras.Input((3,)), dense, head])
     vector = random_vector(model, "weights")
     nll = losses.NegativeLogLikelihood()
-    product = autodiff.gauss_newton_vector_product(model, vector, X, Y, loss=nll)
+    product = autodiff.gauss_newton_vector_product(model, X, Y, vector, loss=nll)
     plain = keras.Sequential([keras.Input((3,)), dense])
-    expected = autodiff.gauss_newton_vector_product(plain, vector, X, Y, loss="mse")
+    expected = autodiff.gauss_newton_vector_product(plain, X, Y, vector, loss="mse")
     assert_close(flat(product), flat(expected))  # a half of the sum over two columns
 
 
@@ -266,11 +266,11 @@ def test_jacobians_by_both_modes_and_their_products(training):
 
     vector = random_vector(model, "both")
     rows = np.concatenate([np.tile(flat(vector.weights), (6, 1)), vector.inputs], axis=1)
-    moves = autodiff.jacobian_vector_product(model, vector, X, wrt="both", training=training)
+    moves = autodiff.jacobian_vector_product(model, X, vector, wrt="both", training=training)
     cotangent = {name: RNG.normal(size=(6, n)) for name, n in (("a", 2), ("b", 1))}
     for name in "ab":
         assert_close(moves[name], np.einsum("nij,nj->ni", matrix(name), rows))
-    back = autodiff.vector_jacobian_product(model, cotangent, X, wrt="both", training=training)
+    back = autodiff.vector_jacobian_product(model, X, cotangent, wrt="both", training=training)
     rows = sum(np.einsum("nij,ni->nj", matrix(name), cotangent[name]) for name in "ab")
     assert_close(flat(back.weights), rows[:, :-3].sum(axis=0))
     assert_close(back.inputs, rows[:, -3:])

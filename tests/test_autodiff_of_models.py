@@ -37,7 +37,7 @@ def test_several_inputs_and_an_embedding():
     data = {"x": x, "y": Y, "loss": "mse"}
     vector = random_like(model.trainable_variables)
     assert autodiff.gradient(model, **data)[0].shape == (5, 2)
-    product = autodiff.hessian_vector_product(model, vector, **data)
+    product = autodiff.hessian_vector_product(model, vector=vector, **data)
     expected = difference(lambda: autodiff.gradient(model, **data), model, vector)
     assert_close(flat(product), expected, rtol=OF_DIFFERENCES)
     assert_close(
@@ -83,9 +83,9 @@ def test_in_a_compiled_function():
 
     @compiled
     def product(vector):
-        return autodiff.hessian_vector_product(model, vector, X, Y)
+        return autodiff.hessian_vector_product(model, X, Y, vector)
 
-    expected = autodiff.hessian_vector_product(model, vector, X, Y)
+    expected = autodiff.hessian_vector_product(model, X, Y, vector)
     assert_close(flat(product(list(map(ops.convert_to_tensor, vector)))), flat(expected))
     with pytest.raises(ValueError, match=r"Inside a compiled function.*Received: loss='mse'"):
         compiled(lambda x: autodiff.gradient(model, x, Y, loss="mse"))(ops.convert_to_tensor(X))
@@ -194,7 +194,7 @@ def test_distributions_of_several_tensors_do_not_fit():
     flow(x)
     vector = random_like(flow.trainable_variables)
     with pytest.raises(ValueError, match=r"distributions made of one tensor"):
-        autodiff.gauss_newton_vector_product(flow, vector, x, Y[:2], loss=nll)
+        autodiff.gauss_newton_vector_product(flow, x, Y[:2], vector, loss=nll)
 
 
 @pytest.mark.parametrize(
@@ -220,11 +220,11 @@ def test_bad_arguments(arguments, error, message):
 def test_vectors_and_options_that_do_not_fit():
     model, data = linear(2), {"x": X, "y": Y, "loss": "mse"}
     with pytest.raises(ValueError, match=r"2 arrays, one for each of .*kernel.*Received: 1"):
-        autodiff.hessian_vector_product(model, [np.ones((3, 2))], **data)
+        autodiff.hessian_vector_product(model, vector=[np.ones((3, 2))], **data)
     with pytest.raises(ValueError, match=r"shape \(3, 2\) for .*kernel. Received: shape \(2, 3\)"):
-        autodiff.gauss_newton_vector_product(model, [np.ones((2, 3)), np.ones(2)], **data)
+        autodiff.gauss_newton_vector_product(model, vector=[np.ones((2, 3)), np.ones(2)], **data)
     with pytest.raises(ValueError, match=r"shape \(6, 2\) for output 0"):
-        autodiff.vector_jacobian_product(model, np.ones((6, 1)), X)
+        autodiff.vector_jacobian_product(model, X, np.ones((6, 1)))
     with pytest.raises(ValueError, match=r"`mode` must be one of .*mode='reverse'"):
         autodiff.hessian(model, **data, mode="reverse")
     with pytest.raises(ValueError, match=r"`mode` must be one of .*mode='both'"):

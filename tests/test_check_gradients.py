@@ -152,7 +152,7 @@ def test_layers_of_another_kind(name):
 
 def test_a_layer_whose_outputs_are_a_network_and_its_derivative():
     network = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
-    report = autodiff.check_gradients(losses.SobolevTraining(network), X, entries=2)
+    report = autodiff.check_gradients(layers.SobolevTraining(network), X, entries=2)
     assert report.passed, report
     assert {entry.path for entry in report.entries} >= {w.path for w in network.weights}
 

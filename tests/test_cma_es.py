@@ -130,9 +130,9 @@ def test_weights_of_the_strategy_are_those_of_the_tutorial():
     assert weights[:5].sum() == pytest.approx(1.0)
     assert np.all(np.diff(weights) < 0)
     assert np.all(weights[5:] <= 0)
-    assert 1 / np.sum(weights[:5] ** 2) == pytest.approx(constants.mass)
+    assert 1 / np.sum(weights[:5] ** 2) == pytest.approx(constants.mu_eff)
     # The covariance keeps its size where better and worse candidates are alike.
-    assert constants.rank_one + constants.rank_mu * weights.sum() < 1
+    assert constants.c_1 + constants.c_mu * weights.sum() < 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_weights_of_the_strategy_are_those_of_the_tutorial():
         ({"restarts": 2}, ValueError, "keep='best'"),
         ({"chunk_size": "big"}, ValueError, "'auto', or None.*chunk_size='big'"),
         ({"keep": "last"}, ValueError, "`keep` must be one of"),
-        ({"use_ema": True, "keep": "best"}, ValueError, "needs keep='mean'"),
+        ({"use_ema": True, "keep": "best"}, ValueError, "needs keep='current'"),
         ({"transforms": [abs]}, TypeError, "must be a dict"),
     ],
 )
@@ -191,7 +191,7 @@ def test_negative_weights_of_small_populations_are_those_of_the_tutorial():
     """Equations 51 and 53 (arXiv:1604.00772), which bind here: 2.258 for 7 in 3 dimensions."""
     raw = np.log(4.0) - np.log(np.arange(1, 8))
     better, worse = raw[raw > 0], raw[raw < 0]
-    mass, worse_mass = (np.sum(w) ** 2 / np.sum(w**2) for w in (better, worse))
+    mu_eff, mu_eff_minus = (np.sum(w) ** 2 / np.sum(w**2) for w in (better, worse))
     weights = StrategyConstants.of(7, 3).weights
-    assert -weights[weights < 0].sum() == pytest.approx(1 + 2 * worse_mass / (mass + 2))
+    assert -weights[weights < 0].sum() == pytest.approx(1 + 2 * mu_eff_minus / (mu_eff + 2))
     assert -weights[weights < 0].sum() == pytest.approx(2.258, abs=5e-4)

@@ -201,7 +201,7 @@ def train(strategy, built):
             ),
         ])
         scores = ["mse", nll, metrics.NegativeLogLikelihood(), metrics.IntervalCoverage(0.5),
-                  metrics.IntervalWidth(0.5), metrics.ContinuousRankedProbability()]
+                  metrics.IntervalWidth(0.5), metrics.ContinuousRankedProbabilityScore()]
         model.compile(keras.optimizers.SGD(0.05), nll, metrics=scores)
     losses = model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history["loss"]
     return losses, model.evaluate(x, y, verbose=0), model.predict(x, verbose=0)

@@ -66,7 +66,7 @@ def test_derivatives_of_recurrent_layers(double_precision, make):
     along = flat(direction)[0]
     move = slope(model, lambda: np.asarray(model(X)), direction)
     inside = tf.function(
-        lambda x: autodiff.jacobian_vector_product(model, direction, x), autograph=False
+        lambda x: autodiff.jacobian_vector_product(model, x, direction), autograph=False
     )
     np.testing.assert_allclose(inside(tf.constant(X)), move, atol=1e-7)
     columns = autodiff.jacobian(model, X, mode="forward")

@@ -8,7 +8,7 @@ from scipy import stats
 from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import MonteCarloOptimizer, priors, transforms
-from keras_extras.optimizers.search_space import Parameter
+from keras_extras.optimizers.parameter import Parameter
 
 ROWS, FEATURES = 200, 5
 X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype("float32")
@@ -246,7 +246,7 @@ def test_ends_are_clipped_where_values_are_reflected(transform, coordinate, ends
 def test_a_curvature_that_was_not_finite_is_missing_until_it_is_measured_again():
     calls = iter([float("nan")] * 1 + [1.0] * 99)
     w = keras.Variable([0.5, 0.5], name="w")
-    optimizer = MonteCarloOptimizer(1e-9, sigma_decay=0.0, curvature="diagonal", seed=1)
+    optimizer = MonteCarloOptimizer(1e-9, sigma_decay_power=0.0, curvature="diagonal", seed=1)
 
     def step():
         factor = next(calls)

@@ -37,10 +37,10 @@ CONSTRAINED = {
 @pytest.mark.parametrize(
     ("search", "name", "keep"),
     [
-        *((CMAES, name, "mean") for name in CONSTRAINED),
+        *((CMAES, name, "current") for name in CONSTRAINED),
         (CMAES, "NonNeg", "average"),
         # Its distance from the kinks of `NonNeg` is that of its learning rate.
-        *((MonteCarloOptimizer, name, "mean") for name in CONSTRAINED if name != "NonNeg"),
+        *((MonteCarloOptimizer, name, "current") for name in CONSTRAINED if name != "NonNeg"),
         (MonteCarloOptimizer, "MaxNorm", "average"),
     ],
 )

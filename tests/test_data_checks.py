@@ -35,14 +35,14 @@ def squared(y_true, y_pred):
 
 def unrolled(loss="mse", **arguments):
     arguments = {"batch_size": None, "jit_compile": ON_JAX, **arguments}
-    return autodiff.UnrolledTraining(linear(), loss, "sgd", 2, {"learning_rate": 0.1}, **arguments)
+    return autodiff.UnrolledTraining(linear(), "sgd", loss, 2, {"learning_rate": 0.1}, **arguments)
 
 
 DERIVATIVES = {
     "gradient": lambda y, loss="mse": autodiff.gradient(linear(), X, y, loss=loss),
     "hessian": lambda y, loss="mse": autodiff.hessian(linear(), X, y, loss=loss),
     "product": lambda y, loss="mse": autodiff.hessian_vector_product(
-        linear(), [np.ones((3, 1)), np.ones(1)], X, y, loss=loss
+        linear(), X, y, [np.ones((3, 1)), np.ones(1)], loss=loss
     ),
     "unrolled": lambda y, loss="mse": unrolled(loss).hypergradient(X, y, (X, Y))[0],
     "validated": lambda y, loss="mse": unrolled(loss).hypergradient(X, Y, (X, y))[0],
@@ -154,19 +154,19 @@ def test_flags_and_counts():
     with pytest.raises(ValueError, match="`entries` or `directions` must be at least 1"):
         autodiff.check_gradients(linear(), X, Y, loss="mse", entries=0, directions=0)
     with pytest.raises(ValueError, match="`steps` must be at most 10,000,000"):
-        autodiff.UnrolledTraining(linear(), "mse", "sgd", 2**62, {"learning_rate": 0.1})
+        autodiff.UnrolledTraining(linear(), "sgd", "mse", 2**62, {"learning_rate": 0.1})
 
 
 def test_vectors_and_hyperparameters_must_be_real_and_finite():
     kernel, bias = np.ones((3, 1)), np.ones(1)
     for bad, message in ((1j * kernel, "real numbers"), (kernel * np.nan, "finite")):
         with pytest.raises((TypeError, ValueError), match=f"`vector` must .*{message}"):
-            autodiff.hessian_vector_product(linear(), [bad, bias], X, Y, loss="mse")
+            autodiff.hessian_vector_product(linear(), X, Y, [bad, bias], loss="mse")
         with pytest.raises((TypeError, ValueError), match="`vector` must"):
-            autodiff.vector_jacobian_product(linear(), bad.repeat(2, axis=0), X)
+            autodiff.vector_jacobian_product(linear(), X, bad.repeat(2, axis=0))
     for values in ({"sample_weight": np.ones(6) * 1j}, {"learning_rate": 0.1j}):
         with pytest.raises(TypeError, match=r"must hold real numbers\. Received: complex"):
-            autodiff.UnrolledTraining(linear(), "mse", "sgd", 2, values)
+            autodiff.UnrolledTraining(linear(), "sgd", "mse", 2, values)
     with pytest.raises(ValueError, match="`verbose` must be one of 0, 1, 2"):
         unrolled().fit(X, Y, (X, Y), verbose="no")
 

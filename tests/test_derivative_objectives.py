@@ -9,8 +9,12 @@ from precision import WIDE, needs_tensorflow, tolerance
 from tiers import UNCOMPILED
 
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras.layers import IndependentNormal
-from keras_extras.losses import GradientPenalty, SensitivityPenalty, SobolevTraining
+from keras_extras.layers import (
+    GradientPenalty,
+    IndependentNormal,
+    SensitivityPenalty,
+    SobolevTraining,
+)
 
 pytestmark = pytest.mark.both_backends
 
@@ -442,5 +446,5 @@ def test_derivatives_by_each_input_need_to_know_how_many_there_are():
 
 def test_tensorflow_or_jax_is_needed(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ImportError, match=r"losses.GradientPenalty needs.*KERAS_BACKEND"):
+    with pytest.raises(ImportError, match=r"layers.GradientPenalty needs.*KERAS_BACKEND"):
         GradientPenalty(layers.Dense(1))

@@ -32,7 +32,7 @@ def integral(cdf, y):
     ids=lambda d: d.name,
 )
 def test_closed_forms_equal_the_integral(distribution):
-    actual = losses.ContinuousRankedProbability(reduction="none").call(Y, distribution)
+    actual = losses.ContinuousRankedProbabilityScore(reduction="none").call(Y, distribution)
     for row, y in enumerate(Y):
         expected = integral(lambda x, row=row: np.asarray(_cdf(distribution, x)[:, row]), y)
         assert float(actual[row]) == pytest.approx(expected, abs=2e-4)
@@ -45,7 +45,7 @@ def _cdf(distribution, x):
 def test_crps_of_vectors_is_the_sum_over_entries():
     second = np.array([0.0, 0.5], "float32")
     y, loc, scale = (v[:, None] + second for v in (Y, LOC, SCALE))
-    score = losses.ContinuousRankedProbability()
+    score = losses.ContinuousRankedProbabilityScore()
     expected = np.sum(score.call(y, tfd.Normal(loc, scale)), axis=1)
     independent = tfd.Independent(tfd.Normal(loc, scale), 1)
     np.testing.assert_allclose(score.call(y, independent), expected, rtol=1e-5)
@@ -74,7 +74,7 @@ def test_crps_of_vectors_is_the_sum_over_entries():
 def test_crps_of_a_single_point_is_the_absolute_error():
     narrow = tfd.Normal(LOC, 1e-6)
     np.testing.assert_allclose(
-        losses.ContinuousRankedProbability().call(Y, narrow), np.abs(Y - LOC), atol=1e-5
+        losses.ContinuousRankedProbabilityScore().call(Y, narrow), np.abs(Y - LOC), atol=1e-5
     )
 
 
@@ -82,7 +82,7 @@ def test_estimate_from_draws_is_unbiased():
     """The mean of 400 estimates from 5 draws each lies within 4 standard errors."""
     y, loc, scale = (np.repeat(v[:1], 400) for v in (Y, LOC, SCALE))
     gumbel = tfd.Gumbel(loc, scale)
-    estimates = losses.ContinuousRankedProbability(5, seed=1).call(y, gumbel).numpy()
+    estimates = losses.ContinuousRankedProbabilityScore(5, seed=1).call(y, gumbel).numpy()
     exact = integral(lambda x: np.exp(-np.exp(-(x - loc[0]) / scale[0])), y[0])
     z = (estimates.mean() - exact) / (estimates.std() / np.sqrt(len(estimates)))
     assert abs(z) < 4, f"z = {z:.2f}, estimate {estimates.mean():.4f}, exact {exact:.4f}"
@@ -92,7 +92,7 @@ def test_gradient_of_the_estimate():
     """Draws of one seed: the gradient is that of finite differences of the same estimate."""
 
     def score(loc):
-        return losses.ContinuousRankedProbability(50, seed=1).call(Y, tfd.Gumbel(loc, SCALE))
+        return losses.ContinuousRankedProbabilityScore(50, seed=1).call(Y, tfd.Gumbel(loc, SCALE))
 
     loc = tf.constant(LOC)
     with tf.GradientTape() as tape:
@@ -106,8 +106,8 @@ def test_draws_without_gradient_are_refused_in_the_loss_not_in_the_metric():
     poisson = tfd.Poisson([2.0, 3.0, 4.0])
     y = np.array([1.0, 3.0, 9.0], "float32")
     with pytest.raises(ValueError, match=r"no gradient for .*NegativeLogLikelihood"):
-        losses.ContinuousRankedProbability().call(y, poisson)
-    metric = metrics.ContinuousRankedProbability(num_samples=4000, seed=2)
+        losses.ContinuousRankedProbabilityScore().call(y, poisson)
+    metric = metrics.ContinuousRankedProbabilityScore(num_samples=4000, seed=2)
     metric.update_state(y, poisson)
     steps = np.arange(60.0)
     cdf = poisson.cdf(steps[:, None].astype("float32")).numpy()
@@ -156,15 +156,15 @@ def test_beta_needs_entries_of_their_own():
     with pytest.raises(ValueError, match=r"`beta` must be at least 0 and at most 1"):
         losses.BetaNegativeLogLikelihood(beta=1.5)
     with pytest.raises(ValueError, match="`num_samples` must be at least 2"):
-        losses.ContinuousRankedProbability(num_samples=1)
+        losses.ContinuousRankedProbabilityScore(num_samples=1)
 
 
 ALL = [
     losses.NegativeLogLikelihood,
-    losses.ContinuousRankedProbability,
+    losses.ContinuousRankedProbabilityScore,
     losses.BetaNegativeLogLikelihood,
     metrics.NegativeLogLikelihood,
-    metrics.ContinuousRankedProbability,
+    metrics.ContinuousRankedProbabilityScore,
     metrics.IntervalCoverage,
     metrics.IntervalWidth,
 ]
@@ -189,7 +189,7 @@ def test_training(loss, jit_compile):
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
     y = x[:, 0] - 1.0
     head = layers.IndependentNormal()
-    if loss is losses.ContinuousRankedProbability and jit_compile:  # from draws
+    if loss is losses.ContinuousRankedProbabilityScore and jit_compile:  # from draws
         head = layers.DistributionLambda(lambda t: tfd.Gumbel(t[:, 0], tf.exp(t[:, 1])))
     model = keras.Sequential([keras.layers.Dense(2), head])
     model.compile(
@@ -218,9 +218,9 @@ def test_many_draws_do_not_overflow():
     gamma = tfd.Gamma(2.0, [1.0])
     few, many = (
         float(
-            losses.ContinuousRankedProbability(num_samples=n, seed=1).call(np.array([3.0]), gamma)[
-                0
-            ]
+            losses.ContinuousRankedProbabilityScore(num_samples=n, seed=1).call(
+                np.array([3.0]), gamma
+            )[0]
         )
         for n in (20_000, 50_000)
     )

@@ -23,7 +23,7 @@ def make_model(hidden):
 def test_predictions_of_uncertain_weights(prior):
     model = make_model(layers.DenseFlipout(2, kl_weight="auto", prior=prior))
     model.fit(X, Y, verbose=0)
-    prediction = predict_distribution(model, X, samples=7)
+    prediction = predict_distribution(model, X, num_samples=7)
     assert prediction.dtype == "float64"
     assert prediction.log_prob(Y).dtype == "float64"
     total = prediction.aleatoric_variance() + prediction.epistemic_variance()
@@ -35,7 +35,7 @@ def test_laplace_approximation():
     model = make_model(keras.layers.Dense(2))
     laplace = inference.LaplaceApproximation(model, X, Y)
     assert laplace.predict_distribution(X).epistemic_variance().dtype == "float64"
-    assert predict_distribution(laplace, X, samples=3).mean().shape == (40, 1)
+    assert predict_distribution(laplace, X, num_samples=3).mean().shape == (40, 1)
 
 
 @pytest.mark.usefixtures("float64")

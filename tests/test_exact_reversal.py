@@ -29,7 +29,7 @@ def make_training(steps, momentum=0.9, dtype="float32", memory="reversal", **arg
     arguments.setdefault("hyperparameters", {"learning_rate": 0.05, "momentum": momentum})
     optimizer = arguments.pop("optimizer", None) or keras.optimizers.SGD(0.05, momentum=0.9)
     settings = {"steps": steps, "batch_size": 8, "memory": memory, "jit_compile": False}
-    return autodiff.UnrolledTraining(model, "mse", optimizer, **{**settings, **arguments})
+    return autodiff.UnrolledTraining(model, optimizer, "mse", **{**settings, **arguments})
 
 
 def test_a_product_with_the_momentum_is_undone():
@@ -150,8 +150,8 @@ def test_what_does_not_fit_is_said():
     model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
     training = autodiff.UnrolledTraining(
         model,
-        "mse",
         keras.optimizers.SGD(0.1, momentum=0.9),
+        "mse",
         2,
         {"momentum": 0.9},
         memory="reversal",

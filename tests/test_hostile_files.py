@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
-from keras_extras import inference, layers, losses, optimizers, pipelines
+from keras_extras import inference, layers, optimizers, pipelines
 from keras_extras._core.functions import serialize_function
 
 tfd = tfp.distributions
@@ -188,15 +188,15 @@ OPTIMIZERS = {
 }
 LOSSES = {
     "directions": (
-        lambda: losses.SobolevTraining(_dense(), directions=np.ones((1, 2))),
+        lambda: layers.SobolevTraining(_dense(), directions=np.ones((1, 2))),
         "directions",
     ),
     "penalty": (
-        lambda: losses.SensitivityPenalty(_dense(), directions=np.ones((1, 2))),
+        lambda: layers.SensitivityPenalty(_dense(), directions=np.ones((1, 2))),
         "directions",
     ),
     "model of a loss": (
-        lambda: losses.SobolevTraining(_dense(), directions=np.ones((1, 2))),
+        lambda: layers.SobolevTraining(_dense(), directions=np.ones((1, 2))),
         "layer",
     ),
 }

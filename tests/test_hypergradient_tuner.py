@@ -48,7 +48,7 @@ def test_each_trial_learns_its_hyperparameters(tmp_path):
         assert learnt["learning_rate"].mean() > 0.2
         plain = tuner.hypermodel.build(trial.hyperparameters)
         fixed = autodiff.UnrolledTraining(
-            plain, "binary_crossentropy", plain.optimizer, 30, starts, batch_size=25
+            plain, plain.optimizer, "binary_crossentropy", 30, starts, batch_size=25
         )
         before = fixed.run(*TRAIN, validation_data=VALIDATION).validation_loss
         assert trial.score < before - 0.01

@@ -93,7 +93,7 @@ def test_posteriors_of_inputs_count_the_mean_over_calls():
             ]
         )
 
-    layer = layers.DenseVariational(3, make_posterior, kl_use_exact=True)
+    layer = layers.DenseVariational(3, make_posterior, kl_weight=1.0, kl_use_exact=True)
     layer(_ROWS)
     (once,) = map(float, layer.losses)
     model = shared(layer)
@@ -138,7 +138,7 @@ def test_posteriors_by_layers_of_the_user_count_once_in_loops(way):
         parameters = layers.VariableLayer((2 * size,), dtype=dtype, initializer="ones")
         return keras.Sequential([parameters, layers.IndependentNormal(size)])
 
-    layer = layers.DenseVariational(3, make_posterior, kl_use_exact=True)
+    layer = layers.DenseVariational(3, make_posterior, kl_weight=1.0, kl_use_exact=True)
     model = WAYS[way](layer)
     size = sum(variable.shape[0] for variable in layer.trainable_variables) // 2
     expected = normal_kl(np.ones(size), np.logaddexp(0.0, 1.0) * np.ones(size), 0.0, 1.0)

@@ -51,7 +51,7 @@ def network(head, outputs, hidden=4):
 
 def test_it_is_exact_for_a_linear_model():
     model, precision = linear_model()
-    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise, batch_size=16)
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION**-0.5, likelihood=noise, batch_size=16)
     covariance = np.linalg.inv(precision)
     np.testing.assert_allclose(laplace.stddev()[0][:, 0] ** 2, np.diag(covariance), rtol=1e-4)
     np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence(_PRECISION), rtol=1e-5)
@@ -61,8 +61,8 @@ def test_it_is_exact_for_a_linear_model():
 
 def test_predictions_of_a_linear_model():
     model, precision = linear_model()
-    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION, likelihood=noise)
-    prediction = laplace.predict_distribution(_X, samples=4000, batch_size=20, seed=1)
+    laplace = LaplaceApproximation(model, _X, _Y, _PRECISION**-0.5, likelihood=noise)
+    prediction = laplace.predict_distribution(_X, num_samples=4000, batch_size=20, seed=1)
     np.testing.assert_allclose(prediction.mean(), model(_X), atol=0.02)
     variance = np.einsum("ni,ij,nj->n", _X, np.linalg.inv(precision), _X)
     np.testing.assert_allclose(prediction.epistemic_variance()[:, 0], variance, rtol=0.1)
@@ -72,14 +72,14 @@ def test_predictions_of_a_linear_model():
 def test_the_prior_of_the_greatest_evidence():
     model, _ = linear_model()
     laplace = LaplaceApproximation(model, _X, _Y, likelihood=noise)
-    best = laplace.optimize_prior_precision()
-    assert best == laplace.prior_precision
+    best = laplace.optimize_prior_stddev()
+    assert best == laplace.prior_stddev
     values = [laplace.log_marginal_likelihood(best * factor) for factor in (0.9, 1.0, 1.1)]
     assert values[1] == max(values)
     grid = 10.0 ** np.linspace(-6, 6, 2001)
     # The weights stay where they are, so that of the exact evidence is near, not the same.
     exact = grid[np.argmax([evidence(value) for value in grid])]
-    assert 0.8 < best / exact < 1.25, (best, exact)
+    assert 0.8 < best**-2 / exact < 1.25, (best, exact)
 
 
 @pytest.mark.parametrize("head", [layers.OneHotCategorical, layers.Categorical])
@@ -88,7 +88,7 @@ def test_the_curvature_of_softmax_regression(head):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False), head(2)])
     labels = (_Y[:, 0] > 0).astype("int32")
     targets = np.eye(2, dtype="float32")[labels] if head is layers.OneHotCategorical else labels
-    laplace = LaplaceApproximation(model, _X, targets, hessian="diagonal")
+    laplace = LaplaceApproximation(model, _X, targets, hessian_structure="diag")
     p = np.asarray(tf.nn.softmax(_X @ model.layers[0].kernel))
     expected = np.einsum("ni,nk->ik", _X**2, p * (1 - p)) + 1.0
     np.testing.assert_allclose(laplace.stddev()[0] ** -2, expected, rtol=1e-3)
@@ -100,7 +100,7 @@ def test_the_curvature_of_noise_that_depends_on_the_inputs():
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(2, use_bias=False), layers.IndependentNormal(1)]
     )
-    laplace = LaplaceApproximation(model, _X, _Y, hessian="diagonal")
+    laplace = LaplaceApproximation(model, _X, _Y, hessian_structure="diag")
     raw = np.asarray(_X @ model.layers[0].kernel)[:, 1].astype("float64")
     scale, slope = np.logaddexp(0, raw), 1 / (1 + np.exp(-raw))
     by_row = np.stack([1 / scale**2, 2 * slope**2 / scale**2], axis=1)
@@ -110,14 +110,16 @@ def test_the_curvature_of_noise_that_depends_on_the_inputs():
 
 def test_the_diagonal_and_the_last_layer_are_parts_of_the_whole():
     model = network(layers.IndependentNormal(1), 2)
-    full, diagonal, last = (
-        LaplaceApproximation(model, _X, _Y, hessian=hessian)
-        for hessian in ("full", "diagonal", "last_layer")
+    full, diagonal, last, diagonal_of_last = (
+        LaplaceApproximation(model, _X, _Y, subset_of_weights=subset, hessian_structure=structure)
+        for subset in ("all", "last_layer")
+        for structure in ("full", "diag")
     )
     matrix = full._matrix
     np.testing.assert_allclose(diagonal._matrix, np.diag(matrix), rtol=1e-3, atol=1e-4)
     block = last._matrix
     np.testing.assert_allclose(block, matrix[-10:, -10:], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(diagonal_of_last._matrix, np.diag(block), rtol=1e-3, atol=1e-3)
     assert [value.shape for value in last.mode] == [(4, 2), (2,)]
     wide, narrow = (
         np.mean(each.predict_distribution(_X, seed=1).epistemic_variance()) for each in (full, last)
@@ -164,8 +166,9 @@ def test_training_on_changes_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hessian": "kronecker"}, "`hessian` must be one of"),
-        ({"prior_precision": 0.0}, "`prior_precision` must be greater than 0"),
+        ({"hessian_structure": "kron"}, "`hessian_structure` must be one of"),
+        ({"subset_of_weights": "first_layer"}, "`subset_of_weights` must be one of"),
+        ({"prior_stddev": 0.0}, "`prior_stddev` must be greater than 0"),
         ({"likelihood": None}, "has no likelihood"),
         ({"y": np.zeros((50, 2), "float32")}, "cannot pair targets"),
         ({"y": _Y[:40]}, "one row for each row"),
@@ -186,10 +189,11 @@ def test_random_models_and_too_many_weights():
         LaplaceApproximation(model, _X, _Y)
     model = network(layers.IndependentNormal(1), 2, hidden=2000)
     with pytest.raises(
-        ValueError, match=r"at most 10000 weights.*hessian='diagonal' or 'last_layer'"
+        ValueError,
+        match=r"at most 10000 weights.*='diag' or subset_of_weights='last_layer'",
     ):
         LaplaceApproximation(model, _X, _Y)
-    LaplaceApproximation(model, _X[:5], _Y[:5], hessian="diagonal")
+    LaplaceApproximation(model, _X[:5], _Y[:5], hessian_structure="diag")
 
 
 def test_the_information_of_a_likelihood_with_softsign():
@@ -225,7 +229,7 @@ def test_priors_by_pattern_with_mean_and_temperature():
         model,
         _X,
         _Y,
-        prior_precision={"kernel": 3.0, "bias": 0.5},
+        prior_stddev={"kernel": 3.0**-0.5, "bias": 0.5**-0.5},
         likelihood=noise,
         prior_mean={"kernel": np.array(mean), "*": 1.0},
         temperature=temperature,
@@ -244,7 +248,7 @@ def test_priors_by_pattern_with_mean_and_temperature():
     _, log_determinant = np.linalg.slogdet(precision / (2 * np.pi))
     evidence_here = log_likelihood + np.sum(prior) - 0.5 * log_determinant
     np.testing.assert_allclose(laplace.log_marginal_likelihood(), evidence_here, rtol=1e-5)
-    factor = laplace.optimize_prior_precision()
-    assert laplace.prior_precision == {"kernel": 3.0 * factor, "bias": 0.5 * factor}
+    factor = laplace.optimize_prior_stddev()
+    assert laplace.prior_stddev == {"kernel": 3.0**-0.5 * factor, "bias": 0.5**-0.5 * factor}
     with pytest.raises(ValueError, match="a pattern for each weight"):
         LaplaceApproximation(model, _X, _Y, {"kernel": 3.0}, likelihood=noise)

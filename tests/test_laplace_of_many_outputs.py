@@ -124,9 +124,9 @@ def test_the_curvature_is_that_of_all_derivatives(name):
     y = np.eye(num_classes, dtype="float32")[_RNG.integers(0, num_classes, 30)]
     full, diagonal = (
         LaplaceApproximation(
-            model, _X, y, hessian=hessian, likelihood=likelihood, batch_size=16
+            model, _X, y, hessian_structure=structure, likelihood=likelihood, batch_size=16
         )._matrix
-        for hessian in ("full", "diagonal")
+        for structure in ("full", "diag")
     )
     tolerance = {"rtol": 0.0, "atol": 1e-5 * np.abs(expected).max()}
     np.testing.assert_allclose(full, expected, **tolerance)
@@ -151,7 +151,7 @@ def test_draws_have_the_covariance_of_the_posterior(precision):
     """By Cholesky's factors, and by eigenvectors where the prior is weak beside the data."""
     model = softmax_network(2, 3)
     y = np.eye(3, dtype="float32")[_RNG.integers(0, 3, 30)]
-    laplace = LaplaceApproximation(model, _X, y, prior_precision=precision)
+    laplace = LaplaceApproximation(model, _X, y, prior_stddev=precision**-0.5)
     values, vectors = np.linalg.eigh(laplace._matrix)
     covariance = (vectors / (np.maximum(values, 0.0) + precision)) @ vectors.T
     stddev = np.concatenate([np.ravel(part) for part in laplace.stddev()])

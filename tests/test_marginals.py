@@ -24,7 +24,7 @@ def wrapped(make):
 
 @pytest.mark.parametrize("family", [tfd.Normal, tfd.Laplace, tfd.Logistic])
 @pytest.mark.parametrize(
-    "loss", [losses.ContinuousRankedProbability, losses.BetaNegativeLogLikelihood]
+    "loss", [losses.ContinuousRankedProbabilityScore, losses.BetaNegativeLogLikelihood]
 )
 def test_nested_distributions_score_as_the_plain_ones(family, loss):
     plain = tfd.Independent(family(ZEROS, 2.0), 1)
@@ -40,7 +40,7 @@ def test_mixture_of_a_nested_distribution_has_a_closed_form():
     components = wrapped(lambda t: tfd.Normal(t + APART, 1.0))
     mixture = tfd.Categorical(probs=[WEIGHTS] * 3)
     expected = tfd.MixtureSameFamily(mixture, tfd.Normal(ZEROS + APART, 1.0))
-    loss = losses.ContinuousRankedProbability()
+    loss = losses.ContinuousRankedProbabilityScore()
     np.testing.assert_allclose(
         loss.call(ZEROS[:, 0], tfd.MixtureSameFamily(mixture, components)),
         loss.call(ZEROS[:, 0], expected),
@@ -51,7 +51,7 @@ def test_mixture_of_a_nested_distribution_has_a_closed_form():
 def test_estimate_far_from_zero():
     def score(loc):
         loc = np.full(3, loc, "float32")
-        return losses.ContinuousRankedProbability(seed=1).call(loc, tfd.Gumbel(loc, 1.0))
+        return losses.ContinuousRankedProbabilityScore(seed=1).call(loc, tfd.Gumbel(loc, 1.0))
 
     # Draws are rounded to 0.06 there; their order must not multiply that.
     np.testing.assert_allclose(score(1e6), score(0.0), rtol=0.02)

@@ -34,7 +34,7 @@ def test_the_estimate_is_an_unbiased_gradient(noise, update_probability):
     optimizer = EstimateOnly(
         population_size=40_000,
         sigma=0.4,
-        keep="mean",
+        keep="current",
         noise=noise,
         update_probability=update_probability,
         seed=11,
@@ -69,7 +69,7 @@ def test_the_step_is_adams():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.7)
     options = {"weight_decay": 0.01, "clipvalue": 1.5}
     adam = keras.optimizers.Adam(schedule, epsilon=1e-8, **options)
-    optimizer = MonteCarloOptimizer(schedule, population_size=4, keep="mean", **options)
+    optimizer = MonteCarloOptimizer(schedule, population_size=4, keep="current", **options)
     optimizer.build([ours])
     for gradient in gradients:
         adam.apply([ops.convert_to_tensor(gradient)], [theirs])
@@ -98,7 +98,7 @@ def test_moving_average_of_the_weights_is_kept_within_the_constraint():
     optimizer = MonteCarloOptimizer(
         0.05,
         population_size=32,
-        keep="mean",
+        keep="current",
         use_ema=True,
         ema_momentum=0.9,
         transforms={"*": ops.abs},

@@ -53,9 +53,9 @@ def rich_optimizer(use_ema=False, keep="average"):
         transforms={"hidden/bias": transforms.Positive(), "head/kernel": transforms.Bounds(-2, 2)},
         update_probability=0.5,
         generations_per_batch=2,
-        prior_samples=8,
+        num_prior_samples=8,
         curvature="diagonal",
-        keep="mean" if use_ema else keep,
+        keep="current" if use_ema else keep,
         use_ema=use_ema,
         ema_overwrite_frequency=7,
         weight_decay=0.001,
@@ -204,7 +204,7 @@ def test_validation_split_datasets_and_train_on_batch():
 @pytest.mark.both_backends
 def test_schedules_set_the_learning_rate():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.05, 0.0])
-    model = make_model(MonteCarloOptimizer(schedule, 8, keep="mean", seed=0))
+    model = make_model(MonteCarloOptimizer(schedule, 8, keep="current", seed=0))
     kernels = []
 
     class EachBatch(keras.callbacks.Callback):
@@ -297,7 +297,7 @@ def test_some_candidates_without_a_finite_loss_are_left_out_and_counted():
         ({"beta_2": 1.0}, ValueError, "`beta_2` must be less than 1"),
         ({"generations_per_batch": 0}, ValueError, "at least 1"),
         ({"chunk_size": 0}, ValueError, "at least 1"),
-        ({"prior_samples": 5}, ValueError, "needs `priors`"),
+        ({"num_prior_samples": 5}, ValueError, "needs `priors`"),
         ({"priors": {"*": 1.0}}, TypeError, r"a prior, .* Received: 1.0 for '\*'"),
         ({"priors": [priors.Normal()]}, TypeError, "`priors` must be a dict"),
         ({"transforms": {"*": 1.0}}, TypeError, "a function"),
@@ -407,7 +407,7 @@ def test_a_batch_that_fails_is_told_whichever_step_of_an_execution_it_was(make):
         model.fit(nan_rows(0), Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
 
 
-@pytest.mark.parametrize("keep", ["average", "mean"])
+@pytest.mark.parametrize("keep", ["average", "current"])
 def test_variables_are_kept_out_of_weight_decay(keep):
     names = ("decayed", "kept", "named")
     decayed, kept, named = (keras.Variable([1.0, 1.0], name=name) for name in names)

@@ -55,11 +55,11 @@ NEED_TENSORFLOW = {
     },
     "losses": {
         "BetaNegativeLogLikelihood": (),
-        "ContinuousRankedProbability": (),
+        "ContinuousRankedProbabilityScore": (),
         "NegativeLogLikelihood": (),
     },
     "metrics": {
-        "ContinuousRankedProbability": (),
+        "ContinuousRankedProbabilityScore": (),
         "IntervalCoverage": (),
         "IntervalWidth": (),
         "NegativeLogLikelihood": (),

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_extras import autodiff, losses
+from keras_extras import autodiff
+from keras_extras import layers as derivative_layers
 
 pytestmark = pytest.mark.both_backends
 
@@ -35,9 +36,9 @@ def test_derivatives_by_one_input_are_closed_forms(wrt, as_dict):
     expected = 2 * total[:, None] * B
     jacobian = autodiff.jacobian(model, x, wrt=wrt)
     np.testing.assert_allclose(jacobian[:, 0], expected, rtol=1e-5)
-    forward = autodiff.jacobian_vector_product(model, np.ones_like(B), x, wrt=wrt)
+    forward = autodiff.jacobian_vector_product(model, x, np.ones_like(B), wrt=wrt)
     np.testing.assert_allclose(forward[:, 0], expected.sum(axis=1), rtol=1e-4)
-    back = autodiff.vector_jacobian_product(model, np.ones((4, 1)), x, wrt=wrt)
+    back = autodiff.vector_jacobian_product(model, x, np.ones((4, 1)), wrt=wrt)
     np.testing.assert_allclose(back, expected, rtol=1e-5)
 
     def outputs(y_true, y_pred):
@@ -45,7 +46,7 @@ def test_derivatives_by_one_input_are_closed_forms(wrt, as_dict):
 
     data = {"x": x, "y": Y, "loss": outputs, "wrt": wrt}
     np.testing.assert_allclose(autodiff.gradient(model, **data), expected / 4, rtol=1e-5)
-    curved = autodiff.hessian_vector_product(model, np.ones_like(B), **data)
+    curved = autodiff.hessian_vector_product(model, vector=np.ones_like(B), **data)
     np.testing.assert_allclose(curved, 2 * total[:, None] / 4 * np.ones_like(B), rtol=1e-5)
     diagonal = np.diag(autodiff.hessian(model, **data))
     np.testing.assert_allclose(diagonal, np.repeat(total / 2, 3), rtol=1e-5)
@@ -78,8 +79,8 @@ def test_penalties_are_left_out_on_request():
     for derivative in (
         lambda m, **a: autodiff.gradient(m, **data, **a),
         lambda m, **a: [autodiff.hessian(m, **data, **a)],
-        lambda m, **a: autodiff.hessian_vector_product(m, vector, **data, **a),
-        lambda m, **a: autodiff.gauss_newton_vector_product(m, vector, **data, **a),
+        lambda m, **a: autodiff.hessian_vector_product(m, vector=vector, **data, **a),
+        lambda m, **a: autodiff.gauss_newton_vector_product(m, vector=vector, **data, **a),
     ):
         without, penalized = derivative(model, penalties=False), derivative(model)
         for part, expected, _ in zip(without, derivative(plain), penalized, strict=True):
@@ -109,7 +110,7 @@ def test_the_penalty_of_a_critic_of_two_inputs_is_that_of_its_gradient(wrt):
     of_a, of_b = (autodiff.jacobian(network, [A, B], wrt=name)[:, 0] for name in "ab")
     parts = {None: [of_a, of_b], "a": [of_a], "b": [of_b], 1: [of_b]}[wrt]
     norms = np.sqrt(np.sum(np.square(np.concatenate(parts, axis=1)), axis=1))
-    penalty = losses.GradientPenalty(network, weight=10.0, target_norm=1.0, wrt=wrt)
+    penalty = derivative_layers.GradientPenalty(network, weight=10.0, target_norm=1.0, wrt=wrt)
     found = added_loss(penalty, [A, B])
     np.testing.assert_allclose(found, 10 * np.mean((norms - 1) ** 2), rtol=1e-4)
     x = keras.Input((2,)), keras.Input((3,))
@@ -124,24 +125,27 @@ def test_the_penalty_of_a_critic_of_two_inputs_is_that_of_its_gradient(wrt):
 def test_derivatives_along_and_by_one_of_two_inputs():
     network = critic()
     of_b = autodiff.jacobian(network, [A, B], wrt="b")[:, 0]
-    sobolev = losses.SobolevTraining(network, wrt="b")
+    sobolev = derivative_layers.SobolevTraining(network, wrt="b")
     np.testing.assert_allclose(sobolev([A, B])["derivative"], of_b, rtol=1e-5)
     direction = np.eye(3, dtype="float32")[:1]
-    penalty = losses.SensitivityPenalty(network, direction, wrt=1)
+    penalty = derivative_layers.SensitivityPenalty(network, direction, wrt=1)
     np.testing.assert_allclose(
         added_loss(penalty, [A, B]), np.mean(np.square(of_b[:, 0])), rtol=1e-5
     )
-    restored = losses.SobolevTraining.from_config(sobolev.get_config())
+    restored = derivative_layers.SobolevTraining.from_config(sobolev.get_config())
     assert restored.wrt == "b"
-    for layer in (losses.SobolevTraining(network), losses.SensitivityPenalty(network, direction)):
+    for layer in (
+        derivative_layers.SobolevTraining(network),
+        derivative_layers.SensitivityPenalty(network, direction),
+    ):
         with pytest.raises(ValueError, match="needs `wrt`, the name or position"):
             layer([A, B])
     with pytest.raises(
         ValueError, match="`wrt` must be the name or position of an input, 'a', 'b', 0, 1"
     ):
-        losses.GradientPenalty(network, wrt="c")([A, B])
+        derivative_layers.GradientPenalty(network, wrt="c")([A, B])
     with pytest.raises(TypeError, match="`wrt` must be the name or position"):
-        losses.GradientPenalty(network, wrt=1.5)
+        derivative_layers.GradientPenalty(network, wrt=1.5)
 
 
 def test_integers_beside_floats_are_held_fixed():
@@ -149,5 +153,5 @@ def test_integers_beside_floats_are_held_fixed():
     joined = layers.Concatenate()([layers.Flatten()(layers.Embedding(3, 2)(ids)), a])
     network = keras.Model([ids, a], layers.Dense(1)(joined))
     kernel = np.asarray(network.trainable_variables[1])[2:]
-    found = added_loss(losses.GradientPenalty(network), [IDS.astype("int32"), A])
+    found = added_loss(derivative_layers.GradientPenalty(network), [IDS.astype("int32"), A])
     np.testing.assert_allclose(found, np.sum(kernel**2), rtol=1e-5)

@@ -180,7 +180,7 @@ def rich_map():
             priors={"head/*": priors.Normal(0.0, 0.5)},
             transforms={"head/bias": transforms.Bounds(-2, 2)},
             generations_per_batch=2,
-            prior_samples=4,
+            num_prior_samples=4,
         ),
         "normalization/*": CMAES(keep="average", seed=2),
         "hidden/bias": CMAES(seed=3)
@@ -314,7 +314,7 @@ def test_a_batch_without_a_finite_loss_stops_training_and_changes_no_weight():
 def test_a_search_that_fails_takes_back_what_another_did():
     a, b, c = (keras.Variable([1.0], name=name) for name in "abc")
     optimizer = PartitionedOptimizer(
-        {"a": sampler(keep="mean"), "b": CMAES(seed=0), "c": keras.optimizers.SGD(0.1)}
+        {"a": sampler(keep="current"), "b": CMAES(seed=0), "c": keras.optimizers.SGD(0.1)}
     )
     # Finite where b is, and nowhere near it.
     optimizer.minimize(

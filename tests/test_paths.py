@@ -68,8 +68,8 @@ def test_samples_of_all_weights_are_saved(model, tmp_path):
 def test_hyperparameters_of_each_weight_have_gradients_apart(model):
     training = autodiff.UnrolledTraining(
         model,
-        "mse",
         keras.optimizers.SGD(0.1),
+        "mse",
         steps=2,
         batch_size=12,
         hyperparameters={"l2/*": autodiff.PerWeight(0.1)},

@@ -38,7 +38,7 @@ def make_model(hidden=None, head=None, outputs=2):
 
 def test_the_mixture_is_that_of_single_calls():
     model = make_model()
-    prediction = predict_distribution(model, _X, samples=4000, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=4000, seed=1)
     assert isinstance(prediction, PosteriorPredictive)
     assert isinstance(prediction, tfd.MixtureSameFamily)
     assert (prediction.batch_shape, prediction.event_shape) == ((11,), (1,))
@@ -54,7 +54,7 @@ def test_the_mixture_is_that_of_single_calls():
 
 
 def test_the_law_of_total_variance_is_exact():
-    prediction = predict_distribution(make_model(), _X, samples=50, seed=1)
+    prediction = predict_distribution(make_model(), _X, num_samples=50, seed=1)
     total = prediction.aleatoric_variance() + prediction.epistemic_variance()
     np.testing.assert_allclose(total, prediction.variance(), rtol=1e-4)
     np.testing.assert_allclose(prediction.stddev() ** 2, prediction.variance(), rtol=1e-5)
@@ -63,7 +63,7 @@ def test_the_law_of_total_variance_is_exact():
 def test_a_draw_is_one_function_of_all_rows_whatever_the_batches():
     model = make_model()
     whole, parts = (
-        predict_distribution(model, _X, samples=20, seed=3, batch_size=size) for size in (11, 4)
+        predict_distribution(model, _X, num_samples=20, seed=3, batch_size=size) for size in (11, 4)
     )
     np.testing.assert_allclose(
         whole.components_distribution.mean(), parts.components_distribution.mean(), rtol=1e-5
@@ -74,7 +74,7 @@ def test_seeds():
     model = make_model()
 
     def mean(**arguments):
-        return np.asarray(predict_distribution(model, _X, samples=5, **arguments).mean())
+        return np.asarray(predict_distribution(model, _X, num_samples=5, **arguments).mean())
 
     np.testing.assert_array_equal(mean(seed=1), mean(seed=1))
     assert not np.array_equal(mean(seed=1), mean(seed=2))
@@ -88,7 +88,7 @@ def test_seeds():
 def test_prediction_leaves_the_model_as_it_is():
     model = make_model()
     before = [np.asarray(variable) for variable in model.variables]
-    predict_distribution(model, _X, samples=3, seed=1)
+    predict_distribution(model, _X, num_samples=3, seed=1)
     for variable, value in zip(model.variables, before, strict=True):
         if variable.name != "seed_generator_state":  # a call to learn the shapes draws, too
             np.testing.assert_array_equal(variable, value)
@@ -106,8 +106,8 @@ def test_prediction_leaves_the_model_as_it_is():
     ids=["Flipout", "local", "DenseVariational", "MCDropout", "nested"],
 )
 def test_every_random_layer_gives_draws_that_differ(hidden):
-    prediction = predict_distribution(make_model(hidden()), _X, samples=30, seed=1)
-    assert prediction.num_draws == 30
+    prediction = predict_distribution(make_model(hidden()), _X, num_samples=30, seed=1)
+    assert prediction.num_samples == 30
     assert np.all(np.asarray(prediction.epistemic_variance()) > 0.0)
 
 
@@ -122,13 +122,13 @@ def test_a_convolution():
             layers.OneHotCategorical(4),
         ]
     )
-    prediction = predict_distribution(model, images, samples=10, seed=1)
+    prediction = predict_distribution(model, images, num_samples=10, seed=1)
     np.testing.assert_allclose(np.sum(prediction.mean(), axis=1), 1.0, rtol=1e-5)
 
 
 def test_a_model_without_randomness_has_one_component():
-    prediction = predict_distribution(make_model(keras.layers.Dense(8)), _X, samples=30)
-    assert prediction.num_draws == 1
+    prediction = predict_distribution(make_model(keras.layers.Dense(8)), _X, num_samples=30)
+    assert prediction.num_samples == 1
     assert np.all(np.asarray(prediction.epistemic_variance()) == 0.0)
     assert np.all(np.asarray(prediction.aleatoric_variance()) > 0.0)
 
@@ -144,19 +144,19 @@ def test_an_ensemble_of_models():
         member.layers[-2].bias.assign([number, 0.0])
     prediction = predict_distribution(members, _X)
     means = np.array([member(_X).mean() for member in members])
-    assert prediction.num_draws == 3
+    assert prediction.num_samples == 3
     np.testing.assert_allclose(prediction.mean(), means.mean(0), rtol=1e-5)
     np.testing.assert_allclose(prediction.epistemic_variance(), means.var(0), rtol=1e-4)
 
 
 def test_random_members_are_drawn_each():
-    prediction = predict_distribution([make_model(), make_model()], _X, samples=7)
-    assert prediction.num_draws == 14
+    prediction = predict_distribution([make_model(), make_model()], _X, num_samples=7)
+    assert prediction.num_samples == 14
 
 
 def test_outputs_without_a_distribution_are_points():
     model = make_model(head=keras.layers.Dense(1))
-    prediction = predict_distribution(model, _X, samples=200, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=200, seed=1)
     assert np.all(np.asarray(prediction.aleatoric_variance()) == 0.0)
     draws = np.asarray(prediction.components_distribution.mean())
     lower, upper = prediction.interval(0.8)
@@ -171,7 +171,7 @@ def test_a_likelihood_may_be_given():
     prediction = predict_distribution(
         model,
         _X,
-        samples=20,
+        num_samples=20,
         seed=1,
         likelihood=lambda outputs: tfd.Independent(tfd.Normal(outputs, 0.5), 1),
     )
@@ -188,16 +188,16 @@ def test_a_likelihood_may_be_given():
     ],
     ids=["last axis", "columns", "numbers"],
 )
-@pytest.mark.parametrize("samples", [1, 2, 6])
-def test_functions_of_the_users_that_count_axes_from_either_side(make, samples):
+@pytest.mark.parametrize("num_samples", [1, 2, 6])
+def test_functions_of_the_users_that_count_axes_from_either_side(make, num_samples):
     model = make_model(head=layers.DistributionLambda(make))
-    prediction = predict_distribution(model, _X, samples=samples, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=num_samples, seed=1)
     reference = predict_distribution(
         make_model(
             head=layers.DistributionLambda(lambda t: tfd.Normal(t[..., 0], 1 + t[..., 1] ** 2))
         ),
         _X,
-        samples=samples,
+        num_samples=num_samples,
         seed=1,
     )
     assert prediction.batch_shape == (11,)
@@ -215,7 +215,7 @@ def entropy(p, axis=-1):
 
 def test_mutual_information_of_classes():
     model = make_model(head=layers.OneHotCategorical(4), outputs=4)
-    prediction = predict_distribution(model, _X, samples=40, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=40, seed=1)
     p = np.asarray(prediction.components_distribution.mean(), "float64")
     expected = entropy(p.mean(1)) - entropy(p).mean(1)
     np.testing.assert_allclose(prediction.mutual_information(), expected, rtol=1e-3, atol=1e-6)
@@ -223,7 +223,7 @@ def test_mutual_information_of_classes():
 
 def test_mutual_information_of_a_binary_label():
     model = make_model(head=layers.IndependentBernoulli(1), outputs=1)
-    prediction = predict_distribution(model, _X, samples=40, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=40, seed=1)
     p = np.asarray(prediction.components_distribution.mean(), "float64")
     p = np.concatenate([p, 1.0 - p], axis=-1)
     expected = entropy(p.mean(1)) - entropy(p).mean(1)
@@ -237,7 +237,7 @@ def test_mutual_information_needs_classes():
 
 
 def test_quantiles_and_intervals_cover_what_they_say():
-    prediction = predict_distribution(make_model(), _X, samples=100, seed=1)
+    prediction = predict_distribution(make_model(), _X, num_samples=100, seed=1)
     draws = np.asarray(prediction.sample(20_000, seed=(0, 1)))
     for level in (0.5, 0.9):
         lower, upper = prediction.interval(level)
@@ -251,7 +251,7 @@ def test_quantiles_and_intervals_cover_what_they_say():
 
 
 def test_our_metrics_take_predictions():
-    prediction = predict_distribution(make_model(), _X, samples=30, seed=1)
+    prediction = predict_distribution(make_model(), _X, num_samples=30, seed=1)
     y = np.zeros((11, 1), "float32")
     metric = keras_extras.metrics.NegativeLogLikelihood()
     metric.update_state(y, prediction)
@@ -270,20 +270,20 @@ def test_several_inputs():
         {"one": one, "other": other}, layers.IndependentNormal(1)(keras.layers.Dense(2)(joined))
     )
     x = {"one": _X, "other": _X[:, :2]}
-    assert predict_distribution(model, x, samples=5, batch_size=4).mean().shape == (11, 1)
+    assert predict_distribution(model, x, num_samples=5, batch_size=4).mean().shape == (11, 1)
 
 
 def test_a_second_call_compiles_nothing_anew(monkeypatch):
     model = make_model()
-    predict_distribution(model, _X, samples=3)
+    predict_distribution(model, _X, num_samples=3)
     monkeypatch.setattr(tf, "vectorized_map", None)  # would be needed to trace
-    prediction = predict_distribution(model, _X[:7], samples=9)
-    assert (prediction.batch_shape, prediction.num_draws) == ((7,), 9)
+    prediction = predict_distribution(model, _X[:7], num_samples=9)
+    assert (prediction.batch_shape, prediction.num_samples) == ((7,), 9)
 
 
 def test_compiled_functions_go_with_their_model():
     model = make_model()
-    predict_distribution(model, _X, samples=3)
+    predict_distribution(model, _X, num_samples=3)
     reference = weakref.ref(model)
     del model
     keras.utils.clear_session()
@@ -301,7 +301,7 @@ def test_new_weights_are_seen_at_once():
 @pytest.mark.parametrize("head", [layers.IndependentNormal(1), None], ids=["head", "function"])
 def test_quantiles_of_some_rows_at_a_time(head, monkeypatch):
     model = make_model(head=head or layers.DistributionLambda(_normal_of_columns))
-    prediction = predict_distribution(model, _X, samples=6, seed=1)
+    prediction = predict_distribution(model, _X, num_samples=6, seed=1)
     together = prediction.interval([0.5, 0.9])
     monkeypatch.setattr(posterior_predictive, "_AT_ONCE", 6 * 4)  # Four rows.
     for actual, expected in zip(prediction.interval([0.5, 0.9]), together):
@@ -315,7 +315,7 @@ def _normal_of_columns(parameters):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"samples": 0}, ValueError, "`samples` must be at least 1"),
+        ({"num_samples": 0}, ValueError, "`num_samples` must be at least 1"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"x": _X[:0]}, ValueError, "`x` must have rows"),
         ({"x": tf.data.Dataset.from_tensors(_X)}, TypeError, "Of a `tf.data.Dataset`"),

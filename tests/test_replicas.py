@@ -29,7 +29,12 @@ KINDS = {
     "low rank": lambda: MonteCarloOptimizer(0.02, 32, noise="low_rank", chunk_size=8, seed=1),
     "pair": lambda: MonteCarloOptimizer(0.02, 2, sigma=0.01, seed=1),
     "best": lambda: MonteCarloOptimizer(
-        0.02, 32, keep="best", priors={"*": keras_priors.Normal(0.0, 0.5)}, prior_samples=16, seed=1
+        0.02,
+        32,
+        keep="best",
+        priors={"*": keras_priors.Normal(0.0, 0.5)},
+        num_prior_samples=16,
+        seed=1,
     ),
     "cma": lambda: CMAES(generations_per_batch=2, seed=1),
 }

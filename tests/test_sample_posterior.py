@@ -174,15 +174,15 @@ def test_the_head_of_a_model_is_its_likelihood(head, targets):
 
 def test_predictions_from_draws(linear_model, posterior):
     mean, covariance = known_posterior()
-    prediction = posterior.predict_distribution(_X, samples=4000)
+    prediction = posterior.predict_distribution(_X, num_samples=4000)
     np.testing.assert_allclose(prediction.mean()[:, 0], _X @ mean, atol=0.02)
     expected = np.einsum("ni,ij,nj->n", _X, covariance, _X)
     np.testing.assert_allclose(prediction.epistemic_variance()[:, 0], expected, rtol=0.15)
     np.testing.assert_allclose(prediction.aleatoric_variance(), _NOISE**2, rtol=1e-4)
-    assert posterior.predict_distribution(_X, samples=10**9).num_draws == 4000
-    via_function = keras_extras.predict_distribution(posterior, _X, samples=50)
+    assert posterior.predict_distribution(_X, num_samples=10**9).num_samples == 4000
+    via_function = keras_extras.predict_distribution(posterior, _X, num_samples=50)
     np.testing.assert_allclose(
-        via_function.mean(), posterior.predict_distribution(_X, samples=50).mean()
+        via_function.mean(), posterior.predict_distribution(_X, num_samples=50).mean()
     )
 
 
@@ -370,8 +370,8 @@ def test_the_log_likelihood_of_each_row_in_arviz(linear_model, posterior):
 
 
 def test_predictions_are_in_the_order_of_chains_and_draws(posterior):
-    chains, draws = posterior.num_chains, posterior.num_draws
-    predictive = posterior.predict_distribution(_X[:2], samples=chains * draws)
+    chains, draws = posterior.num_chains, posterior.num_results
+    predictive = posterior.predict_distribution(_X[:2], num_samples=chains * draws)
     means = np.reshape(predictive.components_distribution.mean(), (2, chains, draws))
     expected = _X[:2] @ posterior.samples[0][3, 5]
     np.testing.assert_allclose(means[:, 3, 5], expected[:, 0], rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_extras import layers, losses
+from keras_extras import layers
 from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras.layers import DistributionLambda, IndependentNormal
 
@@ -106,7 +106,7 @@ def test_what_a_file_cannot_hold_is_refused_when_it_is_saved(name, tmp_path):
         lambda f: IndependentNormal(1, activity_regularizer=f),
         lambda f: layers.KLDivergenceAddLoss(tfd.Normal(0.0, 1.0), test_points_fn=f),
         lambda f: layers.KLDivergenceAddLoss(f),
-        lambda f: losses.SobolevTraining(DENSE, directions=f),
+        lambda f: layers.SobolevTraining(DENSE, directions=f),
         lambda f: layers.DenseReparameterization(2, kernel_prior_fn=f),
         lambda f: layers.DenseReparameterization(2, kernel_divergence_fn=f),
         lambda f: layers.DenseVariational(2, make_posterior_fn=f, make_prior_fn=f),

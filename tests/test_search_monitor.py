@@ -83,7 +83,7 @@ def test_watching_changes_nothing_and_records_each_epoch(make, options):
 def test_a_slope_a_bowl_and_a_plain_are_told_apart_by_the_share_of_better_candidates():
     def share(loss, **arguments):
         w = keras.Variable(np.zeros(50, "float32"), name="w")
-        optimizer = monte_carlo(population_size=256, keep="mean", **arguments)
+        optimizer = monte_carlo(population_size=256, keep="current", **arguments)
         optimizer.watch_search(True)
         optimizer.minimize(lambda: loss(w), [w])
         return optimizer.search_state()
@@ -98,7 +98,7 @@ def test_a_slope_a_bowl_and_a_plain_are_told_apart_by_the_share_of_better_candid
     assert (plain["better_share"], plain["step"]) == (0, 0)
 
 
-@pytest.mark.parametrize("optimizer", [monte_carlo(prior_samples=0), CMAES(seed=0)])
+@pytest.mark.parametrize("optimizer", [monte_carlo(num_prior_samples=0), CMAES(seed=0)])
 def test_the_center_and_the_best_are_those_of_the_last_batch(optimizer):
     w = keras.Variable([1.0, -2.0], name="w")
     optimizer.watch_search(True)
@@ -111,7 +111,9 @@ def test_the_center_and_the_best_are_those_of_the_last_batch(optimizer):
 
 def test_the_width_falls_as_documented_and_the_step_is_that_of_the_center():
     w = keras.Variable([1.0, -2.0, 3.0], name="w")
-    optimizer = monte_carlo(sigma=0.3, sigma_decay=0.5, update_probability=0.25, keep="mean")
+    optimizer = monte_carlo(
+        sigma=0.3, sigma_decay_power=0.5, update_probability=0.25, keep="current"
+    )
     optimizer.watch_search(True)
     for update in range(1, 4):
         before = w.numpy()

@@ -26,7 +26,7 @@ OPTIMIZERS = {
         0.05,
         keep="best",
         priors={"*kernel": priors.Normal()},
-        prior_samples=8,
+        num_prior_samples=8,
         transforms={"*bias": transforms.Bounds(-1.0, 1.0)},
         chunk_size=100,
         seed=1,

@@ -8,7 +8,7 @@ from keras import layers
 from precision import ON_JAX, needs_tensorflow, tolerance
 
 from keras_extras import autodiff
-from keras_extras.losses import GradientPenalty, SensitivityPenalty, SobolevTraining
+from keras_extras.layers import GradientPenalty, SensitivityPenalty, SobolevTraining
 from keras_extras.optimizers import NewtonCG
 
 RNG = np.random.default_rng(8)
@@ -37,7 +37,7 @@ def test_hessian_products_of_resized_images_are_those_of_differences(method, mod
     model = network(layers.Resizing(5, 6, interpolation=method))
     data = {"x": X, "y": Y, "loss": "mse"}
     vector = random_vector(model, "weights")
-    product = autodiff.hessian_vector_product(model, vector, **data, mode=mode)
+    product = autodiff.hessian_vector_product(model, vector=vector, **data, mode=mode)
     change = difference(lambda: autodiff.gradient(model, **data), model, vector)
     scale = np.abs(change).max()
     np.testing.assert_allclose(flat(product), change, rtol=0, atol=tolerance(1e-6, 2e-2) * scale)
@@ -57,7 +57,7 @@ def test_check_gradients_compares_second_derivatives():
 def test_hypergradient_through_up_sampling_is_that_of_differences():
     model = network(layers.UpSampling2D(2, interpolation="bilinear"))
     training = autodiff.UnrolledTraining(
-        model, "mse", "sgd", 3, {"learning_rate": 0.5}, batch_size=None, jit_compile=ON_JAX
+        model, "sgd", "mse", 3, {"learning_rate": 0.5}, batch_size=None, jit_compile=ON_JAX
     )
     objective = training.objective(X, Y, (X[:2], Y[:2]))
     _, gradient = objective({})
@@ -96,14 +96,14 @@ def vector_of(model):
 
 SECOND_ORDER = {
     "hessian": lambda m: autodiff.hessian(m, X, Y, loss="mse"),
-    "product": lambda m: autodiff.hessian_vector_product(m, vector_of(m), X, Y, loss="mse"),
+    "product": lambda m: autodiff.hessian_vector_product(m, X, Y, vector_of(m), loss="mse"),
     "gauss_newton": lambda m: autodiff.gauss_newton_vector_product(
-        m, vector_of(m), X, Y, loss="mse"
+        m, X, Y, vector_of(m), loss="mse"
     ),
-    "forward": lambda m: autodiff.jacobian_vector_product(m, vector_of(m), X),
+    "forward": lambda m: autodiff.jacobian_vector_product(m, X, vector_of(m)),
     "jacobian": lambda m: autodiff.jacobian(m, X, mode="forward"),
     "unrolled": lambda m: autodiff.UnrolledTraining(
-        m, "mse", "sgd", 2, {"learning_rate": 0.1}, batch_size=None
+        m, "sgd", "mse", 2, {"learning_rate": 0.1}, batch_size=None
     ).hypergradient(X, Y, (X, Y)),
     "newton": lambda m: (m.compile(NewtonCG(), "mse"), m.fit(X, Y, verbose=0)),
     "penalty": lambda m: GradientPenalty(m)(X),

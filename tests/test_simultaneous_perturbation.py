@@ -75,7 +75,7 @@ def test_keeps_no_copy_of_the_weights():
     optimizer = MonteCarloOptimizer(population_size=2)
     model = make_model(optimizer)
     model.fit(X, Y, verbose=0)
-    assert optimizer.keep == "mean"
+    assert optimizer.keep == "current"
     assert all(len(v.shape) == 0 or v.shape == (2,) for v in optimizer.variables)
 
 

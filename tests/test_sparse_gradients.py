@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_extras import autodiff, inference, losses
+from keras_extras import autodiff, inference, layers
 from keras_extras._core.probability import tfd
 from keras_extras.optimizers import (
     SGLD,
@@ -109,13 +109,13 @@ def derivatives(embedding):
     vector = [np.full(v.shape, i + 1.0, "float32") for i, v in enumerate(weights)]
     yield autodiff.gradient(model, IDS, Y, loss="mse")
     yield autodiff.hessian(model, IDS, Y, loss="mse")
-    yield autodiff.hessian_vector_product(model, vector, IDS, Y, loss="mse")
-    yield autodiff.gauss_newton_vector_product(model, vector, IDS, Y, loss="mse")
+    yield autodiff.hessian_vector_product(model, IDS, Y, vector, loss="mse")
+    yield autodiff.gauss_newton_vector_product(model, IDS, Y, vector, loss="mse")
     yield autodiff.jacobian(model, IDS)
-    yield autodiff.vector_jacobian_product(model, np.ones((3, 1), "float32"), IDS)
-    yield autodiff.jacobian_vector_product(model, vector, IDS)
+    yield autodiff.vector_jacobian_product(model, IDS, np.ones((3, 1), "float32"))
+    yield autodiff.jacobian_vector_product(model, IDS, vector)
     training = autodiff.UnrolledTraining(
-        model, "mse", keras.optimizers.Adam(0.1), 3, {"learning_rate": 0.1}, None, jit_compile=False
+        model, keras.optimizers.Adam(0.1), "mse", 3, {"learning_rate": 0.1}, None, jit_compile=False
     )
     yield training.hypergradient(IDS, Y, (IDS, Y))
     posterior = inference.LaplaceApproximation(
@@ -138,6 +138,6 @@ def test_a_penalty_on_inputs_that_are_gathered():
             rows = ops.arange(ops.shape(x)[0])
             return ops.sum(ops.take(x, rows, axis=0) ** 2, axis=-1, keepdims=True)
 
-    layer = losses.GradientPenalty(Gathered(), weight=1.0)
+    layer = layers.GradientPenalty(Gathered(), weight=1.0)
     layer(np.array([[1.0, 2.0], [0.0, 1.0]], "float32"))
     np.testing.assert_allclose(layer.losses[0], (20.0 + 4.0) / 2, rtol=1e-5)

@@ -202,7 +202,7 @@ def test_eight_threads_predict_with_one_model():
     )
 
     def predicted(seed):
-        prediction = keras_extras.predict_distribution(model, X, samples=8, seed=seed)
+        prediction = keras_extras.predict_distribution(model, X, num_samples=8, seed=seed)
         return np.asarray(prediction.mean()), np.asarray(prediction.quantile(0.9))
 
     alone = [predicted(seed) for seed in range(8)]

@@ -70,7 +70,7 @@ def make_training(name, dtype=WIDE, **arguments):
         **arguments,
     }
     model = arguments.pop("model", None) or make_model(dtype)
-    return autodiff.UnrolledTraining(model, "mse", OPTIMIZERS[name](), STEPS, **arguments)
+    return autodiff.UnrolledTraining(model, OPTIMIZERS[name](), "mse", STEPS, **arguments)
 
 
 def central_differences(objective, values):
@@ -198,8 +198,8 @@ def test_outputs_are_weighted():
     model = keras.Model(inputs, [first, second])
     training = autodiff.UnrolledTraining(
         model,
-        {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype=WIDE)},
         "sgd",
+        {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype=WIDE)},
         steps=3,
         hyperparameters={"loss_weight/one": 1.0, "loss_weight/two": 0.5},
         batch_size=None,
@@ -289,7 +289,7 @@ def test_wrong_hyperparameters_are_named(hyperparameters, message):
 )
 def test_what_is_not_unrolled_is_named(optimizer, message):
     with pytest.raises(ValueError, match=message):
-        autodiff.UnrolledTraining(make_model(), "mse", optimizer, 3, {"learning_rate": 0.1})
+        autodiff.UnrolledTraining(make_model(), optimizer, "mse", 3, {"learning_rate": 0.1})
 
 
 @keras.saving.register_keras_serializable("test_unrolled_training")
@@ -333,7 +333,7 @@ def test_data_and_runs_that_go_wrong_are_named():
     with pytest.raises(ValueError, match=r"no constraints.*'model/hidden/kernel'"):
         make_training("sgd", model=model, hyperparameters={"learning_rate": 0.1})
     with pytest.raises(ValueError, match="built Keras model"):
-        autodiff.UnrolledTraining(keras.Sequential(), "mse", "sgd", 3, {"learning_rate": 0.1})
+        autodiff.UnrolledTraining(keras.Sequential(), "sgd", "mse", 3, {"learning_rate": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,8 @@ def test_a_schedule_of_keras_gives_each_step_its_rate():
     settings = {"steps": STEPS, "batch_size": 8, "jit_compile": False}
     fixed = autodiff.UnrolledTraining(
         make_model(),
-        "mse",
         keras.optimizers.SGD(schedule),
+        "mse",
         hyperparameters={"l2/*": 0.0},
         **settings,
     )

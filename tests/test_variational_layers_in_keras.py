@@ -71,9 +71,11 @@ def make_model(layer):
 
 
 FUNCTIONS = {
-    "names": lambda: layers.DenseFlipout(3, posterior="mean_field", prior="trainable"),
+    "names": lambda: layers.DenseFlipout(
+        3, posterior="mean_field", prior="trainable", kl_weight="auto"
+    ),
     "distributions": lambda: layers.DenseReparameterization(
-        3, prior=tfd.StudentT(4.0, 0.0, 1.0), posterior="mean_field"
+        3, prior=tfd.StudentT(4.0, 0.0, 1.0), posterior="mean_field", kl_weight=0.1
     ),
     "default functions": lambda: layers.DenseFlipout(
         3,
@@ -81,6 +83,7 @@ FUNCTIONS = {
             loc_initializer="zeros", untransformed_scale_constraint=keras.constraints.MaxNorm(5.0)
         ),
         kernel_prior_fn=layers.default_multivariate_normal_fn,
+        kl_weight=0.1,
     ),
     "registered functions": lambda: layers.DenseReparameterization(
         3, kernel_prior_fn=_wide_prior, kernel_divergence_fn=_half_divergence

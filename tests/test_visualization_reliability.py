@@ -3,7 +3,7 @@ import pytest
 import tensorflow_probability as tfp
 
 from keras_extras.layers import DistributionLambda
-from keras_extras.visualization import ReliabilityCurve
+from keras_extras.visualization import ReliabilityDiagram
 
 tfd = tfp.distributions
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def assert_same(curve, other):
 
 
 def test_bins_by_hand():
-    curve = ReliabilityCurve.from_predictions(
+    curve = ReliabilityDiagram.from_predictions(
         [0, 1, 1, 0, 1], [0.1, 0.3, 0.8, 0.9, 1.0], num_bins=4
     )
     np.testing.assert_array_equal(curve.edges, [0, 0.25, 0.5, 0.75, 1])
@@ -35,7 +35,7 @@ def test_bins_by_hand():
 
 def test_the_top_class_by_hand():
     probabilities = [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]
-    curve = ReliabilityCurve.from_predictions([0, 0, 2], probabilities, num_bins=2)
+    curve = ReliabilityDiagram.from_predictions([0, 0, 2], probabilities, num_bins=2)
     np.testing.assert_array_equal(curve.count, [0, 3])
     assert curve.confidence[1] == pytest.approx(0.7)
     assert curve.accuracy[1] == pytest.approx(2 / 3)
@@ -43,7 +43,7 @@ def test_the_top_class_by_hand():
 
 
 def test_calibrated_predictions_lie_on_the_diagonal_and_sharpened_ones_below():
-    curve = ReliabilityCurve.from_predictions(CLASS_LABELS, CLASSES)
+    curve = ReliabilityDiagram.from_predictions(CLASS_LABELS, CLASSES)
     filled = curve.count > 0
     deviation = np.abs(curve.accuracy - curve.confidence)[filled]
     error = np.sqrt(curve.confidence * (1 - curve.confidence) / curve.count)[filled]
@@ -51,7 +51,7 @@ def test_calibrated_predictions_lie_on_the_diagonal_and_sharpened_ones_below():
     assert curve.expected_calibration_error < 0.02
 
     sharp = CLASSES**3 / np.sum(CLASSES**3, axis=1, keepdims=True)
-    curve = ReliabilityCurve.from_predictions(CLASS_LABELS, sharp)
+    curve = ReliabilityDiagram.from_predictions(CLASS_LABELS, sharp)
     assert curve.accuracy[-1] < curve.confidence[-1] - 0.1
     expected = np.mean(sharp.max(axis=1)) - np.mean(sharp.argmax(axis=1) == CLASS_LABELS)
     # All bins lie below the diagonal, so that the distances add up to that of the means.
@@ -69,8 +69,8 @@ def test_calibrated_predictions_lie_on_the_diagonal_and_sharpened_ones_below():
 )
 @pytest.mark.parametrize("y_true", [LABELS, LABELS[:, None], LABELS == 1])
 def test_two_classes_in_every_shape(y_true, predictions):
-    curve = ReliabilityCurve.from_predictions(y_true, predictions)
-    assert_same(curve, ReliabilityCurve.from_predictions(LABELS, POSITIVE))
+    curve = ReliabilityDiagram.from_predictions(y_true, predictions)
+    assert_same(curve, ReliabilityDiagram.from_predictions(LABELS, POSITIVE))
 
 
 @pytest.mark.parametrize(
@@ -84,18 +84,20 @@ def test_two_classes_in_every_shape(y_true, predictions):
 )
 @pytest.mark.parametrize("y_true", [CLASS_LABELS, CLASS_LABELS[:, None], np.eye(4)[CLASS_LABELS]])
 def test_more_classes_in_every_shape(y_true, predictions):
-    curve = ReliabilityCurve.from_predictions(y_true, predictions)
-    assert_same(curve, ReliabilityCurve.from_predictions(CLASS_LABELS, CLASSES))
+    curve = ReliabilityDiagram.from_predictions(y_true, predictions)
+    assert_same(curve, ReliabilityDiagram.from_predictions(CLASS_LABELS, CLASSES))
 
 
 def test_the_output_of_a_model_is_taken():
     layer = DistributionLambda(lambda t: tfd.Independent(tfd.Bernoulli(probs=t), 1))
-    curve = ReliabilityCurve.from_predictions(LABELS, layer(POSITIVE[:, None].astype("float32")))
-    assert_same(curve, ReliabilityCurve.from_predictions(LABELS, POSITIVE.astype("float32")))
+    curve = ReliabilityDiagram.from_predictions(LABELS, layer(POSITIVE[:, None].astype("float32")))
+    assert_same(curve, ReliabilityDiagram.from_predictions(LABELS, POSITIVE.astype("float32")))
 
 
 def test_intervals_are_those_where_the_share_is_one_standard_error_away():
-    curve = ReliabilityCurve.from_predictions([0, 0, 0, 1, 1, 1], [0.1, 0.1, 0.8, 0.8, 0.8, 0.8], 2)
+    curve = ReliabilityDiagram.from_predictions(
+        [0, 0, 0, 1, 1, 1], [0.1, 0.1, 0.8, 0.8, 0.8, 0.8], 2
+    )
     for end in curve.interval:
         standard_error = np.sqrt(end * (1 - end) / curve.count)
         distance = np.abs(end - curve.accuracy)
@@ -107,7 +109,7 @@ def test_intervals_are_those_where_the_share_is_one_standard_error_away():
 
 
 def test_the_curve_is_drawn_with_diagonal_errors_and_counts():
-    curve = ReliabilityCurve.from_predictions(LABELS, POSITIVE, num_bins=5)
+    curve = ReliabilityDiagram.from_predictions(LABELS, POSITIVE, num_bins=5)
     figure = curve.plot()
     ax = figure.axes[0]
     (counts,) = ax.child_axes
@@ -124,7 +126,7 @@ def test_the_curve_is_drawn_with_diagonal_errors_and_counts():
 
 
 def test_the_axes_of_the_top_class_say_so():
-    ax = ReliabilityCurve.from_predictions(CLASS_LABELS, CLASSES).plot().axes[0]
+    ax = ReliabilityDiagram.from_predictions(CLASS_LABELS, CLASSES).plot().axes[0]
     assert ax.get_ylabel() == "accuracy"
     assert "predicted class" in ax.child_axes[0].get_xlabel()
 
@@ -150,9 +152,9 @@ def test_the_axes_of_the_top_class_say_so():
 )
 def test_wrong_labels_and_predictions_are_errors(y_true, predictions, error, match):
     with pytest.raises(error, match=match):
-        ReliabilityCurve.from_predictions(y_true, predictions)
+        ReliabilityDiagram.from_predictions(y_true, predictions)
 
 
 def test_a_wrong_number_of_bins_is_an_error():
     with pytest.raises(ValueError, match="num_bins=0"):
-        ReliabilityCurve.from_predictions([0], [0.5], num_bins=0)
+        ReliabilityDiagram.from_predictions([0], [0.5], num_bins=0)

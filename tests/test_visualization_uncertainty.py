@@ -15,7 +15,7 @@ N = 4000
 MEANS = RNG.normal(size=N)
 TARGETS = RNG.normal(MEANS, 2.0)
 BANDS = visualization.PredictionBands
-CALIBRATION = visualization.CalibrationCurve
+CALIBRATION = visualization.QuantileCalibration
 PIT = visualization.PITHistogram
 
 
@@ -133,7 +133,7 @@ def test_wrong_points_are_errors():
         bands.plot(x_train=[1.0, 2.0], y_train=[1.0])
 
 
-# CalibrationCurve and PITHistogram
+# QuantileCalibration and PITHistogram
 
 
 def test_observed_shares_are_those_of_targets_below_the_quantiles():
@@ -289,7 +289,7 @@ OBJECTS = [
     BANDS.from_distribution(np.arange(3), tfd.Normal(np.zeros(3), 1.0)),
     CALIBRATION.from_distribution(TARGETS, normal(1.0)),
     PIT.from_distribution(TARGETS, normal(1.0)),
-    visualization.ReliabilityCurve.from_predictions([0, 1], [0.2, 0.7]),
+    visualization.ReliabilityDiagram.from_predictions([0, 1], [0.2, 0.7]),
 ]
 
 

@@ -21,6 +21,7 @@ import keras
 from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.first_batch import FirstBatch
 from keras_extras._core.repeated_dataset import rows_of_one_pass
+from keras_extras._core.unscaled_divergence import warn_of_unscaled_divergence
 from keras_extras._core.wrapped_methods import wrap_once
 
 NAME = "training_set_size"
@@ -91,6 +92,7 @@ def _wrap(stock):
             return stock(self, *args, **kwargs)  # raises what the user should see
         call.apply_defaults()
         arguments = call.arguments
+        warn_of_unscaled_divergence(self)
         optimizer = getattr(self, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         variables = [*self.variables, *getattr(optimizer, "variables", ())]

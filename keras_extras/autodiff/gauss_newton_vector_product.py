@@ -16,9 +16,9 @@ from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 def gauss_newton_vector_product(
     model: keras.Model,
-    vector: Any,
     x: Any,
-    y: Any = None,
+    y: Any,
+    vector: Any,
     *,
     loss: Any = None,
     penalties: bool = True,
@@ -49,9 +49,9 @@ def gauss_newton_vector_product(
 
     Args:
         model: Keras model or layer.
-        vector: What to multiply with, in the form of the result.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        y: Targets; `None` if the loss needs none. Defaults to `None`.
+        y: Targets; `None` if the loss needs none.
+        vector: The vector that is multiplied, in the form of the result.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
         penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
@@ -83,7 +83,7 @@ def gauss_newton_vector_product(
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     x, y = np.ones((8, 3)), np.eye(2)[[0, 1] * 4]
     g = autodiff.gradient(model, x, y)
-    autodiff.gauss_newton_vector_product(model, g, x, y)
+    autodiff.gauss_newton_vector_product(model, x, y, g)
     ```
     """
     function = ModelFunction(

@@ -14,9 +14,9 @@ from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 def hessian_vector_product(
     model: keras.Model,
-    vector: Any,
     x: Any,
-    y: Any = None,
+    y: Any,
+    vector: Any,
     *,
     loss: Any = None,
     penalties: bool = True,
@@ -40,9 +40,9 @@ def hessian_vector_product(
 
     Args:
         model: Keras model or layer.
-        vector: What to multiply with, in the form of the result.
         x: Inputs, an array or a structure of arrays with one row for each example.
-        y: Targets; `None` if the loss needs none. Defaults to `None`.
+        y: Targets; `None` if the loss needs none.
+        vector: The vector that is multiplied, in the form of the result.
         loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
             was compiled with. Defaults to `None`.
         penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
@@ -77,7 +77,7 @@ def hessian_vector_product(
     model.compile("sgd", "mse")
     x, y = np.ones((8, 3)), np.zeros((8, 1))
     g = autodiff.gradient(model, x, y)
-    autodiff.hessian_vector_product(model, g, x, y)  # how the gradient changes along itself
+    autodiff.hessian_vector_product(model, x, y, g)  # how the gradient changes along itself
     ```
     """
     check_choice("mode", mode, CURVATURE_MODES)

@@ -12,8 +12,8 @@ from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 def jacobian_vector_product(
     model: keras.Model,
-    vector: Any,
     x: Any,
+    vector: Any,
     *,
     wrt: str | int = "weights",
     training: bool = False,
@@ -29,10 +29,10 @@ def jacobian_vector_product(
 
     Args:
         model: Keras model or layer.
+        x: Inputs, an array or a structure of arrays with one row for each example.
         vector: The direction: of weights, a list of arrays aligned with
             `model.trainable_variables`; of inputs, a structure like `x`; of both, a
             `WeightsAndInputs`.
-        x: Inputs, an array or a structure of arrays with one row for each example.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
             of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
@@ -53,7 +53,7 @@ def jacobian_vector_product(
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
     x = np.ones((8, 3))
-    autodiff.jacobian_vector_product(model, np.ones((8, 3)), x, wrt="inputs")  # shape (8, 2)
+    autodiff.jacobian_vector_product(model, x, np.ones((8, 3)), wrt="inputs")  # shape (8, 2)
     ```
     """
     function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)

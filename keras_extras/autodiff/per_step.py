@@ -22,7 +22,7 @@ class PerStep:
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     training = autodiff.UnrolledTraining(
-        model, "mse", "sgd", steps=3, hyperparameters={"learning_rate": autodiff.PerStep(0.1)}
+        model, "sgd", "mse", steps=3, hyperparameters={"learning_rate": autodiff.PerStep(0.1)}
     )
     training.hyperparameters  # {"learning_rate": array([0.1, 0.1, 0.1])}
     ```

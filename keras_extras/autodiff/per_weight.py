@@ -26,7 +26,7 @@ class PerWeight:
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="linear")
     training = autodiff.UnrolledTraining(
-        model, "mse", "sgd", steps=3, hyperparameters={"l2/*": autodiff.PerWeight(1e-3)}
+        model, "sgd", "mse", steps=3, hyperparameters={"l2/*": autodiff.PerWeight(1e-3)}
     )
     list(training.hyperparameters)  # ["l2/linear/dense/kernel", "l2/linear/dense/bias"]
     ```

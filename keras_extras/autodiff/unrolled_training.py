@@ -81,11 +81,11 @@ class UnrolledTraining:
 
     Args:
         model: Built Keras model.
-        loss: Keras loss, its name, or a function of `y_true` and `y_pred`; for several outputs a
-            list or dict of them.
         optimizer: `keras.optimizers.SGD` (with momentum and Nesterov's too), `RMSprop` or `Adam`,
             or a name. Its configuration gives the settings that are not hyperparameters; a
             schedule of the learning rate is one of them.
+        loss: Keras loss, its name, or a function of `y_true` and `y_pred`; for several outputs a
+            list or dict of them.
         steps: Integer, the number of updates.
         hyperparameters: Dict from names to the values where they start.
         batch_size: Integer, or `None` for all rows in each step. Batches follow each other through
@@ -115,8 +115,8 @@ class UnrolledTraining:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")])
     training = autodiff.UnrolledTraining(
         model,
-        loss="mse",
         optimizer=keras.optimizers.SGD(0.01, momentum=0.5),
+        loss="mse",
         steps=10,
         batch_size=16,
         hyperparameters={
@@ -139,8 +139,8 @@ class UnrolledTraining:
     def __init__(
         self,
         model: keras.Model,
-        loss: Any,
         optimizer: Any,
+        loss: Any,
         steps: int,
         hyperparameters: Mapping[str, Any],
         batch_size: int | None = 32,

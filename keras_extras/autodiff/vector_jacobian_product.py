@@ -11,8 +11,8 @@ from keras_extras.autodiff.products import transposed_product
 
 def vector_jacobian_product(
     model: keras.Model,
-    vector: Any,
     x: Any,
+    vector: Any,
     *,
     wrt: str | int = "weights",
     training: bool = False,
@@ -28,8 +28,8 @@ def vector_jacobian_product(
 
     Args:
         model: Keras model or layer.
-        vector: A structure of arrays like the outputs of the model for `x`.
         x: Inputs, an array or a structure of arrays with one row for each example.
+        vector: A structure of arrays like the outputs of the model for `x`.
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
             of several inputs, by its name or position. Defaults to `"weights"`.
         training: Boolean, as in `gradient`. Defaults to `False`.
@@ -51,7 +51,7 @@ def vector_jacobian_product(
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
     x = np.ones((8, 3))
-    autodiff.vector_jacobian_product(model, np.ones((8, 2)), x, wrt="inputs")  # shape (8, 3)
+    autodiff.vector_jacobian_product(model, x, np.ones((8, 2)), wrt="inputs")  # shape (8, 3)
     ```
     """
     function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)

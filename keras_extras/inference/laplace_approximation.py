@@ -31,14 +31,14 @@ class LaplaceApproximation:
 
     with `w*` the trained weights, `P` the precision of the prior, `T` the temperature, `J` the
     derivatives by the weights of what the last layer makes a distribution of, and `F` the Fisher
-    information of that distribution about it: the generalised Gauss-Newton matrix. It is exact for
+    information of that distribution about it: the generalized Gauss-Newton matrix. It is exact for
     a linear model with normal noise. Predictions are those of the network made linear in its
     weights at `w*`, the model for which `H` is the curvature.
 
-    The weights should be at the mode for the prior: train with a mean loss, to which the prior
-    contributes `keras.regularizers.L2(prior_precision / (2 n))` for `n` rows. Distributions that
-    TFP knows no closed KL divergence of, such as mixtures, have in place of `F` the positive part
-    of the curvature of `-log p(y)` at the targets.
+    The weights should be at the mode for the prior: train with a mean loss, to which a prior of
+    standard deviation `s` contributes `keras.regularizers.L2(1 / (2 n s^2))` for `n` rows.
+    Distributions that TFP knows no closed KL divergence of, such as mixtures, have in place of `F`
+    the positive part of the curvature of `-log p(y)` at the targets.
 
     References:
         MacKay (1992), "A practical Bayesian framework for backpropagation networks"; Immer, Korzepa
@@ -51,12 +51,14 @@ class LaplaceApproximation:
             weights now are the mode; training it further changes nothing here.
         x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays.
         y: Targets, an array with `n` rows.
-        prior_precision: Float, one divided by the variance of the weights' normal prior; or a dict
-            from patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
+        prior_stddev: Float, the standard deviation of the weights' normal prior; or a dict from
+            patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
             floats. Defaults to `1.0`.
-        hessian: `"full"`: covariances of all weights, for up to 10,000 of them. `"diagonal"`:
-            variances only. `"last_layer"`: the weights of the last layer that has any, with
-            covariances; the others are as good as known. Defaults to `"full"`.
+        subset_of_weights: Which weights are uncertain. `"all"`: all trainable weights.
+            `"last_layer"`: those of the last layer that has any; the other weights are held fixed.
+            Defaults to `"all"`.
+        hessian_structure: Which entries of `H` count. `"full"`: all, for up to 10,000 weights.
+            `"diag"`: the diagonal, so that weights are independent. Defaults to `"full"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
         batch_size: Integer, rows to compute at once at most; fewer where these would take more
@@ -68,12 +70,13 @@ class LaplaceApproximation:
             posterior is narrower, above it is wider. Defaults to `1.0`.
 
     Attributes:
-        prior_precision: The precision of the prior, a float or a dict.
+        prior_stddev: The standard deviation of the prior, a float or a dict.
         mode: Arrays, the weights that are uncertain.
 
     Raises:
         ValueError: If the model has no likelihood, its output is random, targets do not fit, the
-            curvature is not finite, or there are too many weights for `hessian="full"`.
+            curvature is not finite, or there are too many weights for
+            `hessian_structure="full"`.
 
     Example:
 
@@ -92,7 +95,7 @@ class LaplaceApproximation:
     x = np.linspace(-1.0, 1.0, 64)[:, None]
     model.fit(x, 2.0 * x, epochs=5, verbose=0)
     laplace = inference.LaplaceApproximation(model, x, 2.0 * x)
-    laplace.optimize_prior_precision()
+    laplace.optimize_prior_stddev()
     laplace.predict_distribution(x).epistemic_variance()  # of each row
     ```
     """
@@ -102,48 +105,52 @@ class LaplaceApproximation:
         model: keras.Model,
         x: Any,
         y: Any,
-        prior_precision: float | Mapping[str, float] = 1.0,
-        hessian: str = "full",
+        prior_stddev: float | Mapping[str, float] = 1.0,
+        subset_of_weights: str = "all",
+        hessian_structure: str = "full",
         likelihood: Callable | None = None,
         batch_size: int = 256,
         prior_mean: Any = 0.0,
         temperature: float = 1.0,
     ):
-        check_choice("hessian", hessian, ("full", "diagonal", "last_layer"))
+        check_choice("subset_of_weights", subset_of_weights, ("all", "last_layer"))
+        check_choice("hessian_structure", hessian_structure, ("full", "diag"))
         self._temperature = check_number("temperature", temperature, above=0.0)
-        self.hessian = hessian
+        self.subset_of_weights = subset_of_weights
+        self.hessian_structure = hessian_structure
         self.model = model
         batch_size = check_integer("batch_size", batch_size)
         function = WeightFunction(model, x, likelihood)
         function.check_not_random(x)
         self._weights = [np.asarray(variable) for variable in function.variables]
         self._chosen = list(range(len(self._weights)))
-        if hessian == "last_layer":
+        if subset_of_weights == "last_layer":
             self._chosen = _of_last_layer(function.variables, model)
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
         variables = [function.variables[number] for number in self._chosen]
-        self._set_prior(prior_precision, prior_mean, variables)
+        self._set_prior(prior_stddev, prior_mean, variables)
         size = sum(value.size for value in self.mode)
-        if hessian != "diagonal" and size > _MOST_WEIGHTS:
+        if hessian_structure == "full" and size > _MOST_WEIGHTS:
             raise ValueError(
-                f"`hessian={hessian!r}` holds the covariances of at most {_MOST_WEIGHTS} weights. "
-                f"Received: {size} weights. Take hessian='diagonal'"
-                + (" or 'last_layer'." if hessian == "full" else ".")
+                f"`hessian_structure='full'` takes at most {_MOST_WEIGHTS} weights. Use "
+                "hessian_structure='diag'"
+                + (" or subset_of_weights='last_layer'" if subset_of_weights == "all" else "")
+                + f". Received: {size} weights"
             )
         self._matrix, self._log_likelihood = self._curvature(
             *observations(function, x, y, batch_size), batch_size
         )
 
-    def _set_prior(self, precision, mean, variables):
-        """Splits the precision into those of a dict, relative ones, and one factor."""
-        is_one = not isinstance(precision, Mapping)
-        precisions = by_pattern("prior_precision", precision, variables)
-        precisions = [check_number("prior_precision", value, above=0.0) for value in precisions]
-        self._patterns = None if is_one else dict(precision)
-        self._factor = precisions[0] if is_one else 1.0
+    def _set_prior(self, stddev, mean, variables):
+        """Splits standard deviations into those of a dict, as relative precisions, and a factor."""
+        is_one = not isinstance(stddev, Mapping)
+        stddevs = by_pattern("prior_stddev", stddev, variables)
+        stddevs = [check_number("prior_stddev", value, above=0.0) for value in stddevs]
+        self._patterns = None if is_one else dict(stddev)
+        self._scale = stddevs[0] if is_one else 1.0
         sizes = [value.size for value in self.mode]
-        self._relative = np.repeat([1.0 if is_one else value for value in precisions], sizes)
+        self._relative = np.repeat([1.0 if is_one else value**-2 for value in stddevs], sizes)
         means = by_pattern("prior_mean", mean, variables)
         for part in means:
             check_numbers("prior_mean", part)
@@ -152,20 +159,24 @@ class LaplaceApproximation:
         self._distance = float(np.sum(self._relative * np.square(move)))
 
     @property
-    def prior_precision(self) -> float | dict[str, float]:
-        """The precision of the prior: one number, or that of each pattern."""
+    def prior_stddev(self) -> float | dict[str, float]:
+        """The standard deviation of the prior: one number, or that of each pattern."""
         if self._patterns is None:
-            return self._factor
-        return {pattern: self._factor * value for pattern, value in self._patterns.items()}
+            return self._scale
+        return {pattern: self._scale * value for pattern, value in self._patterns.items()}
 
-    @prior_precision.setter
-    def prior_precision(self, value: float) -> None:
+    @prior_stddev.setter
+    def prior_stddev(self, value: float) -> None:
         if self._patterns is not None:
             raise TypeError(
-                "`prior_precision` of several weights is given when the approximation is made. "
+                "`prior_stddev` of several weights is given when the approximation is made. "
                 f"Received: {value!r}"
             )
-        self._factor = check_number("prior_precision", value, above=0.0)
+        self._scale = check_number("prior_stddev", value, above=0.0)
+
+    @property
+    def _precision(self):
+        return self._scale**-2
 
     def _curvature(self, x, y, batch_size):
         """`H` or its diagonal, and the log-likelihood of the data.
@@ -173,7 +184,7 @@ class LaplaceApproximation:
         Weights are in units of the relative standard deviations of their priors.
         """
         size = sum(value.size for value in self.mode)
-        is_diagonal = self.hessian == "diagonal"
+        is_diagonal = self.hessian_structure == "diag"
         curvature = np.zeros(size if is_diagonal else (size, size))
         log_likelihood = 0.0
         num_rows = keras.tree.flatten(x)[0].shape[0]
@@ -202,7 +213,7 @@ class LaplaceApproximation:
 
     @functools.cached_property
     def _eigenvalues(self):
-        if self.hessian == "diagonal":
+        if self.hessian_structure == "diag":
             return self._matrix
         return np.maximum(scipy.linalg.eigvalsh(self._matrix), 0.0)
 
@@ -214,18 +225,18 @@ class LaplaceApproximation:
 
     def _inverse_root(self, vectors):
         """The product of `A` and vectors along the first axis, where `A A^T` is `(H + P)^-1`."""
-        if self.hessian == "diagonal":
-            return vectors / np.sqrt(self._matrix + self._factor)[:, None]
+        if self.hessian_structure == "diag":
+            return vectors / np.sqrt(self._matrix + self._precision)[:, None]
         # With less, rounding of `H` in single precision decides the least eigenvalues of the sum.
-        if self._factor > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
+        if self._precision > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
             total = self._matrix.copy()
-            total.flat[:: len(total) + 1] += self._factor
+            total.flat[:: len(total) + 1] += self._precision
             root = scipy.linalg.cholesky(total, lower=True, overwrite_a=True)
             return scipy.linalg.solve_triangular(root, vectors, trans="T", lower=True)
         values, directions = self._spectrum
-        return directions @ (vectors / np.sqrt(values + self._factor)[:, None])
+        return directions @ (vectors / np.sqrt(values + self._precision)[:, None])
 
-    def log_marginal_likelihood(self, prior_precision: float | None = None) -> float:
+    def log_marginal_likelihood(self, prior_stddev: float | None = None) -> float:
         """Returns the approximate logarithm of the evidence, p(y | x).
 
         ```
@@ -233,58 +244,61 @@ class LaplaceApproximation:
         ```
 
         Args:
-            prior_precision: Float; of a dict of precisions, what all that were given are multiplied
-                by; `None` for those of the approximation. Defaults to `None`.
+            prior_stddev: Float; of a dict of standard deviations, the number by which all are
+                multiplied; `None` for those of the approximation. Defaults to `None`.
         """
-        precision = self._factor if prior_precision is None else prior_precision
+        precision = self._precision if prior_stddev is None else prior_stddev**-2
         size = len(self._matrix)
         log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))
         return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
 
-    def optimize_prior_precision(self) -> float:
-        """Sets the prior precision to that of the greatest marginal likelihood, and returns it.
+    def optimize_prior_stddev(self) -> float:
+        """Sets the prior's standard deviation to that of the greatest marginal likelihood.
 
-        The weights stay; it is searched between 1e-6 and 1e6. Of a dict of precisions, all that
-        were given are multiplied by one number, which is returned.
+        The weights stay. The best value between 0.001 and 1000 is found. The standard deviations
+        of a dict are all multiplied by one number.
+
+        Returns:
+            The standard deviation, or the number by which those of the dict were multiplied.
         """
-        grid = np.linspace(-6.0, 6.0, 121)
+        grid = np.linspace(-3.0, 3.0, 121)
         for _ in range(4):
             best = int(np.argmax([self.log_marginal_likelihood(10.0**log) for log in grid]))
             low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
             grid = np.linspace(low, high, 21)
-        self._factor = float(10.0 ** grid[len(grid) // 2])
-        return self._factor
+        self._scale = float(10.0 ** grid[len(grid) // 2])
+        return self._scale
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
-        if self.hessian == "diagonal":
-            variances = 1.0 / (self._matrix + self._factor)
+        if self.hessian_structure == "diag":
+            variances = 1.0 / (self._matrix + self._precision)
         else:
             root = self._inverse_root(np.eye(len(self._matrix)))
             variances = np.sum(np.square(root), axis=1)
         return self._shaped(np.sqrt(variances / self._relative))
 
-    def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
-        """Returns draws of `w - w*`, arrays of shape `(samples, *shape)`.
+    def sample_offsets(self, num_samples: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Returns draws of `w - w*`, arrays of shape `(num_samples, *shape)`.
 
         Args:
-            samples: Integer, the number of draws.
+            num_samples: Integer, the number of draws.
             generator: A NumPy generator.
         """
-        noise = generator.normal(size=(samples, len(self._matrix)))
+        noise = generator.normal(size=(num_samples, len(self._matrix)))
         offsets = self._inverse_root(noise.T).T
         offsets = offsets / np.sqrt(self._relative)
         return self._shaped(offsets.astype(keras.config.floatx()))
 
     def predict_distribution(
-        self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
+        self, x: Any, num_samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
-        """Returns the posterior predictive distribution of the linearised network.
+        """Returns the posterior predictive distribution of the linearized network.
 
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
-            samples: Integer, the number of draws of the weights. Defaults to `100`.
+            num_samples: Integer, the number of draws of the weights. Defaults to `100`.
             batch_size: Integer, rows to compute at once. Defaults to `256`.
             seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults
                 to `None`.
@@ -294,9 +308,9 @@ class LaplaceApproximation:
         """
         from keras_extras.inference.posterior_predictive import predictive_of
 
-        samples = check_integer("samples", samples)
+        num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)
-        offsets = self.sample_offsets(samples, numpy_generator(seed))
+        offsets = self.sample_offsets(num_samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
         return predictive_of(self._network.function, parameters)
 

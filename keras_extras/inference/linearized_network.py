@@ -56,12 +56,12 @@ class LinearizedNetwork:
 
         Args:
             weights: Arrays, all weights in the order of `function.variables`.
-            offsets: Arrays of shape `(samples, *shape)` for the chosen weights.
+            offsets: Arrays of shape `(num_samples, *shape)` for the chosen weights.
             x: Inputs.
             batch_size: Integer, rows to compute at once.
 
         Returns:
-            Tensor of shape `(samples, n, ...)`.
+            Tensor of shape `(num_samples, n, ...)`.
         """
         x = keras.tree.map_structure(tf.convert_to_tensor, x)
         num_rows = keras.tree.flatten(x)[0].shape[0]

@@ -99,23 +99,23 @@ class Posterior:
         return self.samples[0].shape[0]
 
     @property
-    def num_draws(self) -> int:
+    def num_results(self) -> int:
         """How many draws there are of each chain."""
         return self.samples[0].shape[1]
 
     def predict_distribution(
-        self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
+        self, x: Any, num_samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
         """Returns the posterior predictive distribution.
 
         Its components are in the order of the chains, and in each chain in that of the draws: with
-        `samples=num_chains * num_draws`, the means `components_distribution.mean()`, of shape
-        `(n, samples, ...)`, can be reshaped to `(n, num_chains, num_draws, ...)` for R-hat.
+        `num_samples=num_chains * num_results`, the means `components_distribution.mean()`, of shape
+        `(n, num_samples, ...)`, can be reshaped to `(n, num_chains, num_results, ...)` for R-hat.
 
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
-            samples: Integer, how many of the draws to use, evenly spaced over all chains, at most
-                all. Defaults to `100`.
+            num_samples: Integer, how many of the draws to use, evenly spaced over all chains, at
+                most all. Defaults to `100`.
             batch_size: Integer, rows to compute at once. Defaults to `256`.
             seed: Not used: nothing is drawn. There for `keras_extras.predict_distribution`.
                 Defaults to `None`.
@@ -125,8 +125,8 @@ class Posterior:
         """
         from keras_extras.inference.posterior_predictive import predictive_of
 
-        total = self.num_chains * self.num_draws
-        count = min(check_integer("samples", samples), total)
+        total = self.num_chains * self.num_results
+        count = min(check_integer("num_samples", num_samples), total)
         chosen = np.linspace(0, total - 1, count).round().astype(int)
         weights = [values.reshape(total, *values.shape[2:])[chosen] for values in self.samples]
         function = WeightFunction(self.model, x, self.likelihood, require_likelihood=False)
@@ -169,12 +169,12 @@ class Posterior:
         """The logarithm of the likelihood of each row, of shape `(chains, draws, n)`."""
         function = WeightFunction(self.model, x, self.likelihood)
         x, y = observations(function, x, y)
-        total = self.num_chains * self.num_draws
+        total = self.num_chains * self.num_results
         weights = [values.reshape(total, *values.shape[2:]) for values in self.samples]
         generator = numpy_generator(0)  # of seeds for random layers, which chains do not have
         parameters = draw_parameters(function, x, weights, total, batch_size, generator)
         log_probs = function.distribution(parameters).log_prob(y)
-        return np.reshape(log_probs, (self.num_chains, self.num_draws, len(y)))
+        return np.reshape(log_probs, (self.num_chains, self.num_results, len(y)))
 
     def summary(self, **kwargs: Any) -> Any:
         """Returns ArviZ's table of means, intervals, effective sample sizes and R-hat.

@@ -49,8 +49,8 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
     model = keras.Sequential(
         [keras.Input((1,)), layers.DenseFlipout(2), layers.IndependentNormal(1)]
     )
-    prediction = keras_extras.predict_distribution(model, np.ones((3, 1)), samples=20)
-    prediction.num_draws  # 20
+    prediction = keras_extras.predict_distribution(model, np.ones((3, 1)), num_samples=20)
+    prediction.num_samples  # 20
     prediction.stddev()
     prediction.epistemic_variance()
     ```
@@ -60,7 +60,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
     _of_rows: Callable | None = None
 
     @property
-    def num_draws(self) -> int:
+    def num_samples(self) -> int:
         """How many draws of the weights there are."""
         return self.components_distribution.batch_shape[-1]
 
@@ -175,7 +175,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
                 points, 100.0 * np.asarray(value), axis=self._draw_axis, interpolation="linear"
             )
         plain = tfd.MixtureSameFamily(self.mixture_distribution, self.components_distribution)
-        numbers_of_row = self.num_draws * self.event_shape.num_elements()
+        numbers_of_row = self.num_samples * self.event_shape.num_elements()
         at_once = max(1, _AT_ONCE // numbers_of_row)
         if self._of_rows is None or self.batch_shape[0] <= at_once:
             return quantile(plain, value)

@@ -17,7 +17,7 @@ from keras_extras.inference.weight_function import WeightFunction
 def predict_distribution(
     model: Any,
     x: Any,
-    samples: int = 100,
+    num_samples: int = 100,
     batch_size: int = 256,
     seed: int | None = None,
     likelihood: Callable | None = None,
@@ -37,9 +37,9 @@ def predict_distribution(
             `predict_distribution`, such as a `Posterior`. Layers that draw at random only in
             training, such as `keras.layers.Dropout`, are as in prediction.
         x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
-        samples: Integer, the number of draws, of an ensemble that of each member. A model in which
-            no layer draws random numbers is computed once. Defaults to `100`.
-        batch_size: Integer, rows to compute at once. Memory grows with `samples * batch_size`.
+        num_samples: Integer, the number of draws, of an ensemble that of each member. A model in
+            which no layer draws random numbers is computed once. Defaults to `100`.
+        batch_size: Integer, rows to compute at once. Memory grows with `num_samples * batch_size`.
             Defaults to `256`.
         seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults to
             `None`.
@@ -70,7 +70,7 @@ def predict_distribution(
         keras.layers.Dense(2),
         layers.IndependentNormal(1),
     ])
-    prediction = keras_extras.predict_distribution(model, np.zeros((4, 1)), samples=50)
+    prediction = keras_extras.predict_distribution(model, np.zeros((4, 1)), num_samples=50)
     prediction.mean()  # shape (4, 1)
     prediction.interval(0.9)  # lower and upper ends, each of shape (4, 1)
     prediction.aleatoric_variance() + prediction.epistemic_variance()  # prediction.variance()
@@ -83,10 +83,12 @@ def predict_distribution(
                 f"`likelihood` is for models; {type(model).__name__} has one of its own. "
                 f"Received: likelihood={likelihood!r}"
             )
-        return model.predict_distribution(x, samples=samples, batch_size=batch_size, seed=seed)
+        return model.predict_distribution(
+            x, num_samples=num_samples, batch_size=batch_size, seed=seed
+        )
     from keras_extras.inference.posterior_predictive import predictive_of
 
-    samples = check_integer("samples", samples)
+    num_samples = check_integer("num_samples", num_samples)
     members = list(model) if isinstance(model, list | tuple) else [model]
     if not members:
         raise ValueError("`model` must be a model or a list of models. Received: an empty list")
@@ -99,7 +101,9 @@ def predict_distribution(
             f"Received: {[(type(f.head).__name__, f.row_shape) for f in functions]}"
         )
     generator = numpy_generator(seed)
-    parameters = [draw_parameters(f, x, None, samples, batch_size, generator) for f in functions]
+    parameters = [
+        draw_parameters(f, x, None, num_samples, batch_size, generator) for f in functions
+    ]
     return predictive_of(functions[0], tf.concat(parameters, axis=0))
 
 
@@ -114,7 +118,7 @@ def draw_parameters(
     function: WeightFunction,
     x: Any,
     weights: Sequence[Any] | None,
-    samples: int,
+    num_samples: int,
     batch_size: int,
     generator: np.random.Generator,
 ) -> Any:
@@ -123,21 +127,21 @@ def draw_parameters(
     Args:
         function: The model.
         x: Inputs.
-        weights: Arrays of shape `(samples, ...)` in the order of `function.variables`, or None for
-            the model's own weights.
-        samples: Integer, the number of draws.
+        weights: Arrays of shape `(num_samples, ...)` in the order of `function.variables`, or None
+            for the model's own weights.
+        num_samples: Integer, the number of draws.
         batch_size: Integer, rows to compute at once.
         generator: Where the seeds of the draws come from.
 
     Returns:
-        Tensor of shape `(samples, n, ...)`.
+        Tensor of shape `(num_samples, n, ...)`.
     """
     batch_size = check_integer("batch_size", batch_size)
     x = keras.tree.map_structure(tf.convert_to_tensor, x)
     num_rows = keras.tree.flatten(x)[0].shape[0]
     # One seed for each draw, the same in all batches: a draw is one function of all rows.
     seeds = [
-        tf.constant(generator.integers(2**31 - 1, size=(samples, 2)) * [1, 0], state.dtype)
+        tf.constant(generator.integers(2**31 - 1, size=(num_samples, 2)) * [1, 0], state.dtype)
         for state in function.seed_states
     ]
     compute = _compiled_for(function, x, has_weights=weights is not None)

@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.path_patterns import match_patterns
 from keras_extras._core.probability import tf, tfd
-from keras_extras.optimizers.search_space import match_patterns
 
 _NAMES = ("standard_normal", "scaled_normal")
 

@@ -1,4 +1,4 @@
-"""What models are made of."""
+"""Keras layers."""
 
 from keras_extras.layers.autoregressive_network import AutoregressiveNetwork
 from keras_extras.layers.autoregressive_transform import AutoregressiveTransform
@@ -8,6 +8,9 @@ from keras_extras.layers.default_loc_scale_fn import (
     default_mean_field_normal_fn,
     default_multivariate_normal_fn,
 )
+from keras_extras.layers.derivative_objectives.gradient_penalty import GradientPenalty
+from keras_extras.layers.derivative_objectives.sensitivity_penalty import SensitivityPenalty
+from keras_extras.layers.derivative_objectives.sobolev_training import SobolevTraining
 from keras_extras.layers.distribution_lambda import DistributionLambda
 from keras_extras.layers.einstein_latent import EinsteinLatent
 from keras_extras.layers.exponentiated_quadratic_kernel import ExponentiatedQuadraticKernel
@@ -74,6 +77,7 @@ __all__ = [
     "DistributionLambda",
     "EinsteinLatent",
     "ExponentiatedQuadraticKernel",
+    "GradientPenalty",
     "IndependentBernoulli",
     "IndependentBeta",
     "IndependentGamma",
@@ -94,6 +98,8 @@ __all__ = [
     "MultivariateNormalTriL",
     "OneHotCategorical",
     "ScaleShift",
+    "SensitivityPenalty",
+    "SobolevTraining",
     "VariableLayer",
     "VariationalGaussianProcess",
     "ZeroInflated",

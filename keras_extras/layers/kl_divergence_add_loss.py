@@ -11,7 +11,7 @@ from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import DivergenceWeight
 from keras_extras.layers.kl_divergence import check_prior, divergence
-from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 
 
 @serializable

@@ -44,7 +44,7 @@ class MCDropout(keras.layers.Dropout):
         keras.layers.Dense(2),
         keras_extras.layers.IndependentNormal(1),
     ])
-    prediction = keras_extras.predict_distribution(model, np.zeros((4, 1)), samples=20)
+    prediction = keras_extras.predict_distribution(model, np.zeros((4, 1)), num_samples=20)
     prediction.epistemic_variance()  # of each of the 4 rows
     ```
     """

@@ -1,7 +1,9 @@
-"""What to judge models by."""
+"""Keras metrics."""
 
 from keras_extras.metrics.approximate_median_significance import ApproximateMedianSignificance
-from keras_extras.metrics.continuous_ranked_probability import ContinuousRankedProbability
+from keras_extras.metrics.continuous_ranked_probability_score import (
+    ContinuousRankedProbabilityScore,
+)
 from keras_extras.metrics.expected_calibration_error import ExpectedCalibrationError
 from keras_extras.metrics.interval_coverage import IntervalCoverage
 from keras_extras.metrics.interval_width import IntervalWidth
@@ -9,7 +11,7 @@ from keras_extras.metrics.negative_log_likelihood import NegativeLogLikelihood
 
 __all__ = [
     "ApproximateMedianSignificance",
-    "ContinuousRankedProbability",
+    "ContinuousRankedProbabilityScore",
     "ExpectedCalibrationError",
     "IntervalCoverage",
     "IntervalWidth",

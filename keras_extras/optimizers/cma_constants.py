@@ -1,4 +1,4 @@
-"""StrategyConstants: what CMAES sets by the size of the problem and of the population."""
+"""StrategyConstants: parameters of CMA-ES that follow from the sizes of problem and population."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,33 +7,34 @@ import numpy as np
 
 
 class StrategyConstants(NamedTuple):
-    """The constants of the strategy for a population, named by what they change.
+    """The strategy parameters of CMA-ES for a population, in Hansen's symbols.
 
-    In Hansen's tutorial: w_i, mu_eff, c_sigma, d_sigma, c_c, c_1 and c_mu.
+    References:
+        [Hansen, 2016, "The CMA Evolution Strategy: A Tutorial"](
+        https://arxiv.org/abs/1604.00772), table 1 and equations 49 to 58.
     """
 
     weights: Any
-    mass: Any
-    step: Any
-    damping: Any
-    path: Any
-    rank_one: Any
-    rank_mu: Any
+    mu_eff: Any
+    c_sigma: Any
+    d_sigma: Any
+    c_c: Any
+    c_1: Any
+    c_mu: Any
 
     @classmethod
     def of(cls, population: int, size: int) -> "StrategyConstants":
         raw = math.log((population + 1) / 2) - np.log(np.arange(1, population + 1))
         better, worse = np.maximum(raw, 0), np.minimum(raw, 0)
-        mass, worse_mass = (part.sum() ** 2 / (part**2).sum() for part in (better, worse))
-        step = (mass + 2) / (size + mass + 5)
-        damping = 1 + 2 * max(0, math.sqrt((mass - 1) / (size + 1)) - 1) + step
-        path = (4 + mass / size) / (size + 4 + 2 * mass / size)
-        rank_one = 2 / ((size + 1.3) ** 2 + mass)
-        rank_mu = min(1 - rank_one, 2 * (0.25 + mass + 1 / mass - 2) / ((size + 2) ** 2 + mass))
-        share = min(
-            1 + rank_one / rank_mu,
-            1 + 2 * worse_mass / (mass + 2),
-            (1 - rank_one - rank_mu) / (size * rank_mu),
-        )
-        weights = better / better.sum() - share * worse / worse.sum()
-        return cls(weights, mass, step, damping, path, rank_one, rank_mu)
+        mu_eff, mu_eff_minus = (part.sum() ** 2 / (part**2).sum() for part in (better, worse))
+        c_sigma = (mu_eff + 2) / (size + mu_eff + 5)
+        d_sigma = 1 + 2 * max(0, math.sqrt((mu_eff - 1) / (size + 1)) - 1) + c_sigma
+        c_c = (4 + mu_eff / size) / (size + 4 + 2 * mu_eff / size)
+        c_1 = 2 / ((size + 1.3) ** 2 + mu_eff)
+        c_mu = min(1 - c_1, 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((size + 2) ** 2 + mu_eff))
+        alpha_mu = 1 + c_1 / c_mu
+        alpha_mu_eff = 1 + 2 * mu_eff_minus / (mu_eff + 2)
+        alpha_pos_def = (1 - c_1 - c_mu) / (size * c_mu)
+        alpha = min(alpha_mu, alpha_mu_eff, alpha_pos_def)
+        weights = better / better.sum() - alpha * worse / worse.sum()
+        return cls(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu)

@@ -64,14 +64,14 @@ class CMAES(FullBatch, PopulationOptimizer):
             `MonteCarloOptimizer`. Defaults to `None`.
         generations_per_batch: Integer, how many updates to make on each batch.
             Defaults to `1`.
-        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+        num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
         restarts: Integer, how often the search may begin anew with twice the population when it
             has converged: from a draw of the prior, or for weights without one from the first
             weights with 3 `sigma` times normal noise. Needs `keep="best"`. Defaults to `0`.
-        keep: Which weights the model gets: `"mean"`, the mean of the search; `"average"` or
-            `"best"`, as in `MonteCarloOptimizer`. Defaults to `"mean"`.
+        keep: Which weights the model gets: `"current"`, the mean of the search; `"average"` or
+            `"best"`, as in `MonteCarloOptimizer`. Defaults to `"current"`.
         chunk_size: Integer, how many candidates to evaluate at once; `None` for all; `"auto"`, as
             in `MonteCarloOptimizer`. Defaults to `"auto"`.
         vectorize: How to evaluate candidates: `True`, all of a chunk in one vectorized call;
@@ -117,9 +117,9 @@ class CMAES(FullBatch, PopulationOptimizer):
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         generations_per_batch: int = 1,
-        prior_samples: int = 0,
+        num_prior_samples: int = 0,
         restarts: int = 0,
-        keep: str = "mean",
+        keep: str = "current",
         chunk_size: int | str | None = "auto",
         vectorize: bool | str = "auto",
         seed: int | None = None,
@@ -131,7 +131,7 @@ class CMAES(FullBatch, PopulationOptimizer):
             priors=priors,
             transforms=transforms,
             generations_per_batch=generations_per_batch,
-            prior_samples=prior_samples,
+            num_prior_samples=num_prior_samples,
             keep=keep,
             chunk_size=chunk_size,
             vectorize=vectorize,
@@ -168,7 +168,7 @@ class CMAES(FullBatch, PopulationOptimizer):
             row[: len(run.weights)] = run.weights
         self._population = population
         self._runs = runs
-        self._gap = max(1, int(1 / (10 * size * (runs[0].rank_one + runs[0].rank_mu))))
+        self._gap = max(1, int(1 / (10 * size * (runs[0].c_1 + runs[0].c_mu))))
 
         # The condition of the covariance is that of the problem, squared.
         self._dtype = widest_float()
@@ -180,8 +180,8 @@ class CMAES(FullBatch, PopulationOptimizer):
         self._covariance = add("covariance", (size, size), keras.initializers.Identity())
         self._basis = add("basis", (size, size), keras.initializers.Identity())
         self._axes = add("axes", (size,), "ones")
-        self._step_path = add("step_path", (size,))
-        self._covariance_path = add("covariance_path", (size,))
+        self._p_sigma = add("p_sigma", (size,))
+        self._p_c = add("p_c", (size,))
         self._age = add("age", (), dtype="int32")
         self._run = add("run", (), dtype="int32")
         if self.restarts:
@@ -269,30 +269,28 @@ class CMAES(FullBatch, PopulationOptimizer):
             white_step += ops.matmul(self._basis, ops.matmul(taken_back, self._basis) / self._axes)
 
         expected = math.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2))
-        path = (1 - c.step) * self._step_path
-        path += ops.sqrt(c.step * (2 - c.step) * c.mass) * white_step
-        length = ops.norm(path)
+        p_sigma = (1 - c.c_sigma) * self._p_sigma
+        p_sigma += ops.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * white_step
+        length = ops.norm(p_sigma)
         age = ops.cast(self._age + 1, self._dtype)
-        normalised = length / ops.sqrt(1 - ops.power(1 - c.step, 2 * age))
-        is_short = ops.cast(normalised < (1.4 + 2 / (size + 1)) * expected, self._dtype)
-        covariance_path = (1 - c.path) * self._covariance_path
-        covariance_path += is_short * ops.sqrt(c.path * (2 - c.path) * c.mass) * step
+        normalized = length / ops.sqrt(1 - ops.power(1 - c.c_sigma, 2 * age))
+        h_sigma = ops.cast(normalized < (1.4 + 2 / (size + 1)) * expected, self._dtype)
+        p_c = (1 - c.c_c) * self._p_c
+        p_c += h_sigma * ops.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * step
 
         # A worse candidate counts by its direction, not its length.
         squared = ops.sum(ops.square(noise), axis=1)
         scaled = ops.where(weights < 0, weights * size / squared, weights)
         rank_mu = ops.matmul(ops.transpose(steps), scaled[:, None] * steps)
-        rank_one = covariance_path[:, None] * covariance_path[None, :]
-        stay = 1 - c.rank_one - c.rank_mu * ops.sum(weights)
-        stay += c.rank_one * (1 - is_short) * c.path * (2 - c.path)
-        self._covariance.assign(
-            stay * self._covariance + c.rank_one * rank_one + c.rank_mu * rank_mu
-        )
-        self._step_path.assign(path)
-        self._covariance_path.assign(covariance_path)
+        rank_one = p_c[:, None] * p_c[None, :]
+        stay = 1 - c.c_1 - c.c_mu * ops.sum(weights)
+        stay += c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c)
+        self._covariance.assign(stay * self._covariance + c.c_1 * rank_one + c.c_mu * rank_mu)
+        self._p_sigma.assign(p_sigma)
+        self._p_c.assign(p_c)
         self._step_size.assign(
             self._step_size
-            * ops.exp(ops.minimum(1.0, c.step / c.damping * (length / expected - 1)))
+            * ops.exp(ops.minimum(1.0, c.c_sigma / c.d_sigma * (length / expected - 1)))
         )
         self._age.assign_add(1)
         cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
@@ -367,8 +365,8 @@ class CMAES(FullBatch, PopulationOptimizer):
         self._covariance.assign(np.eye(self._size))
         self._basis.assign(np.eye(self._size))
         self._axes.assign(np.ones(self._size))
-        self._step_path.assign(np.zeros(self._size))
-        self._covariance_path.assign(np.zeros(self._size))
+        self._p_sigma.assign(np.zeros(self._size))
+        self._p_c.assign(np.zeros(self._size))
         self._age.assign(0)
         self._run.assign_add(1)
 

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import split_entries
+from keras_extras.optimizers.parameter import Parameter
 from keras_extras.optimizers.population import evaluate_population
-from keras_extras.optimizers.search_space import Parameter
 
 # The least share with which a new measurement enters: batches differ, and weights move.
 _CURVATURE_RENEWAL = 0.25

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_extras._core.paths import unique_paths
 from keras_extras.optimizers.curvature import Curvature
-from keras_extras.optimizers.search_space import Parameter
+from keras_extras.optimizers.parameter import Parameter
 
 LIKELIHOODS = (None, "mean_squared_error", "negative_log_likelihood")
 

@@ -66,7 +66,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             Defaults to `0.005`.
         population_size: Even integer of at least 2, the candidates for each update. 2 is
             simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
-            again in place of being stored, there are no moments, and with `keep="mean"` the logs
+            again in place of being stored, there are no moments, and with `keep="current"` the logs
             show the mean loss of the two candidates and the metrics of one. It wants a smaller
             `learning_rate` and `sigma`. Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
@@ -74,10 +74,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
             below 0.01, of that. Defaults to `0.1`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
-            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where
-            the search starts, with `prior_samples`, and the unit of variables of another order of
-            magnitude than 1. It adds nothing to the
-            loss. Defaults to `None`.
+            first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where the
+            search starts, with `num_prior_samples`, and the unit of variables of another order of
+            magnitude than 1. It adds nothing to the loss. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, or
             any function of a tensor that keeps its shape: the search moves free coordinates and
             the model only sees their transform. Keras constraints of a variable are applied to
@@ -86,15 +85,15 @@ class MonteCarloOptimizer(PopulationOptimizer):
             candidate. Defaults to `1.0`.
         generations_per_batch: Integer, how many updates to make on each batch.
             Defaults to `1`.
-        prior_samples: Integer, how many candidates to draw from the priors on the first batch;
+        num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
         noise: The distribution of the directions e: `"orthogonal"`, random signs with directions
             at right angles to each other; `"sign"`, independent random signs; `"normal"`;
             `"low_rank"`, for each kernel a column times a row of random signs, which is fastest
             for wide `Dense`, `Conv2D` and `Conv3D` layers. Defaults to `"orthogonal"`.
-        sigma_decay: Float in [0, 1), the power with which the distance falls: it is
-            `sigma / (1 + updates) ** sigma_decay`. 1/6 is the best of Fabian (1967) for
+        sigma_decay_power: Float in [0, 1), the power with which the distance falls: it is
+            `sigma / (1 + updates) ** sigma_decay_power`. 1/6 is the best of Fabian (1967) for
             smooth losses; 0 suits losses that jump. Defaults to `0.16`.
         beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
         beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
@@ -104,10 +103,10 @@ class MonteCarloOptimizer(PopulationOptimizer):
             `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more weights,
             or a population of 2, nothing; `None`, nothing. Defaults to `"auto"`.
         keep: Which weights the model gets. `"average"`: an average over where the search was, in
-            which the last tenth of all updates counts most. `"mean"`: where the search is now, as
-            with other optimizers. `"best"`: the best candidate so far, compared on the batch that
-            it was found on; for full batches, and losses that jump. `None` is `"average"`, and
-            `"mean"` for a population of 2, which has the least copies of the weights.
+            which the last tenth of all updates counts most. `"current"`: where the search is now,
+            as with other optimizers. `"best"`: the best candidate so far, compared on the batch
+            that it was found on; for full batches, and losses that jump. `None` is `"average"`, and
+            `"current"` for a population of 2, which has the least copies of the weights.
             Defaults to `None`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more; on an accelerator
@@ -177,9 +176,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         update_probability: float = 1.0,
         generations_per_batch: int = 1,
-        prior_samples: int = 0,
+        num_prior_samples: int = 0,
         noise: str = "orthogonal",
-        sigma_decay: float = 0.16,
+        sigma_decay_power: float = 0.16,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
@@ -193,13 +192,13 @@ class MonteCarloOptimizer(PopulationOptimizer):
         **kwargs: Any,
     ):
         if keep is None:
-            keep = "mean" if population_size == 2 else "average"
+            keep = "current" if population_size == 2 else "average"
         super().__init__(
             learning_rate=learning_rate,
             priors=priors,
             transforms=transforms,
             generations_per_batch=generations_per_batch,
-            prior_samples=prior_samples,
+            num_prior_samples=num_prior_samples,
             keep=keep,
             chunk_size=chunk_size,
             vectorize=vectorize,
@@ -215,7 +214,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             )
         self._keeps_no_copies = self.population_size == 2
         self.sigma = check_number("sigma", sigma, above=0)
-        self.sigma_decay = _check_decay("sigma_decay", sigma_decay)
+        self.sigma_decay_power = _check_decay("sigma_decay_power", sigma_decay_power)
         self.update_probability = check_number(
             "update_probability", update_probability, above=0, at_most=1
         )
@@ -252,7 +251,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
     ) -> tuple[Any, Any]:
         is_pair_alone = self.population_size == 2 and self.curvature in ("auto", None)
-        if not is_pair_alone or self.keep != "mean" or is_shared_out():
+        if not is_pair_alone or self.keep != "current" or is_shared_out():
             return super().take_step(loss_and_outputs, variables, batch_size)
         seen = []
 
@@ -335,7 +334,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
     def _width(self, updates=None):
         updates = self.iterations + 1 if updates is None else updates
-        return self.sigma / ops.power(_float32(updates), self.sigma_decay)
+        return self.sigma / ops.power(_float32(updates), self.sigma_decay_power)
 
     def search_state(self) -> dict[str, float]:
         width = float(self._width(ops.maximum(self.iterations, 1)))
@@ -458,7 +457,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
             **super().get_config(),
             "population_size": self.population_size,
             "sigma": self.sigma,
-            "sigma_decay": self.sigma_decay,
+            "sigma_decay_power": self.sigma_decay_power,
             "update_probability": self.update_probability,
             "noise": self.noise,
             "beta_1": self.beta_1,

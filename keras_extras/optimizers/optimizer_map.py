@@ -5,7 +5,7 @@ from typing import Any, TypeGuard
 
 import keras
 
-from keras_extras.optimizers.search_space import match_patterns
+from keras_extras._core.path_patterns import match_patterns
 
 
 def check_optimizer_map(optimizer_map: Any) -> Mapping[str, keras.optimizers.Optimizer]:

@@ -9,10 +9,12 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_seed
+from keras_extras._core.path_patterns import check_patterns, match_patterns
 from keras_extras._core.stateless import cond
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
+from keras_extras.optimizers.parameter import Parameter, check_transform
 from keras_extras.optimizers.population import (
     best_of,
     chunk_bytes,
@@ -21,12 +23,6 @@ from keras_extras.optimizers.population import (
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_record import SearchRecord
-from keras_extras.optimizers.search_space import (
-    Parameter,
-    check_patterns,
-    check_transform,
-    match_patterns,
-)
 
 _AVERAGING_POWER = 8.0
 _MANY_TIES = 100
@@ -68,7 +64,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         priors=None,
         transforms=None,
         generations_per_batch=1,
-        prior_samples=0,
+        num_prior_samples=0,
         keep="best",
         chunk_size=None,
         seed=1,
@@ -89,7 +85,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         priors: Mapping[str, Prior] | None,
         transforms: Mapping[str, Callable[[Any], Any]] | None,
         generations_per_batch: int,
-        prior_samples: int,
+        num_prior_samples: int,
         keep: str,
         chunk_size: int | str | None,
         seed: int | None,
@@ -100,16 +96,16 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self.priors = check_patterns("priors", priors, Prior, "a prior, such as Normal(0.0, 1.0)")
         self.transforms = check_patterns("transforms", transforms, Callable, "a function")
         self.generations_per_batch = check_integer("generations_per_batch", generations_per_batch)
-        self.prior_samples = check_integer("prior_samples", prior_samples, minimum=0)
-        if self.prior_samples and not self.priors:
+        self.num_prior_samples = check_integer("num_prior_samples", num_prior_samples, minimum=0)
+        if self.num_prior_samples and not self.priors:
             raise ValueError(
-                "`prior_samples` needs `priors` to draw from, e.g. "
-                f'priors={{"*": Normal(0.0, 0.1)}}. Received: prior_samples={prior_samples}'
+                "`num_prior_samples` needs `priors` to draw from, e.g. "
+                f'priors={{"*": Normal(0.0, 0.1)}}. Received: num_prior_samples={num_prior_samples}'
             )
-        self.keep = check_choice("keep", keep, ("average", "mean", "best"))
-        if self.use_ema and keep != "mean":
+        self.keep = check_choice("keep", keep, ("average", "current", "best"))
+        if self.use_ema and keep != "current":
             raise ValueError(
-                "`use_ema` is another choice of which weights are kept, and needs keep='mean'. "
+                "`use_ema` is another choice of which weights are kept, and needs keep='current'. "
                 f"Received: use_ema=True, keep={keep!r}"
             )
         is_number = chunk_size is not None and not isinstance(chunk_size, str)
@@ -183,9 +179,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         dtype = keras.backend.result_type(variable.dtype, "float32")
         leaves_allowed = variable.constraint is not None and not self.projects_coordinates
         is_apart = transform is not None or leaves_allowed or dtype != variable.dtype
-        if is_apart or self.keep != "mean":
+        if is_apart or self.keep != "current":
             coordinates = kept = self._variable_like(variable, dtype, "coordinates")
-        if self.keep != "mean":
+        if self.keep != "current":
             coordinates = self._variable_like(variable, dtype, "mean")
         return Parameter(variable, coordinates, kept, transform, prior, self.sigma)
 
@@ -209,7 +205,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             with self.candidate_map.naming_the_way_out():
                 return ops.cast(loss_of(values), "float32")
 
-        if self.prior_samples:
+        if self.num_prior_samples:
             cond(
                 ops.equal(self.iterations, 0),
                 lambda: self._start_from_priors(loss_at),
@@ -312,13 +308,13 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         for p in self.parameters:
             here = ops.cast(p.coordinates, "float32")
             if p.prior is None:
-                drawn = ops.broadcast_to(here, (self.prior_samples, *here.shape))
+                drawn = ops.broadcast_to(here, (self.num_prior_samples, *here.shape))
             else:
-                drawn = p.prior.sample((self.prior_samples, *here.shape), self.seed_generator)
+                drawn = p.prior.sample((self.num_prior_samples, *here.shape), self.seed_generator)
                 drawn = vectorized_map(p.to_coordinates, drawn)
             candidates.append(ops.concatenate([here[None], drawn]))
         shapes = [tuple(c.shape[1:]) for c in candidates]
-        chunk = self.chunk_of(loss_at, shapes, self.prior_samples + 1)
+        chunk = self.chunk_of(loss_at, shapes, self.num_prior_samples + 1)
         losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
         for p, best in zip(self.parameters, best_of(candidates, losses)[0]):
             p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
@@ -354,7 +350,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             "priors": {k: serialize(v) for k, v in self.priors.items()},
             "transforms": {k: serialize(v) for k, v in self.transforms.items()},
             "generations_per_batch": self.generations_per_batch,
-            "prior_samples": self.prior_samples,
+            "num_prior_samples": self.num_prior_samples,
             "keep": self.keep,
             "chunk_size": self.chunk_size,
             "seed": self.seed,

@@ -32,7 +32,7 @@ class Prior:
         def get_config(self):
             return {}
 
-    optimizer = MonteCarloOptimizer(priors={"*/scale": Exponential()}, prior_samples=100)
+    optimizer = MonteCarloOptimizer(priors={"*/scale": Exponential()}, num_prior_samples=100)
     ```
     """
 
@@ -68,7 +68,7 @@ class Normal(Prior):
 
     prior = priors.Normal(0.0, 2.0)
     prior.sample((3,), seed=1)
-    optimizer = MonteCarloOptimizer(priors={"*/kernel": prior}, prior_samples=100)
+    optimizer = MonteCarloOptimizer(priors={"*/kernel": prior}, num_prior_samples=100)
     ```
     """
 
@@ -102,7 +102,7 @@ class HalfNormal(Prior):
 
     prior = priors.HalfNormal(2.0)
     prior.sample((3,), seed=1)
-    optimizer = MonteCarloOptimizer(priors={"*/scale": prior}, prior_samples=100)
+    optimizer = MonteCarloOptimizer(priors={"*/scale": prior}, num_prior_samples=100)
     ```
     """
 
@@ -135,7 +135,7 @@ class Uniform(Prior):
 
     prior = priors.Uniform(-0.5, 0.5)
     prior.sample((3,), seed=1)
-    optimizer = MonteCarloOptimizer(priors={"*/bias": prior}, prior_samples=100)
+    optimizer = MonteCarloOptimizer(priors={"*/bias": prior}, num_prior_samples=100)
     ```
     """
 

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_extras._core.stateless import choose
+from keras_extras.optimizers.parameter import Parameter
 from keras_extras.optimizers.replicas import mean_over_replicas, searching_strategy
-from keras_extras.optimizers.search_space import Parameter
 
 _NAMES = ("center_loss", "best_loss", "better_share", "step")
 

@@ -9,8 +9,8 @@ from keras import ops
 from keras_extras._core.stateless import substituted
 from keras_extras.optimizers.antithetic import loss_beside
 from keras_extras.optimizers.directions import dense, scaled
+from keras_extras.optimizers.parameter import Parameter
 from keras_extras.optimizers.replicas import mean_over_replicas
-from keras_extras.optimizers.search_space import Parameter
 
 
 class ReplayedDraw:

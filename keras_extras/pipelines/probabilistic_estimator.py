@@ -129,7 +129,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         else:
             self._offsets = draws
 
-    def _num_draws(self, num_sources=1):
+    def _samples_per_fold(self, num_sources=1):
         """How many draws each of the sources makes in each fold."""
         return -(-self.num_samples // (self._num_folds * num_sources))
 
@@ -143,7 +143,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             initial=weights,
             num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
-            num_results=self._num_draws(num_chains) * _THINNING,
+            num_results=self._samples_per_fold(num_chains) * _THINNING,
             max_tree_depth=_MAX_TREE_DEPTH,
             seed=self._seed,
             verbose=self.verbose,
@@ -159,11 +159,11 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             trainable.network,
             rows.x,
             rows.y,
-            prior_precision=self.prior_stddev**-2,
-            hessian="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diagonal",
+            prior_stddev=self.prior_stddev,
+            hessian_structure="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diag",
         )
-        laplace.optimize_prior_precision()
-        return laplace.sample_offsets(self._num_draws(), np.random.default_rng(self._seed))
+        laplace.optimize_prior_stddev()
+        return laplace.sample_offsets(self._samples_per_fold(), np.random.default_rng(self._seed))
 
     def predict_distribution(self, X: Any) -> PosteriorPredictive:
         """Returns the posterior predictive distribution of all rows.
@@ -217,11 +217,11 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         for fold in range(self._num_folds):
             values = [values[fold] for values in self.weights_]
             if self.method == "mc_dropout":
-                drawn = draw_dropout(values, self.dropout_rate, self._num_draws(), generator)
+                drawn = draw_dropout(values, self.dropout_rate, self._samples_per_fold(), generator)
             else:
                 variables = trainable.function.variables
                 drawn = draw_variational(
-                    trainable.network, variables, values, self._num_draws(), generator
+                    trainable.network, variables, values, self._samples_per_fold(), generator
                 )
             of_folds.append(drawn)
         return [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]

@@ -16,7 +16,7 @@ def draw_variational(
     network: keras.Model,
     variables: Sequence[keras.Variable],
     values: Sequence[np.ndarray],
-    num_draws: int,
+    num_samples: int,
     generator: np.random.Generator,
 ) -> list[np.ndarray]:
     """Returns kernels and biases drawn from the posteriors of variational layers.
@@ -25,12 +25,12 @@ def draw_variational(
         network: A model of dense variational layers with normal posteriors.
         variables: Its trainable variables.
         values: Arrays, what these stand at.
-        num_draws: Integer.
+        num_samples: Integer.
         generator: Source of the noise.
 
     Returns:
-        Arrays of shape `(num_draws, *shape)`, a kernel and a bias for each layer, and the values of
-        other variables, repeated.
+        Arrays of shape `(num_samples, *shape)`, a kernel and a bias for each layer, and the values
+        of other variables, repeated.
     """
     found = []
     state = [(variable, tf.constant(value)) for variable, value in zip(variables, values)]
@@ -45,30 +45,30 @@ def draw_variational(
                     for v in map(tf.convert_to_tensor, layer.trainable_variables)
                 ]
     return [
-        (loc + scale * generator.normal(size=(num_draws, *loc.shape))).astype("float32")
+        (loc + scale * generator.normal(size=(num_samples, *loc.shape))).astype("float32")
         for loc, scale in found
     ]
 
 
 def draw_dropout(
-    values: Sequence[np.ndarray], rate: float, num_draws: int, generator: np.random.Generator
+    values: Sequence[np.ndarray], rate: float, num_samples: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
     """Returns the weights of a perceptron with hidden units dropped before each later kernel.
 
     Args:
         values: Arrays, kernels and biases in turn, and what follows them.
         rate: Float, the share that is dropped.
-        num_draws: Integer.
+        num_samples: Integer.
         generator: Source of the masks.
 
     Returns:
-        Arrays of shape `(num_draws, *shape)`.
+        Arrays of shape `(num_samples, *shape)`.
     """
     drawn = []
     for number, value in enumerate(values):
-        repeated = np.repeat(value[None], num_draws, axis=0)
+        repeated = np.repeat(value[None], num_samples, axis=0)
         if number > 0 and value.ndim == 2:
-            kept = generator.uniform(size=(num_draws, len(value), 1)) >= rate
+            kept = generator.uniform(size=(num_samples, len(value), 1)) >= rate
             repeated = (repeated * kept / (1.0 - rate)).astype(value.dtype)
         drawn.append(repeated)
     return drawn

@@ -186,8 +186,8 @@ class HypergradientTuner(keras_tuner.Tuner):
             raise keras_tuner.errors.FatalValueError(str(error)) from error
         training = UnrolledTraining(
             model,
-            model.loss,
             model.optimizer,
+            model.loss,
             self.steps,
             self.starts(values) if callable(self.starts) else self.starts,
             batch_size=self.batch_size,

@@ -37,7 +37,8 @@ class DenseFlipout(DenseVariationalLayer):
             `DenseReparameterization`.
         bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
         bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: String `"auto"`, number or `None`, what the divergence is multiplied with, as in
+        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
+            rows, which a mean loss needs; a number; or `None` for 1, as in
             `DenseReparameterization`. Defaults to `None`.
         posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
         seed: Integer seed of the draws. Defaults to `None`.

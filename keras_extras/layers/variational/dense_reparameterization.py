@@ -56,10 +56,11 @@ class DenseReparameterization(DenseVariationalLayer):
         bias_posterior_tensor_fn: As `kernel_posterior_tensor_fn`. Defaults to `"sample"`.
         bias_prior_fn: As `kernel_prior_fn`. Defaults to `None`.
         bias_divergence_fn: As `kernel_divergence_fn`. Defaults to `"kl_divergence"`.
-        kl_weight: What the divergence is multiplied with before it is added to the loss. `"auto"`
-            is one divided by the number of training rows, which `fit` tells, so that a loss that
-            is a mean over rows becomes the negative evidence lower bound of a row. A number is
-            taken as it is, and `None` means 1, as in `tfp.layers`. Defaults to `None`.
+        kl_weight: Multiplies the divergence before it is added to the loss. `"auto"` is one
+            divided by the number of training rows, which `fit` finds, so that a loss that is a mean
+            over rows becomes the negative evidence lower bound of a row. A number is taken as it
+            is. `None` means 1 as in `tfp.layers`, whose name the layer has; `fit` warns of it if
+            the loss is a mean over rows. Defaults to `None`.
         posterior: String, name of the posterior of both kernel and bias, in place of
             `kernel_posterior_fn` and `bias_posterior_fn`. Defaults to `None`.
         prior: Name or distribution, the prior of both, in place of `kernel_prior_fn` and

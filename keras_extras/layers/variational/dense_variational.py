@@ -11,7 +11,7 @@ from keras_extras._core.checks import check_choice, check_flag, check_integer, c
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
@@ -39,9 +39,9 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         make_prior_fn: The same of the prior, or `"standard_normal"`, `"trainable"` or
             `"scale_mixture"`, or a `tfd.Distribution` of a single number, which all weights have.
             `None` means `"standard_normal"`. Defaults to `None`.
-        kl_weight: What the divergence is multiplied with: `"auto"` for one divided by the number
-            of training rows, a number, or `None` for 1, as in `DenseReparameterization`. Defaults
-            to `None`.
+        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
+            rows, which a mean loss needs; a number; or `None` for 1, as in
+            `DenseReparameterization`. Defaults to `None`.
         kl_use_exact: Boolean, whether to use the closed form of the divergence, or its estimate
             at the draw. Defaults to `False`.
         activation: Activation function of the output. Defaults to `None`.

@@ -21,25 +21,31 @@ from keras_extras.layers.variational.weight_divergence import WeightDivergence
 
 def check_kl_weight(kl_weight: Any) -> Any:
     """Returns `kl_weight` if it is None, "auto" or a number that is not negative."""
-    if isinstance(kl_weight, str) and kl_weight == "auto":
+    if kl_weight is None or (isinstance(kl_weight, str) and kl_weight == "auto"):
         install_training_set_size_seam()
         return kl_weight
     if isinstance(kl_weight, str):
         raise ValueError(
             f"`kl_weight` must be 'auto', a number or None. Received: kl_weight={kl_weight!r}"
         )
-    return None if kl_weight is None else check_number("kl_weight", kl_weight, at_least=0.0)
+    return check_number("kl_weight", kl_weight, at_least=0.0)
 
 
 class KLWeightMixin:
     """The variables and the weighted divergence of layers with a `kl_weight`."""
 
     kl_weight: Any
+    trainable: bool
 
     @property
     def asks_for_training_set_size(self) -> bool:
         """Whether `fit` gives the number of rows to the layer."""
         return self.kl_weight == "auto"
+
+    @property
+    def adds_full_divergence(self) -> bool:
+        """Whether the divergence is trained with weight 1 because no weight is given."""
+        return self.kl_weight is None and self.trainable
 
     def _build_kl_weight(self):
         self.kl_warm_up = add_share(self)

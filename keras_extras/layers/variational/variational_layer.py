@@ -10,7 +10,7 @@ from keras_extras._core.checks import check_choice, check_seed
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
-from keras_extras.layers.priors import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.noise import standard_normal
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
@@ -90,6 +90,16 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
+
+    @property
+    def adds_full_divergence(self) -> bool:
+        # A function of the user's may scale the divergence itself, as is usual with `tfp.layers`.
+        is_ready_made = any(
+            getattr(self, f"{weight}_prior_fn") is not None
+            and getattr(self, f"{weight}_divergence_fn") == "kl_divergence"
+            for weight in ("kernel", "bias")
+        )
+        return is_ready_made and super().adds_full_divergence
 
     def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Makes posteriors and priors of kernel and bias."""

@@ -9,8 +9,11 @@ from keras import ops
 from keras_extras._core.checks import check_number
 from keras_extras._core.differentiation import jacobian_vector_products
 from keras_extras._core.registration import serializable
-from keras_extras.losses.derivative_wrapper import DerivativeWrapper, sums_of_squares
-from keras_extras.losses.input_directions import (
+from keras_extras.layers.derivative_objectives.derivative_wrapper import (
+    DerivativeWrapper,
+    sums_of_squares,
+)
+from keras_extras.layers.derivative_objectives.input_directions import (
     check_directions,
     directions_at,
     directions_config,
@@ -20,16 +23,16 @@ from keras_extras.losses.input_directions import (
 
 @serializable
 class SensitivityPenalty(DerivativeWrapper):
-    r"""Wraps a network and penalises how its output changes along given input directions.
+    r"""Wraps a network and penalizes how its output changes along given input directions.
 
     ```
     loss = weight * mean_i sum_k ||J(x_i) t_k(x_i)||^2
     ```
 
     with J the Jacobian of the network f, so that `J(x) t = d f(x + a t) / da` at `a = 0`. The mean
-    is over the rows of the batch, the sum over the directions. A network that is told in this way
-    what it may ignore (a small rotation of an image, a shift of an energy scale, a nuisance
-    parameter) becomes invariant to it from fewer rows: tangent propagation.
+    is over the rows of the batch, the sum over the directions. A network that is shown in this way
+    which changes to ignore (a small rotation of an image, a shift of an energy scale, a nuisance
+    parameter) becomes invariant to them from fewer rows: tangent propagation.
 
     A Keras loss sees only `y_true` and `y_pred`; this objective differentiates the network, and so
     stands around it, as a layer. The output is that of the network, which is `.layer`, and the
@@ -45,8 +48,7 @@ class SensitivityPenalty(DerivativeWrapper):
             direction counts: it is the size of the change that matters.
         weight: Float of at least 0 that multiplies the penalty. Defaults to `1.0`.
         wrt: Name or position of one of several inputs, with respect to which to differentiate;
-            `None` for
-            a network of one input. Defaults to `None`.
+            `None` for a network of one input. Defaults to `None`.
         **kwargs: Of `keras.layers.Layer`, such as `name`.
 
     Input shape:
@@ -65,7 +67,7 @@ class SensitivityPenalty(DerivativeWrapper):
     ```python
     import keras
     import numpy as np
-    from keras_extras import losses
+    from keras_extras import layers
 
 
     @keras.saving.register_keras_serializable("example")
@@ -78,7 +80,7 @@ class SensitivityPenalty(DerivativeWrapper):
 
     network = keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(1)])
     model = keras.Sequential(
-        [keras.Input((2,)), losses.SensitivityPenalty(network, rotation, weight=0.1)]
+        [keras.Input((2,)), layers.SensitivityPenalty(network, rotation, weight=0.1)]
     )
     model.compile("adam", "mse")
     model.fit(x, y, epochs=2, verbose=0)

@@ -1,4 +1,4 @@
-"""ContinuousRankedProbability: the mean score, in the units of the targets."""
+"""ContinuousRankedProbabilityScore: the mean score, in the units of the targets."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
 
 
-@serializable(name="metrics.ContinuousRankedProbability")
-class ContinuousRankedProbability(DistributionMean):
+@serializable(name="metrics.ContinuousRankedProbabilityScore")
+class ContinuousRankedProbabilityScore(DistributionMean):
     """Mean continuous ranked probability score (CRPS) of the targets.
 
     ```
@@ -41,7 +41,7 @@ class ContinuousRankedProbability(DistributionMean):
     import tensorflow_probability as tfp
     import keras_extras
 
-    metric = keras_extras.metrics.ContinuousRankedProbability()
+    metric = keras_extras.metrics.ContinuousRankedProbabilityScore()
     metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
     metric.result()  # (sqrt(2) - 1) / sqrt(pi) = 0.234
     ```

@@ -11,7 +11,7 @@ from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.differentiation import check_second_derivatives, vector_jacobian_products
 from keras_extras._core.masks import mask_of, with_mask
 from keras_extras._core.stateless import substituted
-from keras_extras.losses.differentiated_inputs import DifferentiatedInputs
+from keras_extras.layers.derivative_objectives.differentiated_inputs import DifferentiatedInputs
 
 
 class DerivativeWrapper(keras.layers.Wrapper):
@@ -27,7 +27,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
     """
 
     def __init__(self, layer: keras.layers.Layer, wrt: str | int | None = None, **kwargs: Any):
-        require_tensorflow_or_jax(f"keras_extras.losses.{type(self).__name__}")
+        require_tensorflow_or_jax(f"keras_extras.layers.{type(self).__name__}")
         # Without autocast: inputs reach the network as they are, and it casts them itself.
         super().__init__(layer, **{"autocast": False, **kwargs})
         self.supports_masking = True
@@ -112,7 +112,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
         return output
 
     def compute_output_spec(self, *arguments: Any, **keywords: Any) -> Any:
-        # Of the call itself, so that what has no derivative is told while models are put together.
+        # Traces the call, so that a missing derivative is an error while models are put together.
         return keras.Operation.compute_output_spec(self, *arguments, **keywords)
 
     def build(self, input_shape: Any = None) -> None:

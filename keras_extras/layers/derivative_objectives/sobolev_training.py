@@ -9,8 +9,12 @@ from keras import ops
 
 from keras_extras._core.differentiation import jacobian_vector_products, vector_jacobian_products
 from keras_extras._core.registration import serializable
-from keras_extras.losses.derivative_wrapper import DerivativeWrapper, known_shape, unit_vectors
-from keras_extras.losses.input_directions import (
+from keras_extras.layers.derivative_objectives.derivative_wrapper import (
+    DerivativeWrapper,
+    known_shape,
+    unit_vectors,
+)
+from keras_extras.layers.derivative_objectives.input_directions import (
     check_directions,
     directions_at,
     directions_config,
@@ -22,7 +26,7 @@ from keras_extras.losses.input_directions import (
 class SobolevTraining(DerivativeWrapper):
     r"""Wraps a network and returns its value together with its derivative, each to be trained.
 
-    Where the derivatives of the function to be learnt are known (forces beside energies, slopes
+    Where the derivatives of the function to be learned are known (forces beside energies, slopes
     beside heights, the gradients of a teacher), they are targets like its values, and the network
     learns from fewer rows:
 
@@ -66,13 +70,13 @@ class SobolevTraining(DerivativeWrapper):
     ```python
     import keras
     import numpy as np
-    from keras_extras import losses
+    from keras_extras import layers
 
     x = np.linspace(-3, 3, 20, dtype="float32")[:, None]
 
     network = keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(1)])
     inputs = keras.Input((1,))
-    model = keras.Model(inputs, losses.SobolevTraining(network)(inputs))
+    model = keras.Model(inputs, layers.SobolevTraining(network)(inputs))
     model.compile(
         "adam",
         loss={"value": "mse", "derivative": "mse"},

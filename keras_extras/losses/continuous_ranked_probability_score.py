@@ -1,4 +1,4 @@
-"""ContinuousRankedProbability: a score in the units of the targets."""
+"""ContinuousRankedProbabilityScore: a score in the units of the targets."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras_extras.losses.distribution_loss import DistributionLoss
 
 
 @serializable
-class ContinuousRankedProbability(DistributionLoss):
+class ContinuousRankedProbabilityScore(DistributionLoss):
     """Continuous ranked probability score (CRPS) of the targets.
 
     ```
@@ -58,7 +58,7 @@ class ContinuousRankedProbability(DistributionLoss):
     import keras_extras
 
     model = keras.Sequential([keras.layers.Dense(2), keras_extras.layers.IndependentNormal()])
-    model.compile("adam", keras_extras.losses.ContinuousRankedProbability())
+    model.compile("adam", keras_extras.losses.ContinuousRankedProbabilityScore())
     model.fit(np.ones((8, 3)), np.ones(8), verbose=0)
     ```
     """
@@ -86,10 +86,10 @@ class ContinuousRankedProbability(DistributionLoss):
         reparameterized = distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
         if not (reparameterized or has_closed_form(distribution)):
             raise ValueError(
-                f"ContinuousRankedProbability has no gradient for {distribution}: it has neither a "
-                "closed form nor reparameterized draws. Train with "
+                f"ContinuousRankedProbabilityScore has no gradient for {distribution}: it has "
+                "neither a closed form nor reparameterized draws. Train with "
                 "`keras_extras.losses.NegativeLogLikelihood`, and use this score as a metric, "
-                "`keras_extras.metrics.ContinuousRankedProbability`."
+                "`keras_extras.metrics.ContinuousRankedProbabilityScore`."
             )
         return crps(distribution, y_true, self.num_samples, self._next_seed)
 

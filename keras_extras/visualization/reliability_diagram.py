@@ -1,4 +1,4 @@
-"""ReliabilityCurve: how often a classifier is right, by how sure it was."""
+"""ReliabilityDiagram: how often a classifier is right, by how sure it was."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from keras_extras.visualization.figures import COLORS, make_axes, style_axes
 
 
 @dataclass(frozen=True, eq=False)
-class ReliabilityCurve:
+class ReliabilityDiagram:
     """Calibration of a classifier: how often predictions come true, by their probability.
 
     The predictions are sorted by probability into bins of equal width, upper ends included. In
@@ -19,7 +19,7 @@ class ReliabilityCurve:
     predictions that came true, `accuracy`; both are equal, up to chance, if the model is
     calibrated. Of two classes with one probability each, that of the positive class, this is the
     share of positives; of more classes the prediction is the most probable class.
-    `from_predictions` computes the curve, `plot` draws it.
+    `from_predictions` computes the diagram, `plot` draws it.
 
     References:
         DeGroot and Fienberg (1983), "The comparison and evaluation of forecasters"; Guo, Pleiss,
@@ -46,9 +46,9 @@ class ReliabilityCurve:
     rng = np.random.default_rng(0)
     probabilities = rng.uniform(size=1000)
     y_true = rng.uniform(size=1000) < probabilities
-    curve = visualization.ReliabilityCurve.from_predictions(y_true, probabilities)
-    curve.expected_calibration_error  # 0.03, by chance alone
-    figure = curve.plot()
+    diagram = visualization.ReliabilityDiagram.from_predictions(y_true, probabilities)
+    diagram.expected_calibration_error  # 0.03, by chance alone
+    figure = diagram.plot()
     ```
     """
 
@@ -61,8 +61,8 @@ class ReliabilityCurve:
     @classmethod
     def from_predictions(
         cls, y_true: Any, predictions: Any, num_bins: int = 10
-    ) -> "ReliabilityCurve":
-        """Computes the curve of probabilities or of a distribution.
+    ) -> "ReliabilityDiagram":
+        """Computes the diagram of probabilities or of a distribution.
 
         Args:
             y_true: Array of integer labels of shape `(n,)` or `(n, 1)`, or one-hot labels of
@@ -74,7 +74,7 @@ class ReliabilityCurve:
             num_bins: Integer, the number of bins. Defaults to `10`.
 
         Returns:
-            The `ReliabilityCurve`.
+            The `ReliabilityDiagram`.
 
         Raises:
             TypeError: If the distribution is another.

@@ -10,8 +10,8 @@ from keras import ops
 from scipy import stats
 from tiers import UNCOMPILED
 
+from keras_extras._core.path_patterns import match_patterns
 from keras_extras.optimizers import CMAES, MonteCarloOptimizer, priors, transforms
-from keras_extras.optimizers.search_space import match_patterns
 
 
 def minimise(target, start, steps=300, shape=(3,), **kwargs):
@@ -58,7 +58,7 @@ def test_the_search_starts_from_the_best_draw_of_the_prior():
         0.0,
         steps=1,
         learning_rate=1e-9,
-        prior_samples=500,
+        num_prior_samples=500,
         priors={"*/w": priors.Uniform(0.0, 10.0)},
     )
     assert np.sum((start.numpy() - 5) ** 2) < 2.5
@@ -67,7 +67,7 @@ def test_the_search_starts_from_the_best_draw_of_the_prior():
         5.0,
         steps=1,
         learning_rate=1e-9,
-        prior_samples=500,
+        num_prior_samples=500,
         priors={"*/w": priors.Uniform(0.0, 10.0)},
     )
     np.testing.assert_allclose(kept.numpy(), 5.0)

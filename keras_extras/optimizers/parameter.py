@@ -1,7 +1,6 @@
-"""What a search moves: for each variable its coordinates, transform and sampling distribution."""
+"""Parameter: a variable of the model and the coordinates in which an optimizer searches it."""
 
-import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,35 +123,6 @@ class Parameter:
             self.variable.assign(self.to_values(ops.copy(self.kept)))
 
 
-def match_patterns(
-    name: str, patterns: Mapping[str, Any], variables: Sequence[keras.Variable]
-) -> list[Any]:
-    """For each variable the entry of the first pattern that matches its path, else `None`.
-
-    A pattern is matched as in `fnmatch` with the path or with its end: `"head/*"` matches
-    `"sequential/head/kernel"`.
-
-    Raises:
-        ValueError: If a pattern matches no variable.
-    """
-
-    def matches(pattern, variable):
-        path = variable.path
-        return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
-
-    for pattern in patterns:
-        if not any(matches(pattern, variable) for variable in variables):
-            paths = ", ".join(repr(variable.path) for variable in variables)
-            raise ValueError(
-                f"Each pattern in `{name}` must match the path of a trainable variable. "
-                f"Received: {pattern!r}, which matches none of {paths}"
-            )
-    return [
-        next((entry for pattern, entry in patterns.items() if matches(pattern, variable)), None)
-        for variable in variables
-    ]
-
-
 def check_transform(transform: Callable[[Any], Any], variable: keras.Variable) -> None:
     """Raises a ValueError if `transform` does not return what `variable` can hold."""
     shape = tuple(transform(ops.copy(variable)).shape)
@@ -161,25 +131,3 @@ def check_transform(transform: Callable[[Any], Any], variable: keras.Variable) -
             f"A transform must keep the shape of its variable. Received: {transform!r} for "
             f"{variable.path!r}, which turns shape {tuple(variable.shape)} into {shape}"
         )
-
-
-def check_patterns(name: str, patterns: Any, kind: Any, expected: str) -> dict[str, Any]:
-    """Returns a dict from patterns to entries of a kind; None is an empty one.
-
-    Raises:
-        TypeError: If it is no dict, or an entry is of another kind, with `expected` as the kind's
-            name.
-    """
-    patterns = {} if patterns is None else patterns
-    if not isinstance(patterns, Mapping):
-        raise TypeError(
-            f"`{name}` must be a dict from patterns of variable paths. "
-            f"Received: {name}={patterns!r}"
-        )
-    for pattern, entry in patterns.items():
-        if not isinstance(entry, kind) or isinstance(entry, type):
-            raise TypeError(
-                f"`{name}` must hold {expected}, for each pattern. "
-                f"Received: {entry!r} for {pattern!r}"
-            )
-    return dict(patterns)

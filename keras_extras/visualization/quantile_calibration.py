@@ -1,4 +1,4 @@
-"""CalibrationCurve: how often targets stay below the quantiles predicted for them."""
+"""QuantileCalibration: how often targets stay below the quantiles predicted for them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from keras_extras.visualization.figures import COLORS, make_axes
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationCurve:
+class QuantileCalibration:
     """Calibration of a regression: observed against expected shares of targets.
 
     With `F_i` the distribution function predicted for row `i`, the observed share at level `p` is
@@ -22,8 +22,8 @@ class CalibrationCurve:
 
     which is close to `p` at all levels if the model is calibrated. Distributions that are too
     narrow give a curve above the diagonal at small `p` and below it at large `p`; those that are
-    too wide the reverse. A curve above the diagonal at all levels tells of predictions that are
-    too high. Of discrete distributions `F_i(y_i)` is randomised as in `PITHistogram`, without
+    too wide the reverse. A curve above the diagonal at all levels means predictions that are
+    too high. Of discrete distributions `F_i(y_i)` is randomized as in `PITHistogram`, without
     which no model would lie on the diagonal. `from_distribution` computes the curve, `plot` draws
     it.
 
@@ -45,9 +45,9 @@ class CalibrationCurve:
 
     y_true = np.random.default_rng(0).normal(size=500)
     distribution = tfp.distributions.Normal(np.zeros(500), 0.5)  # too narrow by half
-    curve = visualization.CalibrationCurve.from_distribution(y_true, distribution)
-    curve.error  # 0.11
-    figure = curve.plot()
+    calibration = visualization.QuantileCalibration.from_distribution(y_true, distribution)
+    calibration.error  # 0.11
+    figure = calibration.plot()
     ```
     """
 
@@ -58,7 +58,7 @@ class CalibrationCurve:
     @classmethod
     def from_distribution(
         cls, y_true: Any, distribution: Any, num_levels: int = 19, seed: int = 0
-    ) -> "CalibrationCurve":
+    ) -> "QuantileCalibration":
         """Computes the curve of a distribution with one entry for each target.
 
         Args:
@@ -70,14 +70,14 @@ class CalibrationCurve:
             seed: Integer seed of the randomisation for discrete distributions. Defaults to `0`.
 
         Returns:
-            The `CalibrationCurve`.
+            The `QuantileCalibration`.
 
         Raises:
             TypeError: If `distribution` is none, or a number is not an integer.
             ValueError: If shapes do not fit or targets are NaN or infinite.
         """
         num_levels = check_integer("num_levels", num_levels)
-        transforms = integral_transforms(y_true, distribution, seed, "CalibrationCurve")
+        transforms = integral_transforms(y_true, distribution, seed, "QuantileCalibration")
         expected = np.linspace(0.0, 1.0, num_levels + 2)[1:-1]
         below = np.searchsorted(np.sort(transforms), expected, side="right")
         return cls(expected, below / len(transforms), len(transforms))

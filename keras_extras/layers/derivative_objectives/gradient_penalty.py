@@ -9,7 +9,7 @@ from keras import ops
 from keras_extras._core.checks import check_integer, check_number, check_seed
 from keras_extras._core.differentiation import vector_jacobian_products
 from keras_extras._core.registration import serializable
-from keras_extras.losses.derivative_wrapper import (
+from keras_extras.layers.derivative_objectives.derivative_wrapper import (
     DerivativeWrapper,
     known_shape,
     sums_of_squares,
@@ -21,7 +21,7 @@ _SMALLEST_SQUARE = 1e-12
 
 @serializable
 class GradientPenalty(DerivativeWrapper):
-    r"""Wraps a network and penalises the norm of its gradient with respect to the inputs.
+    r"""Wraps a network and penalizes the norm of its gradient with respect to the inputs.
 
     ```
     loss = weight * mean_i (||J(x_i)|| - target_norm)^2
@@ -32,7 +32,7 @@ class GradientPenalty(DerivativeWrapper):
     is over the rows of the batch.
 
     - `target_norm=0` flattens the network around the data, so that it is robust to noise and
-      small changes of the inputs: double backpropagation, Jacobian regularisation.
+      small changes of the inputs: double backpropagation, Jacobian regularization.
     - `target_norm=1` with `weight=10` is the penalty of a WGAN's critic, called on points between
       real and generated rows.
 
@@ -74,13 +74,13 @@ class GradientPenalty(DerivativeWrapper):
     ```python
     import keras
     import numpy as np
-    from keras_extras import losses
+    from keras_extras import layers
 
     x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
     y = (x[:, 0] > 0).astype("float32")
 
     network = keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(1)])
-    model = keras.Sequential([keras.Input((8,)), losses.GradientPenalty(network, weight=0.01)])
+    model = keras.Sequential([keras.Input((8,)), layers.GradientPenalty(network, weight=0.01)])
     model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
     model.fit(x, y, epochs=2, verbose=0)
     ```

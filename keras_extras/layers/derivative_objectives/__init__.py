@@ -1,0 +1,1 @@
+"""Layers around a network that train it by its derivatives."""
