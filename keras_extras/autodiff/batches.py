@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
 
 def sum_over_batches(
-    function: ModelFunction,
+    function: DifferentiatedModel,
     compute: Callable[..., list[Any]],
     batch_size: int | None,
     vector: Sequence[Any] | None = None,
@@ -46,7 +46,9 @@ def sum_over_batches(
 
 
 def mean_over_batches(
-    function: ModelFunction, compute: Callable[[Sequence[Any], Data], Any], batch_size: int | None
+    function: DifferentiatedModel,
+    compute: Callable[[Sequence[Any], Data], Any],
+    batch_size: int | None,
 ) -> Any:
     """Returns `compute(values, data)`, a structure that is linear in the loss, over all rows.
 

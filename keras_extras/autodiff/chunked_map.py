@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.backend import is_traced
 from keras_extras.autodiff import backend
 from keras_extras.autodiff.data import leaves
 
@@ -78,7 +79,7 @@ class ChunkedMap:
         """Returns the compiled function, from an earlier call for the model if there is one."""
         tensors = leaves((numbers, arguments))
         program = backend.program(self._differentiated, *arguments)
-        if program is None or any(map(backend.is_traced, tensors)):
+        if program is None or any(map(is_traced, tensors)):
             has_loops = program is not None and program.has_loops
             return self._compile(numbers, arguments, has_loops) or _one_by_one(self._function)
         kept = _kept.setdefault(self._model, {})

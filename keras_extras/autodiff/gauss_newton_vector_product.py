@@ -9,8 +9,8 @@ from keras_extras._core.masks import mask_of, with_mask
 from keras_extras.autodiff import backend
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -86,7 +86,7 @@ def gauss_newton_vector_product(
     autodiff.gauss_newton_vector_product(model, g, x, y)
     ```
     """
-    function = ModelFunction(
+    function = DifferentiatedModel(
         model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
     )
     check_second_derivatives(function)
@@ -110,7 +110,7 @@ def gauss_newton_vector_product(
                 outputs = _with_parameters(kept[0], masked)
                 return function.loss_given_outputs(values, data, outputs)
 
-            return curvature_product(loss_of, parameters, moves, CURVATURE_MODES[0])
+            return hessian_product(loss_of, parameters, moves, CURVATURE_MODES[0])
 
         return backend.gauss_newton_product(outputs_and_penalties, values, vector, curve)
 

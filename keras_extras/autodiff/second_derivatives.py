@@ -9,13 +9,13 @@ from keras import ops
 from keras_extras._core import differentiation
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
-from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
 # What passed, of each model, as long as it is kept.
 _passed: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def check_second_derivatives(function: ModelFunction) -> None:
+def check_second_derivatives(function: DifferentiatedModel) -> None:
     """Raises if an operation in a model or its loss has no second derivative in the backend.
 
     TensorFlow takes some of them as zero in silence. Forward mode needs them for first derivatives.

@@ -20,6 +20,7 @@ from keras_extras._core.checks import (
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
 from keras_extras._core.locks import locked_folder
+from keras_extras._core.model_function import is_seed
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
@@ -215,7 +216,7 @@ def sample_posterior(
 
 def _frozen(model):
     """What belongs to the model and is not sampled, but for the seeds, which nothing uses."""
-    return [v for v in model.non_trainable_variables if v.name != "seed_generator_state"]
+    return [v for v in model.non_trainable_variables if not is_seed(v)]
 
 
 def _check_precision(variables):

@@ -11,22 +11,17 @@ from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras._core.data import paired_targets
 from keras_extras._core.precision import widest_float
-from keras_extras.autodiff import backend, exact_reversal
-from keras_extras.autodiff.checkpoints import CheckpointedPath
-from keras_extras.autodiff.compiled_training import CompiledTraining
-from keras_extras.autodiff.differentiability import check_gradients_exist, updated_statistics
-from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
-from keras_extras.autodiff.hyperparameters import read_hyperparameters
-from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.second_derivatives import check_model
-from keras_extras.autodiff.training_data import (
-    TrainingData,
-    constant,
-    training_data,
-    validation_tensors,
-)
-from keras_extras.autodiff.training_step import TrainingStep
-from keras_extras.autodiff.update_rules import update_rule
+from keras_extras.unrolled import backend, exact_reversal
+from keras_extras.unrolled.batches import Batches, batches_of, constant, validation_tensors
+from keras_extras.unrolled.checkpoints import CheckpointedPath
+from keras_extras.unrolled.compiled_training import CompiledTraining
+from keras_extras.unrolled.differentiability import check_gradients_exist, updated_statistics
+from keras_extras.unrolled.exact_reversal_in_one_loop import ReversiblePathInOneLoop
+from keras_extras.unrolled.hyperparameters import read_hyperparameters
+from keras_extras.unrolled.training_step import TrainingStep
+from keras_extras.unrolled.update_rules import update_rule
+from keras_extras.unrolled.weighted_losses import WeightedLosses
 
 # Beyond, the table of the rows of each step does not fit into memory.
 _MOST_STEPS = 10**7
@@ -108,19 +103,19 @@ class UnrolledTraining:
     ```python
     import keras
     import numpy as np
-    from keras_extras import autodiff
+    from keras_extras import unrolled
 
     x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
     y = x @ np.array([[1.0], [-1.0], [0.5]], "float32")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")])
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model,
         loss="mse",
         optimizer=keras.optimizers.SGD(0.01, momentum=0.5),
         steps=10,
         batch_size=16,
         hyperparameters={
-            "learning_rate": autodiff.PerStep(0.01),
+            "learning_rate": unrolled.PerStep(0.01),
             "momentum": 0.5,
             "l2/dense/kernel": 1e-3,
         },
@@ -169,7 +164,7 @@ class UnrolledTraining:
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
         self.jit_compile = check_flag("jit_compile", jit_compile)
-        self._losses = OutputLosses(loss, model)
+        self._losses = WeightedLosses(loss, model)
         self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
         self._hyperparameters = read_hyperparameters(
             hyperparameters,
@@ -370,7 +365,7 @@ class UnrolledTraining:
         return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
 
     def _data(self, x, y):
-        data = training_data(x, y, self.steps, self.batch_size, self.seed, self.model)
+        data = batches_of(x, y, self.steps, self.batch_size, self.seed, self.model)
         data = data._replace(y=self._paired(data.x, data.y))
         for h in self._hyperparameters:
             if h.varies_over == "rows" and len(h.start) != data.rows:
@@ -402,7 +397,7 @@ class UnrolledTraining:
             self.seed,
         )
         values = {h.name: ops.convert_to_tensor(h.start, step.dtype) for h in self._hyperparameters}
-        first = TrainingData(*rows, data.order[:1] * 0)
+        first = Batches(*rows, data.order[:1] * 0)
         at = step.values_at(values, 0, first.order[0])
         _, gradients, _ = backend.tried(
             lambda: step.gradients(0, self._weights, self._statistics, at, first)
