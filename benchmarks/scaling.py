@@ -55,7 +55,7 @@ def steps_of_fit(optimizer, batch: int = 256, inputs: int = 32, hidden: int = 64
     return steps
 
 
-def training(steps: int, memory: str) -> Callable:
+def hypergradients(steps: int, memory: str) -> Callable:
     x, y = rows(300, 16)
     training = unrolled.UnrolledTraining(
         dense_model(16, 32),
@@ -121,11 +121,8 @@ PARTS = {
         (1000, 2000, 4000, 8000, 16000),
         lambda n: steps_of_fit(LBFGS(tolerance=1e-12, iterations_per_batch=5), batch=n),
     ),
-    "hypergradient steps": ((100, 200, 400, 800, 1600), lambda n: training(n, "all")),
-    "checkpoints steps": (
-        (100, 200, 400, 800, 1600),
-        lambda n: unrolled_training(n, "checkpoints"),
-    ),
+    "hypergradient steps": ((100, 200, 400, 800, 1600), lambda n: hypergradients(n, "all")),
+    "checkpoints steps": ((100, 200, 400, 800, 1600), lambda n: hypergradients(n, "checkpoints")),
     "chains": ((1, 2, 4, 8, 16), chains),
 }
 

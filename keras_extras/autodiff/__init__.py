@@ -2,7 +2,7 @@
 
 from keras_extras.autodiff.checking.check_gradients import check_gradients
 from keras_extras.autodiff.checking.gradient_check import GradientCheck, GradientEntry
-from keras_extras.autodiff.differentiated_model import WeightsAndInputs
+from keras_extras.autodiff.data import WeightsAndInputs
 from keras_extras.autodiff.gauss_newton_vector_product import gauss_newton_vector_product
 from keras_extras.autodiff.gradient import gradient
 from keras_extras.autodiff.hessian import hessian

@@ -1,4 +1,4 @@
-"""Sums over batches that equal what one batch of all rows would give."""
+"""Sums over batches that equal the result of one batch of all rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def sum_over_batches(
     """Returns `compute(values, data)`, or `compute(values, data, vector)`, over all rows.
 
     It must be linear in the loss: the loss of all rows is the mean of those of batches, weighted
-    by their rows. What belongs to weights is summed, and what belongs to inputs is joined.
+    by their rows. Results for weights are summed, those for inputs are joined.
 
     Args:
         function: The model and the data.

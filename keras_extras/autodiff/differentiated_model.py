@@ -1,7 +1,7 @@
 """DifferentiatedModel: the outputs and the loss of a model as functions of chosen tensors."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,37 +13,11 @@ from keras_extras._core.inputs import input_place
 from keras_extras._core.loss_function import loss_function
 from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras._core.paths import unique_paths
-from keras_extras.autodiff.data import Data, leaves
+from keras_extras.autodiff.data import Data, WeightsAndInputs, leaves
 from keras_extras.autodiff.dense_derivatives import inner_product
 from keras_extras.losses.batch_loss import BatchLoss
 
 _WHOLE = ("weights", "inputs", "both")
-
-
-class WeightsAndInputs(NamedTuple):
-    """Derivatives with respect to weights and inputs, or directions in both: `wrt="both"`.
-
-    Attributes:
-        weights: List, one entry for each of `model.trainable_variables`.
-        inputs: As the inputs of the model: a tensor, or a structure of tensors.
-
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    from keras_extras import autodiff
-
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    x, y = np.ones((4, 3)), np.zeros((4, 1))
-    gradient = autodiff.gradient(model, x, y, loss="mse", wrt="both")
-    gradient.weights[0]  # of shape (3, 1), as the kernel
-    gradient.inputs  # of shape (4, 3), as x
-    ```
-    """
-
-    weights: list[Any]
-    inputs: Any
 
 
 class DifferentiatedModel:
@@ -218,31 +192,16 @@ class DifferentiatedModel:
         left = iter(parts)
         return keras.tree.map_structure(lambda _: next(left), structure)
 
-    def loss(self, values: Sequence[Any], data: Data) -> Any:
-        """Returns the loss with all penalties, a scalar."""
-        return self._sum_of_losses(values, data)
-
-    def loss_of_outputs(self, values: Sequence[Any], data: Data, change: Any) -> Any:
-        """Returns the loss of changed outputs, and all penalties.
+    def loss(
+        self, values: Sequence[Any], data: Data, call: Callable[..., Any] | None = None
+    ) -> Any:
+        """Returns the loss with all penalties, a scalar.
 
         Args:
             values: List of tensors.
             data: `Data`.
-            change: Function from the structure of outputs, as they leave the model, to another.
+            call: Function `(x, training)` to call in the place of the model. Defaults to `None`.
         """
-        return self._sum_of_losses(
-            values, data, lambda x, training: change(self.model(x, training=training))
-        )
-
-    def loss_given_outputs(self, values: Sequence[Any], data: Data, outputs: Any) -> Any:
-        """Returns the loss of outputs that were computed before, with penalties on weights."""
-        return self._sum_of_losses(values, data, lambda x, training: outputs)
-
-    def _evaluate(self, values, data, **options):
-        weights = None if self.wrt == "inputs" else values[: len(self.variables)]
-        return evaluate(self.model, self._x(values, data), self.training, weights, **options)
-
-    def _sum_of_losses(self, values, data, call=None):
         x = self._x(values, data)
         found = self._evaluate(
             values,
@@ -253,6 +212,10 @@ class DifferentiatedModel:
         )
         losses = [found.loss, *found.penalties]
         return sum(ops.cast(ops.sum(loss), found.loss.dtype) for loss in losses)
+
+    def _evaluate(self, values, data, **options):
+        weights = None if self.wrt == "inputs" else values[: len(self.variables)]
+        return evaluate(self.model, self._x(values, data), self.training, weights, **options)
 
     def batches(self, batch_size: int | None) -> Iterator[tuple[float, slice, Data]]:
         """Yields parts of the data: their share in the mean over all rows, the rows, the data.

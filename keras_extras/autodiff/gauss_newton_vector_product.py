@@ -27,7 +27,7 @@ def gauss_newton_vector_product(
     training: bool = False,
     batch_size: int | None = None,
 ) -> Any:
-    """Returns the product of the generalised Gauss-Newton matrix and a vector.
+    """Returns the product of the generalized Gauss-Newton matrix and a vector.
 
     ```
     G v = J^T H_L J v + H_R v
@@ -92,15 +92,15 @@ def gauss_newton_vector_product(
     check_second_derivatives(function)
 
     def of_batch(values, data, vector):
-        kept = []
+        kept = [None]
 
         def outputs_and_penalties(values):
-            def detached(outputs):
-                kept[:] = [outputs]
+            def detached(x, training):
+                outputs = kept[0] = model(x, training=training)
                 parameters = [ops.stop_gradient(part) for part in _parameters(outputs)]
                 return _with_parameters(outputs, parameters)
 
-            penalties = function.loss_of_outputs(values, data, detached)
+            penalties = function.loss(values, data, detached)
             parameters = _parameters(kept[0])
             return parameters, penalties, [mask_of(part) for part in parameters]
 
@@ -108,7 +108,7 @@ def gauss_newton_vector_product(
             def loss_of(parameters):
                 masked = [with_mask(part, mask) for part, mask in zip(parameters, masks)]
                 outputs = _with_parameters(kept[0], masked)
-                return function.loss_given_outputs(values, data, outputs)
+                return function.loss(values, data, lambda x, training: outputs)
 
             return hessian_product(loss_of, parameters, moves, CURVATURE_MODES[0])
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras._core.flat_vectors import flat, num_entries, split_entries, unit_vector
@@ -114,7 +113,4 @@ def hessian(
     )
     if not diagonal:
         return matrix
-    parts = split_entries(matrix, function.values, axis=0)
-    return function.pack(
-        [ops.reshape(part, value.shape) for part, value in zip(parts, function.values)]
-    )
+    return function.pack(split_entries(matrix, [value.shape for value in function.values]))

@@ -16,9 +16,9 @@ from keras_extras._core.flat_vectors import (
     unit_vector,
 )
 from keras_extras.autodiff.chunked_map import ChunkedMap
-from keras_extras.autodiff.data import Data
+from keras_extras.autodiff.data import Data, WeightsAndInputs
 from keras_extras.autodiff.dense_derivatives import pullback
-from keras_extras.autodiff.differentiated_model import DifferentiatedModel, WeightsAndInputs
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -187,11 +187,8 @@ def _times_rows(factors, tensor):
 
 
 def _packed(function, matrix, of_row, wide):
-    results = []
-    for output, rows in zip(of_row, split_entries(matrix, of_row, axis=1)):
-        parts = [
-            ops.reshape(part, (-1, *output.shape, *value.shape))
-            for value, part in zip(wide, split_entries(rows, wide, axis=2))
-        ]
-        results.append(function.pack(parts))
-    return results
+    shapes = [value.shape for value in wide]
+    return [
+        function.pack(split_entries(rows, shapes))
+        for rows in split_entries(matrix, [output.shape for output in of_row], axis=1)
+    ]

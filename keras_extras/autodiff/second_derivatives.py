@@ -11,7 +11,7 @@ from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
-# What passed, of each model, as long as it is kept.
+# The checks that each model passed, kept as long as the model.
 _passed: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -66,7 +66,7 @@ def check_model(model: Any, gradient: Any, values: Any, x: Any, training: bool) 
 
 
 def _kind(loss):
-    """What losses that compute the same have in common, though made for each call."""
+    """A key that is equal for losses that compute the same, though made for each call."""
     if isinstance(loss, keras.losses.Loss):
         return type(loss), _kind(getattr(loss, "fn", None))
     return getattr(loss, "__code__", loss if isinstance(loss, str) else type(loss))

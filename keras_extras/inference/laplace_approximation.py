@@ -10,6 +10,7 @@ import scipy.linalg
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import numpy_generator, rows_of
@@ -31,7 +32,7 @@ class LaplaceApproximation:
 
     with `w*` the trained weights, `P` the precision of the prior, `T` the temperature, `J` the
     derivatives by the weights of what the last layer makes a distribution of, and `F` the Fisher
-    information of that distribution about it: the generalised Gauss-Newton matrix. It is exact for
+    information of that distribution about it: the generalized Gauss-Newton matrix. It is exact for
     a linear model with normal noise. Predictions are those of the network made linear in its
     weights at `w*`, the model for which `H` is the curvature.
 
@@ -122,6 +123,7 @@ class LaplaceApproximation:
             self._chosen = _of_last_layer(function.variables, model)
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
+        self._shapes = [value.shape for value in self.mode]
         variables = [function.variables[number] for number in self._chosen]
         self._set_prior(prior_precision, prior_mean, variables)
         size = sum(value.size for value in self.mode)
@@ -263,7 +265,7 @@ class LaplaceApproximation:
         else:
             root = self._inverse_root(np.eye(len(self._matrix)))
             variances = np.sum(np.square(root), axis=1)
-        return self._shaped(np.sqrt(variances / self._relative))
+        return split_entries(np.sqrt(variances / self._relative), self._shapes)
 
     def sample_offsets(self, samples: int, generator: np.random.Generator) -> list[np.ndarray]:
         """Returns draws of `w - w*`, arrays of shape `(samples, *shape)`.
@@ -275,12 +277,12 @@ class LaplaceApproximation:
         noise = generator.normal(size=(samples, len(self._matrix)))
         offsets = self._inverse_root(noise.T).T
         offsets = offsets / np.sqrt(self._relative)
-        return self._shaped(offsets.astype(keras.config.floatx()))
+        return split_entries(offsets.astype(keras.config.floatx()), self._shapes)
 
     def predict_distribution(
         self, x: Any, samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
-        """Returns the posterior predictive distribution of the linearised network.
+        """Returns the posterior predictive distribution of the linearized network.
 
         Args:
             x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
@@ -299,13 +301,6 @@ class LaplaceApproximation:
         offsets = self.sample_offsets(samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
         return predictive_of(self._network.function, parameters)
-
-    def _shaped(self, vectors):
-        sizes = np.cumsum([value.size for value in self.mode])[:-1]
-        parts = np.split(vectors, sizes, axis=-1)
-        return [
-            part.reshape(*vectors.shape[:-1], *value.shape) for part, value in zip(parts, self.mode)
-        ]
 
 
 def _of_last_layer(variables, model):

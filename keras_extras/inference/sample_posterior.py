@@ -1,5 +1,6 @@
 """sample_posterior: draws of a model's weights by Hamiltonian Monte Carlo."""
 
+import math
 import os
 import warnings
 import weakref
@@ -19,6 +20,7 @@ from keras_extras._core.checks import (
 )
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras._core.locks import locked_folder
 from keras_extras._core.model_function import is_seed
 from keras_extras._core.probability import tf
@@ -182,7 +184,7 @@ def sample_posterior(
     backup = None
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
-        shape = {"num_chains": num_chains, "sizes": target.sizes}
+        shape = {"num_chains": num_chains, "sizes": [math.prod(shape) for shape in target.shapes]}
         contents = {
             "x": fingerprint(data[0]),
             "y": fingerprint(data[1]),
@@ -245,16 +247,11 @@ class _Target:
         _check_precision(self.function.variables)
         self.priors = WeightPriors(prior, self.function.variables)
         self.shapes = [tuple(variable.shape) for variable in self.function.variables]
-        self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.chains = MarkovChains(self.log_prob, **settings)
 
     def split(self, vectors):
         """From `(..., size)` to tensors of the weights' shapes."""
-        parts = tf.split(vectors, self.sizes, axis=-1)
-        return [
-            tf.reshape(part, (*vectors.shape[:-1], *shape))
-            for part, shape in zip(parts, self.shapes)
-        ]
+        return split_entries(vectors, self.shapes)
 
     def log_prob(self, vector, x, y):
         weights = self.split(vector)

@@ -18,7 +18,7 @@ class WeightFunction:
 
     A model is seen in two steps: from weights and inputs to *parameters*, the tensor that its
     last layer makes a distribution of, and from parameters to the distribution. The first is pure
-    and can be vectorised over weights; the second takes parameters with any leading axes.
+    and can be vectorized over weights; the second takes parameters with any leading axes.
 
     Args:
         model: Keras model with one output, built or called before.

@@ -1,4 +1,4 @@
-"""What must be known of a model before its training is differentiated."""
+"""Checks of a model before its training is differentiated."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -234,7 +234,7 @@ class ReversiblePath(TrainingPath):
 
 
 class Buffer(NamedTuple):
-    """What products with the momentum drop.
+    """The bits that products with the momentum drop.
 
     Args:
         words: List of int64 tensors, shaped as the weights.

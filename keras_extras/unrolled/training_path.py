@@ -11,7 +11,7 @@ from keras_extras.unrolled.training_step import State
 
 
 class TrainingPath:
-    """Base of what has `forward` and `backward`, and by default goes one after the other."""
+    """Base of paths with `forward` and `backward`, by default one after the other."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -21,7 +21,7 @@ class TrainingPath:
         return dict(values)
 
     def context(self) -> contextlib.AbstractContextManager:
-        """Returns what compiled functions are called in."""
+        """Returns the context in which compiled functions are called."""
         return contextlib.nullcontext()
 
     def room(self, values: Mapping[str, Any]) -> int:
@@ -46,7 +46,7 @@ class TrainingPath:
             start: The state before the first step.
             values: Dict of the hyperparameters.
             data: The training data.
-            room: Integer, what the method `room` returned.
+            room: Integer, the result of `room`.
             pull_back_validation: Function from the final state to the validation loss and its
                 derivatives with respect to that state.
 

@@ -17,11 +17,11 @@ from keras_extras.unrolled.weighted_losses import WeightedLosses
 
 
 class State(NamedTuple):
-    """What a step passes on to the next.
+    """The state that a step passes on to the next.
 
     Args:
         weights: List of tensors, of the trainable variables.
-        slots: List of tuples of tensors, what the optimizer keeps for each weight.
+        slots: List of tuples of tensors, the optimizer's state of each weight.
         statistics: List of tensors, such as moving averages of batch statistics.
     """
 
@@ -70,7 +70,7 @@ class TrainingStep:
         return State(weights, [self.rule.slots(weight) for weight in weights], statistics)
 
     def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
-        """Returns what a step takes of the hyperparameters."""
+        """Returns the values of the hyperparameters for a step."""
         return {h.name: h.at(values[h.name], step, rows) for h in self._of_steps}
 
     def advance(
@@ -110,7 +110,7 @@ class TrainingStep:
         return loss, gradients, updated
 
     def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the settings of the optimizer at a step, learnt or fixed."""
+        """Returns the settings of the optimizer at a step, learned or fixed."""
         settings = self.rule.settings.items()
         fixed = {name: ops.convert_to_tensor(value, self.dtype) for name, value in settings}
         fixed = {name: backend.gather(v, step) if len(v.shape) else v for name, v in fixed.items()}
@@ -141,15 +141,15 @@ class TrainingStep:
         """
         at = self.values_at(values, step, backend.gather(data.order, step))
         settings = self.settings_at(step, at)
-        learnt = {name: at[name] for name in settings if name in at}
-        others = {name: value for name, value in at.items() if name not in learnt}
+        learned = {name: at[name] for name in settings if name in at}
+        others = {name: value for name, value in at.items() if name not in learned}
 
-        def updated(weights, gradients, slots, learnt):
-            return self._update(weights, gradients, slots, {**settings, **learnt})
+        def updated(weights, gradients, slots, learned):
+            return self._update(weights, gradients, slots, {**settings, **learned})
 
-        weights, gradients, slots, learnt = _vector_jacobian_product(
+        weights, gradients, slots, learned = _vector_jacobian_product(
             updated,
-            (state.weights, gradients, state.slots, learnt),
+            (state.weights, gradients, state.slots, learned),
             (adjoint.weights, adjoint.slots),
         )
 
@@ -162,7 +162,7 @@ class TrainingStep:
             (gradients, adjoint.statistics),
         )
         weights = [a + b for a, b in zip(weights, of_weights)]
-        return State(weights, slots, statistics), {**learnt, **others}
+        return State(weights, slots, statistics), {**learned, **others}
 
     def _update(self, weights, gradients, slots, settings):
         updated = [self.rule.update(*parts, settings) for parts in zip(weights, gradients, slots)]
@@ -209,7 +209,7 @@ class TrainingStep:
     def no_gradients(
         self, values: Mapping[str, Any], size: int, shape: tuple = ()
     ) -> dict[str, Any]:
-        """Returns what gradients are added to: sums, and arrays where steps have their own.
+        """Returns empty totals of gradients: sums, and arrays where steps have separate ones.
 
         Args:
             values: Dict of the hyperparameters.
@@ -226,7 +226,7 @@ class TrainingStep:
     def add_gradients(
         self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
     ) -> dict[str, Any]:
-        """Returns `totals` with what `pull_back` found for a step added.
+        """Returns `totals` with the gradients of a step from `pull_back` added.
 
         Args:
             totals: Dict, what `no_gradients` returns.
@@ -246,7 +246,7 @@ class TrainingStep:
         return totals
 
     def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Returns what was added up as tensors, of so many steps."""
+        """Returns the totals of so many steps as tensors."""
         return {
             h.name: ops.reshape(totals[h.name].stack(), (-1,))[:steps]
             if h.varies_over == "steps"

@@ -28,7 +28,7 @@ _MOST_STEPS = 10**7
 
 
 class TrainingRun(NamedTuple):
-    """What `UnrolledTraining.run` returns.
+    """Result of `UnrolledTraining.run`.
 
     Args:
         weights: List of arrays, of the model's trainable variables after the last step.
@@ -72,7 +72,7 @@ class UnrolledTraining:
 
     Every run starts from the weights that the model had at construction and sees the same batches.
     Random layers such as dropout draw from a seed that is fixed for each step. Moving statistics of
-    batch normalisation are part of what training updates, and differentiated too.
+    batch normalization are part of what training updates, and differentiated too.
 
     Args:
         model: Built Keras model.
@@ -127,7 +127,7 @@ class UnrolledTraining:
         **data, meta_optimizer=keras.optimizers.Adam(0.1), meta_steps=5, verbose=0
     )
     history.history["val_loss"]  # falls
-    training.hyperparameters["learning_rate"]  # the schedule learnt
+    training.hyperparameters["learning_rate"]  # the schedule learned
     ```
     """
 
@@ -206,15 +206,15 @@ class UnrolledTraining:
         self._check_finite(losses)
         loss = None if validation is None else float(compiled.validate(state, validation))
         weights, statistics = (
-            [_array(t) for t in part] for part in (state.weights, state.statistics)
+            [ops.convert_to_numpy(t) for t in part] for part in (state.weights, state.statistics)
         )
-        return TrainingRun(weights, _array(losses), loss, statistics)
+        return TrainingRun(weights, ops.convert_to_numpy(losses), loss, statistics)
 
     def assign(self, run: TrainingRun) -> None:
         """Gives the model the weights of a run.
 
         Args:
-            run: What `run` returned.
+            run: The result of `run`.
         """
         variables = [*self.model.trainable_variables, *self._updated]
         for variable, value in zip(variables, [*run.weights, *run.statistics]):
@@ -231,7 +231,7 @@ class UnrolledTraining:
             validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`.
 
         Returns:
-            The loss, without any penalty or learnt weight of losses or rows, and a dict from the
+            The loss, without any penalty or learned weight of losses or rows, and a dict from the
             names of the hyperparameters to arrays.
 
         Raises:
@@ -300,12 +300,12 @@ class UnrolledTraining:
         meta_steps = check_integer("meta_steps", meta_steps)
         check_choice("verbose", verbose, (0, 1, 2))
         meta_optimizer = keras.optimizers.get(meta_optimizer)
-        learnt = self._hyperparameters
+        learned = self._hyperparameters
         free = [
             keras.Variable(
                 h.to_unconstrained(self._values[h.name]), dtype=widest_float(), name="free"
             )
-            for h in learnt
+            for h in learned
         ]
         meta_optimizer.build(free)
         evaluate = self._evaluation(x, y, validation_data)
@@ -321,10 +321,12 @@ class UnrolledTraining:
             history.on_epoch_end(meta_step, logs)
             progress.update(meta_step + 1, list(logs.items()), finalize=False)
             steps = [
-                h.unconstrained_gradient(self._values[h.name], gradients[h.name]) for h in learnt
+                h.unconstrained_gradient(self._values[h.name], gradients[h.name]) for h in learned
             ]
             meta_optimizer.apply(list(map(ops.convert_to_tensor, steps)), free)
-            self._values = {h.name: h.from_unconstrained(_array(v)) for h, v in zip(learnt, free)}
+            self._values = {
+                h.name: h.from_unconstrained(np.asarray(v)) for h, v in zip(learned, free)
+            }
         run = self.run(x, y, validation_data)
         logs = {"loss": float(np.mean(run.losses)), "val_loss": run.validation_loss}
         history.on_epoch_end(meta_steps, logs)
@@ -343,7 +345,7 @@ class UnrolledTraining:
                 values, self._weights, self._statistics, data, validation
             )
             self._check_finite(losses)
-            gradients = {name: _array(g).astype("float64") for name, g in gradients.items()}
+            gradients = {name: np.asarray(g, "float64") for name, g in gradients.items()}
             faults = [name for name, g in gradients.items() if not np.isfinite(g).all()]
             if faults or not np.isfinite(loss):
                 raise ValueError(
@@ -352,7 +354,7 @@ class UnrolledTraining:
                     f"steps. Received: a validation loss of {float(loss):g}, and NaN or infinity "
                     f"in the gradient of {faults}"
                 )
-            return float(loss), gradients, _array(losses)
+            return float(loss), gradients, ops.convert_to_numpy(losses)
 
         return evaluate
 
@@ -427,7 +429,3 @@ class UnrolledTraining:
                 "Training must stay finite; lower the learning rates or initial scales. Received: "
                 f"a loss that is NaN or infinite at step {faults[0]} of {self.steps}"
             )
-
-
-def _array(tensor):
-    return ops.convert_to_numpy(tensor)

@@ -1,4 +1,4 @@
-"""What derivatives of models take from JAX beside `keras.ops`."""
+"""Functions of JAX for derivatives of models that `keras.ops` lacks."""
 
 import jax
 

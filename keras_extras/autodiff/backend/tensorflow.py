@@ -1,4 +1,4 @@
-"""What derivatives of models take from TensorFlow beside `keras.ops`."""
+"""Functions of TensorFlow for derivatives of models that `keras.ops` lacks."""
 
 import contextlib
 import threading
@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
 from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras.autodiff.dense_derivatives import zeros_where_none
 from keras_extras.autodiff.program import Program
 
 
 def vectorized(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Returns `function(number, arguments)` for many numbers at once, their results stacked.
 
-    Compiled, it raises where TensorFlow cannot vectorise.
+    Compiled, it raises where TensorFlow cannot vectorize.
 
     Args:
         function: From a scalar integer and a structure of tensors to a structure of tensors.
@@ -72,24 +73,18 @@ def gauss_newton_product(
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(values)
             outputs, penalties, aux = function(values)
-        penalty_gradient = _filled(tape.gradient(penalties, values), values)
+        penalty_gradient = zeros_where_none(tape.gradient(penalties, values), values)
     zero = tf.UnconnectedGradients.ZERO
     of_penalties = accumulator.jvp(penalty_gradient, unconnected_gradients=zero)
     moves = accumulator.jvp(outputs, unconnected_gradients=zero)
     curved = curve(outputs, moves, aux)
-    of_outputs = _filled(tape.gradient(outputs, values, output_gradients=curved), values)
+    of_outputs = zeros_where_none(tape.gradient(outputs, values, output_gradients=curved), values)
     return [a + b for a, b in zip(of_outputs, of_penalties)]
-
-
-def _filled(gradients, values):
-    zero = tf.zeros_like
-    pairs = zip(gradients, values)
-    return [zero(v) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
 
 
 @contextlib.contextmanager
 def _quiet():
-    """TensorFlow logs pages about what it cannot vectorise; other threads log as they did."""
+    """TensorFlow logs pages about what it cannot vectorize; other threads log as they did."""
     logger, thread = tf.get_logger(), threading.get_ident()
 
     def of_others(record):

@@ -1,4 +1,4 @@
-"""What unrolled training takes from JAX beside `keras.ops`."""
+"""Functions of JAX for unrolled training that `keras.ops` lacks."""
 
 from dataclasses import dataclass
 from typing import Any

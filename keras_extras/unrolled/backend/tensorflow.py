@@ -1,4 +1,4 @@
-"""What unrolled training takes from TensorFlow beside `keras.ops`."""
+"""Functions of TensorFlow for unrolled training that `keras.ops` lacks."""
 
 import contextlib
 from collections.abc import Callable, Sequence
