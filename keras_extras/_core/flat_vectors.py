@@ -39,7 +39,9 @@ def flat(tensors: Sequence[Any]) -> Any:
 def flat_rows(tensors: Sequence[Any]) -> Any:
     """Returns a matrix with the entries of all tensors, keeping their first axis."""
     dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
-    rows = [ops.reshape(tensor, (tensor.shape[0], num_entries([tensor[0]]))) for tensor in tensors]
+    rows = [
+        ops.reshape(tensor, (tensor.shape[0], math.prod(tensor.shape[1:]))) for tensor in tensors
+    ]
     return ops.concatenate([ops.cast(part, dtype) for part in rows], axis=1)
 
 

@@ -72,12 +72,11 @@ class DifferentiatedModel:
                 "`penalties=False` needs `loss`: the loss that the model was compiled with comes "
                 "with its penalties. Received: loss=None, penalties=False"
             )
-        self.has_loss, self.loss_given = needs_loss, loss
-        self.is_compiled = needs_loss and loss is None
+        self.has_loss = needs_loss
+        self.given_loss = getattr(model, "loss", None) if loss is None else loss
         if needs_loss:
-            self._pair_targets(first_row, loss)
+            self._pair_targets(first_row)
             first_row = self.data.rows(slice(0, 1))
-            self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.
             self._data_loss = loss_function(model, loss, *first_row, self.dtype, training)
 
@@ -85,17 +84,12 @@ class DifferentiatedModel:
         with keras.StatelessScope():  # A random layer keeps its state.
             return self.model(x, training=False)
 
-    def _pair_targets(self, row, loss):
-        if self.data.y is None:
-            return
-        y = paired_targets(
-            self.data.y,
-            self._predict(row.x),
-            getattr(self.model, "loss", None) if loss is None else loss,
-            getattr(self.model, "output_names", None) or (),
-            self.data.sample_weight,
-        )
-        self.data = self.data._replace(y=y)
+    def _pair_targets(self, row):
+        _, y, weights = self.data
+        if y is not None:
+            names = getattr(self.model, "output_names", None) or ()
+            y = paired_targets(y, self._predict(row.x), self.given_loss, names, weights)
+            self.data = self.data._replace(y=y)
 
     def _inputs_of(self, x):
         """The inputs to differentiate with respect to."""
@@ -238,7 +232,7 @@ class DifferentiatedModel:
             yield (rows.stop - rows.start) / self.num_rows, rows, self.data.rows(rows)
 
     def _check_mean_over_rows(self, batch_size):
-        for loss in keras.tree.flatten(self._loss):
+        for loss in keras.tree.flatten(self.given_loss):
             is_mean = getattr(loss, "reduction", "mean") in ("sum_over_batch_size", "mean")
             if isinstance(loss, BatchLoss) or not is_mean:
                 raise ValueError(

@@ -27,7 +27,7 @@ def check_second_derivatives(function: DifferentiatedModel) -> None:
     Raises:
         ValueError: With the operations and the layers that hold them.
     """
-    loss = function.model.loss if function.is_compiled else function.loss_given
+    loss = function.given_loss if function.has_loss else None
     kinds = tuple(map(_kind, keras.tree.flatten(loss)))
     key = (*function.names, function.training, kinds, *map(id, function.variables))
     passed = _passed.setdefault(function.model, set())

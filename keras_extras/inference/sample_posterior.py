@@ -20,7 +20,7 @@ from keras_extras._core.checks import (
 )
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
-from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.flat_vectors import flat_rows, split_entries
 from keras_extras._core.locks import locked_folder
 from keras_extras._core.model_function import is_seed
 from keras_extras._core.probability import tf
@@ -271,7 +271,7 @@ class _Target:
         if isinstance(initial, str) and initial == "weights":
             # Apart from each other by a little of the prior, so that chains can be compared.
             draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
-        return tf.concat([tf.reshape(draw, (num_chains, -1)) for draw in draws], axis=-1)
+        return flat_rows(list(map(tf.convert_to_tensor, draws)))
 
 
 # The latest target of each model, which is kept as long as the model.

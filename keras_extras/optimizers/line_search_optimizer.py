@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.flat_vectors import flat, split_entries
 from keras_extras._core.stateless import cond
 from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.line_search import strong_wolfe
@@ -173,8 +173,7 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         return float(np.finfo(self._dtype).eps)
 
     def _flat(self, variables):
-        parts = [ops.reshape(ops.cast(ops.copy(v), self._dtype), (-1,)) for v in variables]
-        return ops.concatenate(parts)
+        return flat([ops.cast(ops.copy(v), self._dtype) for v in variables])
 
     def _shaped(self, vector):
         parts = split_entries(vector, self._shapes)

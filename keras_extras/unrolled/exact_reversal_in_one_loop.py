@@ -1,4 +1,4 @@
-"""Exact reversal where compilers round the same step otherwise in another place."""
+"""Exact reversal where compilers round the same step differently in two places."""
 
 import contextlib
 import math
@@ -17,11 +17,7 @@ from keras_extras.unrolled.training_step import State
 
 
 class ReversiblePathInOneLoop(ReversiblePath):
-    """Goes there and back in one loop, whose gradients are the same instructions both ways.
-
-    Args:
-        As `ReversiblePath`.
-    """
+    """A `ReversiblePath` in one loop, whose gradients are the same instructions both ways."""
 
     def context(self) -> contextlib.AbstractContextManager:
         return backend.integers_of_64_bits()
