@@ -39,9 +39,7 @@ def flat(tensors: Sequence[Any]) -> Any:
 def flat_rows(tensors: Sequence[Any]) -> Any:
     """Returns a matrix with the entries of all tensors, keeping their first axis."""
     dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
-    rows = [
-        ops.reshape(tensor, (tensor.shape[0], math.prod(tensor.shape[1:]))) for tensor in tensors
-    ]
+    rows = [ops.reshape(t, (t.shape[0], math.prod(t.shape[1:]))) for t in tensors]
     return ops.concatenate([ops.cast(part, dtype) for part in rows], axis=1)
 
 
