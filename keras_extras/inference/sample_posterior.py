@@ -211,8 +211,8 @@ def sample_posterior(
             scale=scale,
         )
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
-    samples = [part.numpy() for part in target.split(draws.values)]
-    scales = [part.numpy() for part in target.split(tf.convert_to_tensor(draws.scale))]
+    samples = target.split(np.asarray(draws.values))
+    scales = target.split(np.asarray(draws.scale))
     return Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
 
 
