@@ -26,7 +26,7 @@ import keras
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from keras_extras import autodiff
+from keras_extras import unrolled
 
 MEMORIES = ("all", "checkpoints", "reversal")
 
@@ -38,15 +38,15 @@ def load_data() -> dict:
     return {"x": x, "y": y, "validation_data": (x_val, y_val)}
 
 
-def make_training(steps: int, memory: str = "all") -> autodiff.UnrolledTraining:
+def make_training(steps: int, memory: str = "all") -> unrolled.UnrolledTraining:
     keras.utils.set_random_seed(0)
     network = [keras.layers.Dense(50, activation="tanh"), keras.layers.Dense(10)]
-    return autodiff.UnrolledTraining(
+    return unrolled.UnrolledTraining(
         keras.Sequential([keras.Input((64,)), *network]),
         keras.optimizers.SGD(momentum=0.5),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps,
-        {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5},
+        {"learning_rate": unrolled.PerStep(0.05), "momentum": 0.5},
         batch_size=100,
         memory=memory,
     )

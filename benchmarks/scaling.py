@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from keras_extras import autodiff, inference
+from keras_extras import inference, unrolled
 from keras_extras.optimizers import CMAES, LBFGS, MonteCarloOptimizer
 
 
@@ -55,14 +55,14 @@ def steps_of_fit(optimizer, batch: int = 256, inputs: int = 32, hidden: int = 64
     return steps
 
 
-def unrolled(steps: int, memory: str) -> Callable:
+def hypergradients(steps: int, memory: str) -> Callable:
     x, y = rows(300, 16)
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         dense_model(16, 32),
         keras.optimizers.SGD(momentum=0.5),
         "mse",
         steps,
-        {"learning_rate": autodiff.PerStep(0.01)},
+        {"learning_rate": unrolled.PerStep(0.01)},
         batch_size=50,
         memory=memory,
     )
@@ -121,8 +121,8 @@ PARTS = {
         (1000, 2000, 4000, 8000, 16000),
         lambda n: steps_of_fit(LBFGS(tolerance=1e-12, iterations_per_batch=5), batch=n),
     ),
-    "hypergradient steps": ((100, 200, 400, 800, 1600), lambda n: unrolled(n, "all")),
-    "checkpoints steps": ((100, 200, 400, 800, 1600), lambda n: unrolled(n, "checkpoints")),
+    "hypergradient steps": ((100, 200, 400, 800, 1600), lambda n: hypergradients(n, "all")),
+    "checkpoints steps": ((100, 200, 400, 800, 1600), lambda n: hypergradients(n, "checkpoints")),
     "chains": ((1, 2, 4, 8, 16), chains),
 }
 

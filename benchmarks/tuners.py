@@ -28,7 +28,7 @@ import keras_tuner
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from keras_extras import autodiff, tuners
+from keras_extras import tuners, unrolled
 from keras_extras.datasets import higgs
 
 BATCH = 100
@@ -79,7 +79,7 @@ def gradients(trials: int = 30, steps: int = 200) -> dict[str, tuple[float, floa
     """Best validation loss, test loss and seconds of each search."""
     (x, y), validation, test = load_data()
     epochs = -(-steps // -(-len(x) // BATCH))
-    starts = {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5, "l2/*kernel": 1e-4}
+    starts = {"learning_rate": unrolled.PerStep(0.05), "momentum": 0.5, "l2/*kernel": 1e-4}
     results = {}
     print(f"\n{'search':22} {'trials':>6} {'validation':>11} {'test':>7} {'seconds':>8}")
     with tempfile.TemporaryDirectory() as folder:

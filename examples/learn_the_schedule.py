@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from keras_extras import autodiff, visualization
+from keras_extras import unrolled, visualization
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -37,36 +37,36 @@ def load_data() -> dict:
     return {"x": x, "y": y, "validation_data": (x_val, y_val)}
 
 
-def schedule_training(steps: int) -> autodiff.UnrolledTraining:
+def schedule_training(steps: int) -> unrolled.UnrolledTraining:
     """The network, with a learning rate for each step and a momentum to learn."""
     keras.utils.set_random_seed(0)
     network = [keras.layers.Dense(50, activation="tanh"), keras.layers.Dense(10)]
-    return autodiff.UnrolledTraining(
+    return unrolled.UnrolledTraining(
         keras.Sequential([keras.Input((64,)), *network]),
         keras.optimizers.SGD(momentum=0.5),
         LOSS,
         steps,
-        {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5},
+        {"learning_rate": unrolled.PerStep(0.05), "momentum": 0.5},
         batch_size=100,
     )
 
 
-def penalty_training(steps: int) -> autodiff.UnrolledTraining:
+def penalty_training(steps: int) -> unrolled.UnrolledTraining:
     """Logistic regression, with a penalty for each weight to learn."""
     keras.utils.set_random_seed(0)
-    return autodiff.UnrolledTraining(
+    return unrolled.UnrolledTraining(
         keras.Sequential(
             [keras.Input((64,)), keras.layers.Dense(10, name="dense")], name="logistic"
         ),
         keras.optimizers.SGD(0.1, momentum=0.9),
         LOSS,
         steps,
-        {"l2/*": autodiff.PerWeight(1e-2)},
+        {"l2/*": unrolled.PerWeight(1e-2)},
         batch_size=100,
     )
 
 
-def learn(training: autodiff.UnrolledTraining, data: dict, rate: float, meta_steps: int) -> dict:
+def learn(training: unrolled.UnrolledTraining, data: dict, rate: float, meta_steps: int) -> dict:
     """Descends the hypergradient; prints and returns the validation loss before and after."""
     history = training.fit(
         **data, meta_optimizer=keras.optimizers.Adam(rate), meta_steps=meta_steps, verbose=0

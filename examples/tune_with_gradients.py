@@ -21,7 +21,7 @@ import keras_tuner
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from keras_extras import autodiff, tuners, visualization
+from keras_extras import tuners, unrolled, visualization
 
 
 def load_data() -> list[tuple]:
@@ -55,7 +55,7 @@ def main(
     out = Path(out)
     steps, meta_steps, trials = (20, 2, 1) if fast else (200, 30, trials)
     (x, y), validation, test = load_data()
-    starts = {"learning_rate": autodiff.PerStep(0.05), "momentum": 0.5, "l2/*kernel": 1e-4}
+    starts = {"learning_rate": unrolled.PerStep(0.05), "momentum": 0.5, "l2/*kernel": 1e-4}
     tuner = tuners.HypergradientTuner(
         keras_tuner.oracles.RandomSearchOracle("val_loss", max_trials=trials, seed=1),
         build,

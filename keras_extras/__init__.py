@@ -16,6 +16,7 @@ _SUBPACKAGES = (
     "optimizers",
     "pipelines",
     "tuners",
+    "unrolled",
     "visualization",
 )
 

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 
-from keras_extras import autodiff, layers
+from keras_extras import autodiff, layers, unrolled
 
 GENERATOR = np.random.default_rng(2)
 X = GENERATOR.normal(size=(24, 3)).astype("float32")
@@ -23,13 +23,13 @@ def make_model() -> keras.Model:
     return model
 
 
-def make_training(memory: str) -> autodiff.UnrolledTraining:
-    return autodiff.UnrolledTraining(
+def make_training(memory: str) -> unrolled.UnrolledTraining:
+    return unrolled.UnrolledTraining(
         make_model(),
         keras.optimizers.SGD(0.05, momentum=0.75),
         "mse",
         steps=6,
-        hyperparameters={"learning_rate": autodiff.PerStep(0.05), "momentum": 0.75, "l2/*": 0.01},
+        hyperparameters={"learning_rate": unrolled.PerStep(0.05), "momentum": 0.75, "l2/*": 0.01},
         batch_size=8,
         memory=memory,
     )

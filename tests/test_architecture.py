@@ -18,7 +18,7 @@ LEVELS = [
     {"_version", "_core"},
     {"callbacks", "datasets", "initializers", "layers", "losses", "metrics", "optimizers"},
     {"autodiff"},
-    {"inference"},
+    {"inference", "unrolled"},
     {"pipelines"},
     {"visualization"},
     {"tuners"},

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 from precision import ON_JAX, needs_tensorflow
 
-from keras_extras import autodiff
+from keras_extras import autodiff, unrolled
 from keras_extras.layers import MissingValueImputer
 
 pytestmark = pytest.mark.both_backends
@@ -33,9 +33,9 @@ def squared(y_true, y_pred):
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
-def unrolled(loss="mse", **arguments):
+def unrolled_training(loss="mse", **arguments):
     arguments = {"batch_size": None, "jit_compile": ON_JAX, **arguments}
-    return autodiff.UnrolledTraining(linear(), "sgd", loss, 2, {"learning_rate": 0.1}, **arguments)
+    return unrolled.UnrolledTraining(linear(), "sgd", loss, 2, {"learning_rate": 0.1}, **arguments)
 
 
 DERIVATIVES = {
@@ -44,8 +44,8 @@ DERIVATIVES = {
     "product": lambda y, loss="mse": autodiff.hessian_vector_product(
         linear(), X, y, [np.ones((3, 1)), np.ones(1)], loss=loss
     ),
-    "unrolled": lambda y, loss="mse": unrolled(loss).hypergradient(X, y, (X, Y))[0],
-    "validated": lambda y, loss="mse": unrolled(loss).hypergradient(X, Y, (X, y))[0],
+    "unrolled": lambda y, loss="mse": unrolled_training(loss).hypergradient(X, y, (X, Y))[0],
+    "validated": lambda y, loss="mse": unrolled_training(loss).hypergradient(X, Y, (X, y))[0],
     "checked": lambda y, loss="mse": (
         autodiff.check_gradients(linear(), X, y, loss=loss, entries=1).entries[0].analytic
     ),
@@ -93,8 +93,8 @@ def test_inputs_must_be_real_and_finite(x):
         lambda: autodiff.jacobian(linear(), x),
         lambda: autodiff.jacobian(keras.Sequential([layers.Dense(1)]), x),
         lambda: autodiff.check_gradients(keras.Sequential([layers.Dense(1)]), x),
-        lambda: unrolled().run(x, Y),
-        lambda: unrolled().hypergradient(X, Y, (x, Y)),
+        lambda: unrolled_training().run(x, Y),
+        lambda: unrolled_training().hypergradient(X, Y, (x, Y)),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             call()
@@ -123,7 +123,7 @@ def test_weights_of_rows_that_do_not_fit_are_refused(weights, message):
     with pytest.raises((TypeError, ValueError), match=message):
         autodiff.gradient(linear(), X, Y, loss="mse", sample_weight=weights)
     with pytest.raises((TypeError, ValueError), match=message):
-        unrolled().hypergradient(X, Y, (X, Y, weights))
+        unrolled_training().hypergradient(X, Y, (X, Y, weights))
 
 
 def test_labels_and_losses_of_other_targets_are_taken():
@@ -150,11 +150,11 @@ def test_flags_and_counts():
     with pytest.raises(TypeError, match="`diagonal` must be True or False"):
         autodiff.hessian(linear(), X, Y, loss="mse", diagonal="no")
     with pytest.raises(TypeError, match="`jit_compile` must be True or False"):
-        unrolled(jit_compile="no")
+        unrolled_training(jit_compile="no")
     with pytest.raises(ValueError, match="`entries` or `directions` must be at least 1"):
         autodiff.check_gradients(linear(), X, Y, loss="mse", entries=0, directions=0)
     with pytest.raises(ValueError, match="`steps` must be at most 10,000,000"):
-        autodiff.UnrolledTraining(linear(), "sgd", "mse", 2**62, {"learning_rate": 0.1})
+        unrolled.UnrolledTraining(linear(), "sgd", "mse", 2**62, {"learning_rate": 0.1})
 
 
 def test_vectors_and_hyperparameters_must_be_real_and_finite():
@@ -166,9 +166,9 @@ def test_vectors_and_hyperparameters_must_be_real_and_finite():
             autodiff.vector_jacobian_product(linear(), X, bad.repeat(2, axis=0))
     for values in ({"sample_weight": np.ones(6) * 1j}, {"learning_rate": 0.1j}):
         with pytest.raises(TypeError, match=r"must hold real numbers\. Received: complex"):
-            autodiff.UnrolledTraining(linear(), "sgd", "mse", 2, values)
+            unrolled.UnrolledTraining(linear(), "sgd", "mse", 2, values)
     with pytest.raises(ValueError, match="`verbose` must be one of 0, 1, 2"):
-        unrolled().fit(X, Y, (X, Y), verbose="no")
+        unrolled_training().fit(X, Y, (X, Y), verbose="no")
 
 
 @needs_tensorflow

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 from precision import WIDE, needs_tensorflow, tolerance
 
-from keras_extras import autodiff
-from keras_extras.autodiff import backend, exact_reversal
+from keras_extras import unrolled
+from keras_extras.unrolled import backend, exact_reversal
 
 pytestmark = pytest.mark.both_backends
 
@@ -29,7 +29,7 @@ def make_training(steps, momentum=0.9, dtype="float32", memory="reversal", **arg
     arguments.setdefault("hyperparameters", {"learning_rate": 0.05, "momentum": momentum})
     optimizer = arguments.pop("optimizer", None) or keras.optimizers.SGD(0.05, momentum=0.9)
     settings = {"steps": steps, "batch_size": 8, "memory": memory, "jit_compile": False}
-    return autodiff.UnrolledTraining(model, optimizer, "mse", **{**settings, **arguments})
+    return unrolled.UnrolledTraining(model, optimizer, "mse", **{**settings, **arguments})
 
 
 def test_a_product_with_the_momentum_is_undone():
@@ -90,8 +90,8 @@ def training_state(training, path):
 
 
 HYPERPARAMETERS = {
-    "learning_rate": autodiff.PerStep(0.05),
-    "momentum": autodiff.PerStep(0.75),
+    "learning_rate": unrolled.PerStep(0.05),
+    "momentum": unrolled.PerStep(0.75),
     "l2/*/kernel": 0.01,
     "initial_scale/*": 0.9,
     "sample_weight": np.ones(40),
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(ValueError, match="Nesterov"):
         make_training(4, optimizer=keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True))
     model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model,
         keras.optimizers.SGD(0.1, momentum=0.9),
         "mse",

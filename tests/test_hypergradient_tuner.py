@@ -5,7 +5,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_extras import autodiff, tuners
+from keras_extras import tuners, unrolled
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(160, 4)).astype("float32")
@@ -36,7 +36,7 @@ def make_tuner(directory, hyperparameters, objective="val_loss", **arguments):
 
 @pytest.mark.both_backends
 def test_each_trial_learns_its_hyperparameters(tmp_path):
-    starts = {"learning_rate": autodiff.PerStep(0.1), "momentum": 0.5, "l2/hidden/kernel": 1e-3}
+    starts = {"learning_rate": unrolled.PerStep(0.1), "momentum": 0.5, "l2/hidden/kernel": 1e-3}
     adam = keras.optimizers.Adam(0.3)
     tuner = make_tuner(tmp_path, starts, meta_steps=10, meta_optimizer=adam)
     tuner.search(*TRAIN, validation_data=VALIDATION, verbose=0)
@@ -47,7 +47,7 @@ def test_each_trial_learns_its_hyperparameters(tmp_path):
         assert learnt["learning_rate"].shape == (30,)
         assert learnt["learning_rate"].mean() > 0.2
         plain = tuner.hypermodel.build(trial.hyperparameters)
-        fixed = autodiff.UnrolledTraining(
+        fixed = unrolled.UnrolledTraining(
             plain, plain.optimizer, "binary_crossentropy", 30, starts, batch_size=25
         )
         before = fixed.run(*TRAIN, validation_data=VALIDATION).validation_loss

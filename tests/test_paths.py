@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_extras import autodiff, inference, optimizers
+from keras_extras import inference, optimizers, unrolled
 from keras_extras._core.paths import unique_paths
 
 X = np.random.default_rng(0).normal(size=(12, 2)).astype("float32")
@@ -66,13 +66,13 @@ def test_samples_of_all_weights_are_saved(model, tmp_path):
 
 @pytest.mark.both_backends
 def test_hyperparameters_of_each_weight_have_gradients_apart(model):
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model,
         keras.optimizers.SGD(0.1),
         "mse",
         steps=2,
         batch_size=12,
-        hyperparameters={"l2/*": autodiff.PerWeight(0.1)},
+        hyperparameters={"l2/*": unrolled.PerWeight(0.1)},
     )
     assert len(training.hyperparameters) == 4
     objective = training.objective(X, Y, (X, Y))

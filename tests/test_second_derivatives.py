@@ -7,7 +7,7 @@ from derivative_cases import difference, flat, random_vector
 from keras import layers
 from precision import ON_JAX, needs_tensorflow, tolerance
 
-from keras_extras import autodiff
+from keras_extras import autodiff, unrolled
 from keras_extras.layers import GradientPenalty, SensitivityPenalty, SobolevTraining
 from keras_extras.optimizers import NewtonCG
 
@@ -56,7 +56,7 @@ def test_check_gradients_compares_second_derivatives():
 @pytest.mark.both_backends
 def test_hypergradient_through_up_sampling_is_that_of_differences():
     model = network(layers.UpSampling2D(2, interpolation="bilinear"))
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model, "sgd", "mse", 3, {"learning_rate": 0.5}, batch_size=None, jit_compile=ON_JAX
     )
     objective = training.objective(X, Y, (X[:2], Y[:2]))
@@ -102,7 +102,7 @@ SECOND_ORDER = {
     ),
     "forward": lambda m: autodiff.jacobian_vector_product(m, X, vector_of(m)),
     "jacobian": lambda m: autodiff.jacobian(m, X, mode="forward"),
-    "unrolled": lambda m: autodiff.UnrolledTraining(
+    "unrolled": lambda m: unrolled.UnrolledTraining(
         m, "sgd", "mse", 2, {"learning_rate": 0.1}, batch_size=None
     ).hypergradient(X, Y, (X, Y)),
     "newton": lambda m: (m.compile(NewtonCG(), "mse"), m.fit(X, Y, verbose=0)),

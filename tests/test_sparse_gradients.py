@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_extras import autodiff, inference, layers
+from keras_extras import autodiff, inference, layers, unrolled
 from keras_extras._core.probability import tfd
 from keras_extras.optimizers import (
     SGLD,
@@ -114,7 +114,7 @@ def derivatives(embedding):
     yield autodiff.jacobian(model, IDS)
     yield autodiff.vector_jacobian_product(model, IDS, np.ones((3, 1), "float32"))
     yield autodiff.jacobian_vector_product(model, IDS, vector)
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model, keras.optimizers.Adam(0.1), "mse", 3, {"learning_rate": 0.1}, None, jit_compile=False
     )
     yield training.hypergradient(IDS, Y, (IDS, Y))

@@ -6,7 +6,7 @@ import pytest
 from precision import ON_JAX, WIDE, needs_float64, tolerance
 from tiers import quick
 
-from keras_extras import autodiff
+from keras_extras import unrolled
 
 pytestmark = pytest.mark.both_backends
 
@@ -26,11 +26,11 @@ OPTIMIZERS = {
 # Beside the learning rates: of the optimizer, of weights (shared and one for each), of the rows.
 SETTINGS = {
     "sgd": {},
-    "momentum": {"momentum": autodiff.PerStep(0.8)},
+    "momentum": {"momentum": unrolled.PerStep(0.8)},
     "nesterov": {"momentum": 0.8},
     "rmsprop": {"rho": 0.7},
-    "rmsprop with momentum": {"momentum": 0.6, "rho": autodiff.PerStep(0.9)},
-    "adam": {"beta_1": autodiff.PerStep(0.8), "beta_2": 0.95},
+    "rmsprop with momentum": {"momentum": 0.6, "rho": unrolled.PerStep(0.9)},
+    "adam": {"beta_1": unrolled.PerStep(0.8), "beta_2": 0.95},
 }
 
 
@@ -55,7 +55,7 @@ def all_hyperparameters(name):
         "learning_rate": np.linspace(0.5, 1.0, STEPS) * float(OPTIMIZERS[name]().learning_rate),
         **SETTINGS[name],
         "l2/hidden/kernel": 0.3,
-        "l2/last/*": autodiff.PerWeight(0.2),
+        "l2/last/*": unrolled.PerWeight(0.2),
         "initial_scale/hidden/kernel": np.array([[0.9], [1.0], [1.1], [1.2]]),
         "initial_scale/last/*": 0.8,
         "sample_weight": np.linspace(0.5, 1.5, 20),
@@ -70,7 +70,7 @@ def make_training(name, dtype=WIDE, **arguments):
         **arguments,
     }
     model = arguments.pop("model", None) or make_model(dtype)
-    return autodiff.UnrolledTraining(model, OPTIMIZERS[name](), "mse", STEPS, **arguments)
+    return unrolled.UnrolledTraining(model, OPTIMIZERS[name](), "mse", STEPS, **arguments)
 
 
 def central_differences(objective, values):
@@ -157,7 +157,7 @@ def epochs(rows, count):
 def test_meta_steps_descend_the_hypergradient():
     training = make_training(
         "momentum",
-        hyperparameters={"learning_rate": autodiff.PerStep(0.01), "momentum": 0.5, "l2/*": 0.1},
+        hyperparameters={"learning_rate": unrolled.PerStep(0.01), "momentum": 0.5, "l2/*": 0.1},
     )
     start = training.hyperparameters
     weights = training.model.get_weights()
@@ -196,7 +196,7 @@ def test_outputs_are_weighted():
     inputs = keras.Input((4,))
     first, second = (keras.layers.Dense(1, dtype=WIDE, name=n)(inputs) for n in ("one", "two"))
     model = keras.Model(inputs, [first, second])
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model,
         "sgd",
         {"one": "mse", "two": keras.losses.MeanAbsoluteError(dtype=WIDE)},
@@ -289,7 +289,7 @@ def test_wrong_hyperparameters_are_named(hyperparameters, message):
 )
 def test_what_is_not_unrolled_is_named(optimizer, message):
     with pytest.raises(ValueError, match=message):
-        autodiff.UnrolledTraining(make_model(), optimizer, "mse", 3, {"learning_rate": 0.1})
+        unrolled.UnrolledTraining(make_model(), optimizer, "mse", 3, {"learning_rate": 0.1})
 
 
 @keras.saving.register_keras_serializable("test_unrolled_training")
@@ -333,7 +333,7 @@ def test_data_and_runs_that_go_wrong_are_named():
     with pytest.raises(ValueError, match=r"no constraints.*'model/hidden/kernel'"):
         make_training("sgd", model=model, hyperparameters={"learning_rate": 0.1})
     with pytest.raises(ValueError, match="built Keras model"):
-        autodiff.UnrolledTraining(keras.Sequential(), "sgd", "mse", 3, {"learning_rate": 0.1})
+        unrolled.UnrolledTraining(keras.Sequential(), "sgd", "mse", 3, {"learning_rate": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_validation_data_that_are_none_are_named_before_training(validation_data
 def test_a_schedule_of_keras_gives_each_step_its_rate():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
     settings = {"steps": STEPS, "batch_size": 8, "jit_compile": False}
-    fixed = autodiff.UnrolledTraining(
+    fixed = unrolled.UnrolledTraining(
         make_model(),
         keras.optimizers.SGD(schedule),
         "mse",

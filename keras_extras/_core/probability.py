@@ -41,3 +41,8 @@ tf = _ModuleOnUse("tensorflow")
 tfp = _ModuleOnUse("tensorflow_probability")
 tfd = _ModuleOnUse("tensorflow_probability.distributions")
 tfb = _ModuleOnUse("tensorflow_probability.bijectors")
+
+
+def stateless_seed(generator: keras.random.SeedGenerator) -> Any:
+    """Returns the next seed of a generator for TFP's samplers: stateless for two `int32`."""
+    return tf.cast(generator.next(), tf.int32)

@@ -20,6 +20,7 @@ import keras
 
 from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.first_batch import FirstBatch
+from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.repeated_dataset import rows_of_one_pass
 from keras_extras._core.unscaled_divergence import warn_of_unscaled_divergence
 from keras_extras._core.wrapped_methods import wrap_once
@@ -93,8 +94,7 @@ def _wrap(stock):
         call.apply_defaults()
         arguments = call.arguments
         warn_of_unscaled_divergence(self)
-        optimizer = getattr(self, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = optimizer_of(self)
         variables = [*self.variables, *getattr(optimizer, "variables", ())]
         variables = [v for v in variables if getattr(v, "is_training_set_size", False)]
         check_batches = getattr(optimizer, "check_batches", None)

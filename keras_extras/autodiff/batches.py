@@ -1,4 +1,4 @@
-"""Sums over batches that equal what one batch of all rows would give."""
+"""Sums over batches that equal the result of one batch of all rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
 
 def sum_over_batches(
-    function: ModelFunction,
+    function: DifferentiatedModel,
     compute: Callable[..., list[Any]],
     batch_size: int | None,
     vector: Sequence[Any] | None = None,
@@ -19,7 +19,7 @@ def sum_over_batches(
     """Returns `compute(values, data)`, or `compute(values, data, vector)`, over all rows.
 
     It must be linear in the loss: the loss of all rows is the mean of those of batches, weighted
-    by their rows. What belongs to weights is summed, and what belongs to inputs is joined.
+    by their rows. Results for weights are summed, those for inputs are joined.
 
     Args:
         function: The model and the data.
@@ -46,7 +46,9 @@ def sum_over_batches(
 
 
 def mean_over_batches(
-    function: ModelFunction, compute: Callable[[Sequence[Any], Data], Any], batch_size: int | None
+    function: DifferentiatedModel,
+    compute: Callable[[Sequence[Any], Data], Any],
+    batch_size: int | None,
 ) -> Any:
     """Returns `compute(values, data)`, a structure that is linear in the loss, over all rows.
 

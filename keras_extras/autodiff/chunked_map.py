@@ -9,22 +9,23 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.backend import is_traced
 from keras_extras.autodiff import backend
 from keras_extras.autodiff.data import leaves
 
 _LOGGER = logging.getLogger("keras_extras")
 _MOST_KEPT = 16
 
-# What was compiled for each model, and the programs that it is of, kept as long as the model.
+# The compiled functions of each model with their programs, kept as long as the model.
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class ChunkedMap:
     """Evaluates `function(number, arguments)` for all numbers below a count.
 
-    Chunks are vectorised and compiled once, whatever their number; what cannot be vectorised is
-    compiled and evaluated number by number. What is compiled serves later calls for the same model
-    as well, as long as the model computes the same.
+    Chunks are vectorized and compiled once, whatever their number; what cannot be vectorized is
+    compiled and evaluated number by number. Compiled functions serve later calls for the same
+    model as long as it computes the same.
 
     Args:
         function: From a scalar integer tensor and a structure of tensors to a structure of tensors.
@@ -78,7 +79,7 @@ class ChunkedMap:
         """Returns the compiled function, from an earlier call for the model if there is one."""
         tensors = leaves((numbers, arguments))
         program = backend.program(self._differentiated, *arguments)
-        if program is None or any(map(backend.is_traced, tensors)):
+        if program is None or any(map(is_traced, tensors)):
             has_loops = program is not None and program.has_loops
             return self._compile(numbers, arguments, has_loops) or _one_by_one(self._function)
         kept = _kept.setdefault(self._model, {})
@@ -103,7 +104,7 @@ class ChunkedMap:
                 compiled = backend.compiled_for(vectorized, numbers, arguments)
                 self._first = compiled(numbers, arguments)
                 return compiled
-            except Exception as error:  # TensorFlow raises of many kinds where it cannot vectorise.
+            except Exception as error:  # TensorFlow raises of many kinds where it cannot vectorize.
                 obstacle = str(error).strip().split("\n")[0]
         _LOGGER.warning(
             "Derivatives of %r are computed one after another, because they cannot be vectorized: "

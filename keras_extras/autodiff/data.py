@@ -1,4 +1,4 @@
-"""Data: what a loss is computed of, as tensors."""
+"""Data: inputs, targets and weights of rows; WeightsAndInputs: derivatives with respect to both."""
 
 from typing import Any, NamedTuple
 
@@ -57,6 +57,32 @@ class Data(NamedTuple):
     def rows(self, chosen: slice) -> "Data":
         """Returns some of the rows."""
         return keras.tree.map_structure(lambda part: None if part is None else part[chosen], self)
+
+
+class WeightsAndInputs(NamedTuple):
+    """Derivatives with respect to weights and inputs, or directions in both: `wrt="both"`.
+
+    Attributes:
+        weights: List, one entry for each of `model.trainable_variables`.
+        inputs: As the inputs of the model: a tensor, or a structure of tensors.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import autodiff
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    x, y = np.ones((4, 3)), np.zeros((4, 1))
+    gradient = autodiff.gradient(model, x, y, loss="mse", wrt="both")
+    gradient.weights[0]  # of shape (3, 1), as the kernel
+    gradient.inputs  # of shape (4, 3), as x
+    ```
+    """
+
+    weights: list[Any]
+    inputs: Any
 
 
 def leaves(structure: Any) -> list[Any]:

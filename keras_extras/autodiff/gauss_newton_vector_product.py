@@ -9,8 +9,8 @@ from keras_extras._core.masks import mask_of, with_mask
 from keras_extras.autodiff import backend
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -27,7 +27,7 @@ def gauss_newton_vector_product(
     training: bool = False,
     batch_size: int | None = None,
 ) -> Any:
-    """Returns the product of the generalised Gauss-Newton matrix and a vector.
+    """Returns the product of the generalized Gauss-Newton matrix and a vector.
 
     ```
     G v = J^T H_L J v + H_R v
@@ -86,21 +86,21 @@ def gauss_newton_vector_product(
     autodiff.gauss_newton_vector_product(model, x, y, g)
     ```
     """
-    function = ModelFunction(
+    function = DifferentiatedModel(
         model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
     )
     check_second_derivatives(function)
 
     def of_batch(values, data, vector):
-        kept = []
+        kept = [None]
 
         def outputs_and_penalties(values):
-            def detached(outputs):
-                kept[:] = [outputs]
+            def detached(x, training):
+                outputs = kept[0] = model(x, training=training)
                 parameters = [ops.stop_gradient(part) for part in _parameters(outputs)]
                 return _with_parameters(outputs, parameters)
 
-            penalties = function.loss_of_outputs(values, data, detached)
+            penalties = function.loss(values, data, detached)
             parameters = _parameters(kept[0])
             return parameters, penalties, [mask_of(part) for part in parameters]
 
@@ -108,9 +108,9 @@ def gauss_newton_vector_product(
             def loss_of(parameters):
                 masked = [with_mask(part, mask) for part, mask in zip(parameters, masks)]
                 outputs = _with_parameters(kept[0], masked)
-                return function.loss_given_outputs(values, data, outputs)
+                return function.loss(values, data, lambda x, training: outputs)
 
-            return curvature_product(loss_of, parameters, moves, CURVATURE_MODES[0])
+            return hessian_product(loss_of, parameters, moves, CURVATURE_MODES[0])
 
         return backend.gauss_newton_product(outputs_and_penalties, values, vector, curve)
 

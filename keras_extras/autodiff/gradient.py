@@ -9,8 +9,8 @@ from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import filled
+from keras_extras.autodiff.dense_derivatives import zeros_where_none
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
 
 def gradient(
@@ -77,7 +77,7 @@ def gradient(
         variable.assign_sub(0.1 * g)  # a step of gradient descent
     ```
     """
-    function = ModelFunction(
+    function = DifferentiatedModel(
         model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
     )
 
@@ -86,7 +86,7 @@ def gradient(
     def of_batch(values, data):
         gradients = value_and_gradients(lambda values: function.loss(values, data), values)[1]
         unconnected.update(n for n, part in zip(function.names, gradients) if part is None)
-        return filled(gradients, values)
+        return zeros_where_none(gradients, values)
 
     gradients = sum_over_batches(function, of_batch, batch_size)
     if unconnected:

@@ -3,15 +3,14 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer
+from keras_extras._core.flat_vectors import flat, num_entries, split_entries, unit_vector
 from keras_extras.autodiff.batches import mean_over_batches
 from keras_extras.autodiff.chunked_map import ChunkedMap
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.entries import flat, num_entries, split_entries, unit_vector
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -93,7 +92,7 @@ def hessian(
             "`batch_size` needs wrt='weights': derivatives by all pairs of inputs are of all rows "
             f"at once. Received: batch_size={batch_size!r}, wrt={wrt!r}"
         )
-    function = ModelFunction(
+    function = DifferentiatedModel(
         model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
     )
     check_second_derivatives(function)
@@ -103,7 +102,7 @@ def hessian(
         values, data = arguments
         vector = unit_vector(number, values)
         product = flat(
-            curvature_product(lambda values: function.loss(values, data), values, vector, mode)
+            hessian_product(lambda values: function.loss(values, data), values, vector, mode)
         )
         return product[number] if diagonal else product
 
@@ -114,7 +113,4 @@ def hessian(
     )
     if not diagonal:
         return matrix
-    parts = split_entries(matrix, function.values, axis=0)
-    return function.pack(
-        [ops.reshape(part, value.shape) for part, value in zip(parts, function.values)]
-    )
+    return function.pack(split_entries(matrix, [value.shape for value in function.values]))

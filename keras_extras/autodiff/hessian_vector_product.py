@@ -7,8 +7,8 @@ import keras
 from keras_extras._core.checks import check_choice
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import CURVATURE_MODES, curvature_product
+from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -81,12 +81,12 @@ def hessian_vector_product(
     ```
     """
     check_choice("mode", mode, CURVATURE_MODES)
-    function = ModelFunction(
+    function = DifferentiatedModel(
         model, Data(x, y, sample_weight), loss, wrt, training, penalties=penalties
     )
     check_second_derivatives(function)
 
     def of_batch(values, data, vector):
-        return curvature_product(lambda values: function.loss(values, data), values, vector, mode)
+        return hessian_product(lambda values: function.loss(values, data), values, vector, mode)
 
     return function.pack(sum_over_batches(function, of_batch, batch_size, function.unpack(vector)))

@@ -8,19 +8,18 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras._core.differentiation import jacobian_vector_product
-from keras_extras.autodiff.chunked_map import ChunkedMap
-from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.entries import (
+from keras_extras._core.flat_vectors import (
     flat,
     flat_rows,
     num_entries,
     split_entries,
     unit_vector,
 )
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import transposed_product
+from keras_extras.autodiff.chunked_map import ChunkedMap
+from keras_extras.autodiff.data import Data, WeightsAndInputs
+from keras_extras.autodiff.dense_derivatives import pullback
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
-from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
 
 
 def jacobian(
@@ -83,7 +82,7 @@ def jacobian(
     chunk_size = check_integer("chunk_size", chunk_size)
     sides = ("weights", "inputs") if wrt == "both" else (wrt,)
     functions = [
-        ModelFunction(model, Data(x), wrt=side, training=training, needs_loss=False)
+        DifferentiatedModel(model, Data(x), wrt=side, training=training, needs_loss=False)
         for side in sides
     ]
     results = [_jacobians(function, mode, chunk_size) for function in functions]
@@ -148,7 +147,7 @@ def _by_rows_together(function, of_row, count, chunk_size):
     def gradient(number, arguments):
         values, data = arguments
         vector = unit_vector(number, of_row)
-        return flat_rows(transposed_product(lambda v: function.outputs(v, data), values, vector))
+        return flat_rows(pullback(lambda v: function.outputs(v, data), values, vector))
 
     gradients = _map(gradient, chunk_size, function, "rows together")(count)
     return ops.transpose(gradients, (1, 0, 2))
@@ -168,7 +167,7 @@ def _by_rows(function, of_row, count, chunk_size, alone):
         else:
             chosen = ops.one_hot(row, function.num_rows)
             vector = [_times_rows(ops.cast(chosen, part.dtype), part) for part in vector]
-        return flat(transposed_product(lambda v: function.outputs(v, data), values, vector))
+        return flat(pullback(lambda v: function.outputs(v, data), values, vector))
 
     pairs = function.num_rows * count
     kind = "rows alone" if alone else "rows"
@@ -188,11 +187,8 @@ def _times_rows(factors, tensor):
 
 
 def _packed(function, matrix, of_row, wide):
-    results = []
-    for output, rows in zip(of_row, split_entries(matrix, of_row, axis=1)):
-        parts = [
-            ops.reshape(part, (-1, *output.shape, *value.shape))
-            for value, part in zip(wide, split_entries(rows, wide, axis=2))
-        ]
-        results.append(function.pack(parts))
-    return results
+    shapes = [value.shape for value in wide]
+    return [
+        function.pack(split_entries(rows, shapes))
+        for rows in split_entries(matrix, [output.shape for output in of_row], axis=1)
+    ]

@@ -6,7 +6,7 @@ import keras
 
 from keras_extras._core import differentiation
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
@@ -56,7 +56,7 @@ def jacobian_vector_product(
     autodiff.jacobian_vector_product(model, x, np.ones((8, 3)), wrt="inputs")  # shape (8, 2)
     ```
     """
-    function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    function = DifferentiatedModel(model, Data(x), wrt=wrt, training=training, needs_loss=False)
     check_second_derivatives(function)
     _, product = differentiation.jacobian_vector_product(
         lambda values: function.outputs(values, function.data),

@@ -9,13 +9,13 @@ from keras import ops
 from keras_extras._core import differentiation
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
-from keras_extras.autodiff.model_function import ModelFunction
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
-# What passed, of each model, as long as it is kept.
+# The checks that each model passed, kept as long as the model.
 _passed: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def check_second_derivatives(function: ModelFunction) -> None:
+def check_second_derivatives(function: DifferentiatedModel) -> None:
     """Raises if an operation in a model or its loss has no second derivative in the backend.
 
     TensorFlow takes some of them as zero in silence. Forward mode needs them for first derivatives.
@@ -27,7 +27,7 @@ def check_second_derivatives(function: ModelFunction) -> None:
     Raises:
         ValueError: With the operations and the layers that hold them.
     """
-    loss = function.model.loss if function.is_compiled else function.loss_given
+    loss = function.given_loss if function.has_loss else None
     kinds = tuple(map(_kind, keras.tree.flatten(loss)))
     key = (*function.names, function.training, kinds, *map(id, function.variables))
     passed = _passed.setdefault(function.model, set())
@@ -66,7 +66,7 @@ def check_model(model: Any, gradient: Any, values: Any, x: Any, training: bool) 
 
 
 def _kind(loss):
-    """What losses that compute the same have in common, though made for each call."""
+    """A key that is equal for losses that compute the same, though made for each call."""
     if isinstance(loss, keras.losses.Loss):
         return type(loss), _kind(getattr(loss, "fn", None))
     return getattr(loss, "__code__", loss if isinstance(loss, str) else type(loss))

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_extras.autodiff.data import Data
-from keras_extras.autodiff.model_function import ModelFunction, as_vector
-from keras_extras.autodiff.products import transposed_product
+from keras_extras.autodiff.dense_derivatives import pullback
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel, as_vector
 
 
 def vector_jacobian_product(
@@ -54,7 +54,7 @@ def vector_jacobian_product(
     autodiff.vector_jacobian_product(model, x, np.ones((8, 2)), wrt="inputs")  # shape (8, 3)
     ```
     """
-    function = ModelFunction(model, Data(x), wrt=wrt, training=training, needs_loss=False)
+    function = DifferentiatedModel(model, Data(x), wrt=wrt, training=training, needs_loss=False)
     vector = keras.tree.flatten(vector)
 
     def outputs(values):
@@ -68,4 +68,4 @@ def vector_jacobian_product(
             as_vector(given, part, f"output {number}")
         return parts
 
-    return function.pack(transposed_product(outputs, function.values, vector))
+    return function.pack(pullback(outputs, function.values, vector))

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.optimizers import optimizer_of
 
 
 class SearchMonitor(keras.callbacks.Callback):
@@ -110,8 +111,7 @@ class SearchMonitor(keras.callbacks.Callback):
         return self._search.extra_logs().get("nonfinite_candidates", 0)
 
     def _find_search(self):
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = optimizer_of(self.model)
         optimizers = getattr(optimizer, "optimizers", [optimizer])
         searches = [o for o in optimizers if hasattr(o, "search_state")]
         if not searches:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.optimizers import optimizer_of
 
 
 class StopWhenConverged(keras.callbacks.Callback):
@@ -119,10 +120,7 @@ class StopWhenConverged(keras.callbacks.Callback):
         )
 
     def _optimizer_has_converged(self):
-        optimizer = getattr(self.model, "optimizer", None)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            optimizer = optimizer.inner_optimizer
-        return getattr(optimizer, "converged", False)
+        return getattr(optimizer_of(self.model), "converged", False)
 
     def _has_converged(self):
         values = list(self._values)

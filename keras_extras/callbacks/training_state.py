@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.files import read_arrays
+from keras_extras._core.model_function import is_seed
 
 
 def save_training_state(model: keras.Model, folder: Path, epoch: int) -> None:
@@ -44,4 +45,4 @@ def _keras_backup(model, folder):
 
 def _random_states(model) -> Sequence[keras.Variable]:
     """The variables that Keras does not save."""
-    return [v for v in model.variables if v.name == "seed_generator_state"]
+    return [v for v in model.variables if is_seed(v)]

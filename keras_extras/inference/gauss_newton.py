@@ -1,4 +1,4 @@
-"""The generalised Gauss-Newton matrix of many rows in few large products."""
+"""The generalized Gauss-Newton matrix of many rows in few large products."""
 
 from typing import Any
 

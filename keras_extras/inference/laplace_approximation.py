@@ -10,6 +10,7 @@ import scipy.linalg
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import numpy_generator, rows_of
@@ -128,6 +129,7 @@ class LaplaceApproximation:
             self._chosen = _of_last_layer(function.variables, model)
         self._network = LinearizedNetwork.of(function, self._chosen)
         self.mode = [self._weights[number] for number in self._chosen]
+        self._shapes = [value.shape for value in self.mode]
         variables = [function.variables[number] for number in self._chosen]
         self._set_prior(prior_stddev, prior_mean, variables)
         size = sum(value.size for value in self.mode)
@@ -277,7 +279,7 @@ class LaplaceApproximation:
         else:
             root = self._inverse_root(np.eye(len(self._matrix)))
             variances = np.sum(np.square(root), axis=1)
-        return self._shaped(np.sqrt(variances / self._relative))
+        return split_entries(np.sqrt(variances / self._relative), self._shapes)
 
     def sample_offsets(self, num_samples: int, generator: np.random.Generator) -> list[np.ndarray]:
         """Returns draws of `w - w*`, arrays of shape `(num_samples, *shape)`.
@@ -289,7 +291,7 @@ class LaplaceApproximation:
         noise = generator.normal(size=(num_samples, len(self._matrix)))
         offsets = self._inverse_root(noise.T).T
         offsets = offsets / np.sqrt(self._relative)
-        return self._shaped(offsets.astype(keras.config.floatx()))
+        return split_entries(offsets.astype(keras.config.floatx()), self._shapes)
 
     def predict_distribution(
         self, x: Any, num_samples: int = 100, batch_size: int = 256, seed: int | None = None
@@ -313,13 +315,6 @@ class LaplaceApproximation:
         offsets = self.sample_offsets(num_samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
         return predictive_of(self._network.function, parameters)
-
-    def _shaped(self, vectors):
-        sizes = np.cumsum([value.size for value in self.mode])[:-1]
-        parts = np.split(vectors, sizes, axis=-1)
-        return [
-            part.reshape(*vectors.shape[:-1], *value.shape) for part, value in zip(parts, self.mode)
-        ]
 
 
 def _of_last_layer(variables, model):

@@ -26,7 +26,7 @@ class MarkovChains:
 
     Args:
         log_prob_fn: Function from a tensor of shape `(size,)`, and `data`, to the logarithm of the
-            density there, a scalar, which need not be normalised.
+            density there, a scalar, which need not be normalized.
         kernel: `"nuts"` or `"hmc"`.
         target_accept_prob: Float, the mean acceptance probability that the step size is adapted to.
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps.
@@ -174,7 +174,7 @@ def _side_by_side(function):
 
     def of_all(z):
         if Program(function, z[0]).has_loops:
-            # XLA has no loops that are vectorised.
+            # XLA has no loops that are vectorized.
             parts = [value_and_gradient(vector) for vector in tf.unstack(z)]
             values, gradients = map(tf.stack, zip(*parts))
         else:
@@ -214,7 +214,7 @@ _STATS = {"nuts": _nuts_stats, "hmc": _hmc_stats}
 
 
 def _windows(num_chunks: int) -> list[tuple[int, bool]]:
-    """The lengths of the windows of a warm-up, and whether scales are learnt of them.
+    """The lengths of the windows of a warm-up, and whether scales are learned of them.
 
     The first finds the typical set, the last the final step size. Between them windows double,
     and the last of these takes what would be too short for another.

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_integer
 from keras_extras._core.files import read_arrays, whole_file
+from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.optional import import_optional
 from keras_extras._core.paths import unique_paths
 from keras_extras.inference.observations import observations
@@ -84,8 +85,7 @@ class Posterior:
             model: The model, compiled with the optimizer and fitted.
             likelihood: As of `Posterior`. Defaults to `None`.
         """
-        optimizer = getattr(model, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = optimizer_of(model)
         if optimizer is None or not hasattr(optimizer, "samples"):
             raise TypeError(
                 "The model must be compiled with an optimizer that collects samples, such as "

@@ -30,7 +30,7 @@ def predict_distribution(
 
     The weights `w_s` are drawn by the model's own layers, such as `DenseFlipout` and `MCDropout`,
     or are those of the members of an ensemble, or samples of a posterior. All draws are computed
-    in one vectorised and compiled call for each batch of rows.
+    in one vectorized and compiled call for each batch of rows.
 
     Args:
         model: A Keras model; or a list of models, an ensemble; or an object with a method

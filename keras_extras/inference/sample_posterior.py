@@ -1,5 +1,6 @@
 """sample_posterior: draws of a model's weights by Hamiltonian Monte Carlo."""
 
+import math
 import os
 import warnings
 import weakref
@@ -19,7 +20,9 @@ from keras_extras._core.checks import (
 )
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
+from keras_extras._core.flat_vectors import flat_rows, split_entries
 from keras_extras._core.locks import locked_folder
+from keras_extras._core.model_function import is_seed
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.markov_chains import MarkovChains
@@ -181,7 +184,7 @@ def sample_posterior(
     backup = None
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
-        shape = {"num_chains": num_chains, "sizes": target.sizes}
+        shape = {"num_chains": num_chains, "sizes": [math.prod(shape) for shape in target.shapes]}
         contents = {
             "x": fingerprint(data[0]),
             "y": fingerprint(data[1]),
@@ -208,14 +211,14 @@ def sample_posterior(
             scale=scale,
         )
     _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
-    samples = [part.numpy() for part in target.split(draws.values)]
-    scales = [part.numpy() for part in target.split(tf.convert_to_tensor(draws.scale))]
+    samples = target.split(np.asarray(draws.values))
+    scales = target.split(np.asarray(draws.scale))
     return Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
 
 
 def _frozen(model):
     """What belongs to the model and is not sampled, but for the seeds, which nothing uses."""
-    return [v for v in model.non_trainable_variables if v.name != "seed_generator_state"]
+    return [v for v in model.non_trainable_variables if not is_seed(v)]
 
 
 def _check_precision(variables):
@@ -244,16 +247,11 @@ class _Target:
         _check_precision(self.function.variables)
         self.priors = WeightPriors(prior, self.function.variables)
         self.shapes = [tuple(variable.shape) for variable in self.function.variables]
-        self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.chains = MarkovChains(self.log_prob, **settings)
 
     def split(self, vectors):
         """From `(..., size)` to tensors of the weights' shapes."""
-        parts = tf.split(vectors, self.sizes, axis=-1)
-        return [
-            tf.reshape(part, (*vectors.shape[:-1], *shape))
-            for part, shape in zip(parts, self.shapes)
-        ]
+        return split_entries(vectors, self.shapes)
 
     def log_prob(self, vector, x, y):
         weights = self.split(vector)
@@ -273,7 +271,7 @@ class _Target:
         if isinstance(initial, str) and initial == "weights":
             # Apart from each other by a little of the prior, so that chains can be compared.
             draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
-        return tf.concat([tf.reshape(draw, (num_chains, -1)) for draw in draws], axis=-1)
+        return flat_rows(list(map(tf.convert_to_tensor, draws)))
 
 
 # The latest target of each model, which is kept as long as the model.

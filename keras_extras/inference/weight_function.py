@@ -8,16 +8,17 @@ import keras
 import numpy as np
 
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.targets import match_targets
 
 
 class WeightFunction:
-    """What samplers, Laplace approximations and predictions need of a model.
+    """A model for samplers, Laplace approximations and predictions.
 
     A model is seen in two steps: from weights and inputs to *parameters*, the tensor that its
     last layer makes a distribution of, and from parameters to the distribution. The first is pure
-    and can be vectorised over weights; the second takes parameters with any leading axes.
+    and can be vectorized over weights; the second takes parameters with any leading axes.
 
     Args:
         model: Keras model with one output, built or called before.
@@ -68,7 +69,7 @@ class WeightFunction:
         self.seed_states = [
             variable
             for variable in model.variables
-            if variable.name == "seed_generator_state" and not any(variable is v for v in own)
+            if is_seed(variable) and not any(variable is v for v in own)
         ]
         self.has_likelihood = self._make_distribution is not None
         self.row_shape = tuple(output.shape)[1:]
@@ -102,27 +103,21 @@ class WeightFunction:
             seeds: Tensors in the order of `seed_states`, or an empty sequence for theirs.
             x: Inputs.
         """
-        with self._state(weights, seeds):
-            return self._parameters(x)
+        return self._evaluate(weights, seeds, x, penalties=False)[0]
 
     def parameters_and_penalty(
         self, weights: Sequence[Any] | None, seeds: Sequence[Any], x: Any
     ) -> tuple[Any, Any]:
         """Returns `parameters`, and the sum of the model's penalties."""
-        with self._state(weights, seeds, collect_losses=True):
-            parameters = self._parameters(x)
-            losses = self.model.losses
+        parameters, losses = self._evaluate(weights, seeds, x, penalties=True)
         floatx = keras.config.floatx()
         return parameters, sum((tf.cast(v, floatx) for v in losses), tf.zeros((), floatx))
 
-    def _state(self, weights, seeds, collect_losses=False):
-        state = [] if weights is None else list(zip(self.variables, weights))
-        state += zip(self.seed_states, seeds)
-        return keras.StatelessScope(state_mapping=state, collect_losses=collect_losses)
-
-    def _parameters(self, x):
-        output = self.model(x, training=False)
-        return output if self.head is None else output.made_from[1]
+    def _evaluate(self, weights, seeds, x, penalties):
+        state = zip(self.seed_states, seeds)
+        found = evaluate(self.model, x, weights=weights, state=state, penalties=penalties)
+        outputs = found.outputs
+        return outputs if self.head is None else outputs.made_from[1], found.penalties
 
     def check_not_random(self, x: Any) -> None:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""

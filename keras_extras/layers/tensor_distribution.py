@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.distribution_kinds import entries_of
+from keras_extras._core.probability import stateless_seed
 from keras_extras._core.quantiles import quantile
 
 
@@ -76,8 +77,7 @@ class TensorDistribution(tfd.Distribution):
         )
 
     def _seed(self, seed):
-        # TFP's samplers are stateless for a seed of two `int32`.
-        return tf.cast(self._seed_generator.next(), tf.int32) if seed is None else seed
+        return stateless_seed(self._seed_generator) if seed is None else seed
 
     def is_tensor_like(self) -> bool:
         """Its presence makes `tf.is_tensor` true, and with it Keras hands the object on."""

@@ -6,7 +6,7 @@ import keras
 
 from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.crps import crps, has_closed_form
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import stateless_seed, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.losses.distribution_loss import DistributionLoss
 
@@ -94,7 +94,7 @@ class ContinuousRankedProbabilityScore(DistributionLoss):
         return crps(distribution, y_true, self.num_samples, self._next_seed)
 
     def _next_seed(self):
-        return tf.cast(self.seed_generator.next(), tf.int32)
+        return stateless_seed(self.seed_generator)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_samples": self.num_samples, "seed": self.seed}

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.wrapped_methods import wrap_once
 
 
@@ -30,7 +31,7 @@ def _checking_the_optimizer(stock):
 
 
 def _check_optimizer(model):
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = optimizer_of(model)
     # Those of `keras_extras.optimizers` that evaluate losses, and steps of the user's own.
     if optimizer is None or hasattr(optimizer, "take_step") or _has_own_train_step(model):
         return

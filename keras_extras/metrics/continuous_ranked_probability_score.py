@@ -6,7 +6,7 @@ import keras
 
 from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.crps import crps
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import stateless_seed
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.distribution_mean import DistributionMean
 
@@ -69,7 +69,7 @@ class ContinuousRankedProbabilityScore(DistributionMean):
         return crps(distribution, y_true, self.num_samples, self._next_seed)
 
     def _next_seed(self):
-        return tf.cast(self.seed_generator.next(), tf.int32)
+        return stateless_seed(self.seed_generator)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_samples": self.num_samples, "seed": self.seed}

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.stateless import substituted
 from keras_extras._core.wrapped_methods import wrap_once
 
@@ -41,7 +42,7 @@ def install_between_batches() -> None:
 
 def _calling_between_batches(stock):
     def make_train_function(self, force=False):
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer = optimizer_of(self)
         takes_part = isinstance(optimizer, BetweenBatches)
         if takes_part:
             _build(self)  # If this raises, no train function is left that lacks the wrapper.

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.flat_vectors import flat_rows, split_entries
 from keras_extras._core.precision import widest_float
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, while_loop
@@ -197,16 +198,11 @@ class CMAES(FullBatch, PopulationOptimizer):
 
     def _flat(self, parts):
         """From tensors of shape `(n, ...)` to one of shape `(n, size)`."""
-        rows = [ops.reshape(ops.cast(part, self._dtype), (part.shape[0], -1)) for part in parts]
-        return ops.concatenate(rows, axis=1)
+        return flat_rows([ops.cast(part, self._dtype) for part in parts])
 
     def _shaped(self, rows):
         """From a tensor of shape `(n, size)` to those of the variables, in float32."""
-        ends = np.cumsum([math.prod(shape) for shape in self._shapes])
-        return [
-            ops.reshape(ops.cast(rows[:, end - math.prod(shape) : end], "float32"), (-1, *shape))
-            for shape, end in zip(self._shapes, ends)
-        ]
+        return split_entries(ops.cast(rows, "float32"), self._shapes)
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
         rows = self._weights.shape[1]

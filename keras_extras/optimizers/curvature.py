@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras.optimizers.candidate_map import CandidateMap
-from keras_extras.optimizers.directions import split_entries
 from keras_extras.optimizers.parameter import Parameter
 from keras_extras.optimizers.population import evaluate_population
 
@@ -113,10 +113,8 @@ class Curvature:
         """
         values = self._values.numpy().astype("float64")
         inverse = self._inverse_diagonal_of_all(values) if self.full else _inverse(values, np.inf)
-        parts = np.split(inverse, np.cumsum(self.sizes)[:-1])
-        return [
-            p.scale**2 * part.reshape(p.variable.shape) for p, part in zip(self.parameters, parts)
-        ]
+        parts = split_entries(inverse, [p.variable.shape for p in self.parameters])
+        return [p.scale**2 * part for p, part in zip(self.parameters, parts)]
 
     def _inverse_diagonal_of_all(self, values):
         size = sum(self.sizes)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras.optimizers.low_rank_kernels import RankOne
 
 _BITS = 24
@@ -162,15 +163,6 @@ def weighted_sum(weights: Any, entries: Any) -> Any:
     right = ops.reshape(entries.right, (count, -1))
     shape = (*entries.left.shape[1:-1], right.shape[-1])
     return ops.reshape(ops.matmul(ops.transpose(left), right), shape)
-
-
-def split_entries(directions, shapes):
-    """The entries of each variable, of an array of shape `(count, at least all entries)`."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [
-        ops.reshape(directions[:, end - math.prod(shape) : end], (-1, *shape))
-        for end, shape in zip(ends, shapes)
-    ]
 
 
 def _signs(count, seed):

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.flat_vectors import flat, split_entries
 from keras_extras._core.stateless import cond
 from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.line_search import strong_wolfe
@@ -172,15 +173,11 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         return float(np.finfo(self._dtype).eps)
 
     def _flat(self, variables):
-        parts = [ops.reshape(ops.cast(ops.copy(v), self._dtype), (-1,)) for v in variables]
-        return ops.concatenate(parts)
+        return flat([ops.cast(ops.copy(v), self._dtype) for v in variables])
 
     def _shaped(self, vector):
-        ends = np.cumsum([math.prod(shape) for shape in self._shapes])
-        return [
-            ops.cast(ops.reshape(vector[end - math.prod(shape) : end], shape), variable.dtype)
-            for variable, shape, end in zip(self._built_for, self._shapes, ends)
-        ]
+        parts = split_entries(vector, self._shapes)
+        return [ops.cast(part, v.dtype) for part, v in zip(parts, self._built_for)]
 
     def _check(self, variables):
         if searching_strategy() is not None:

@@ -12,9 +12,9 @@ import numpy as np
 from keras_extras._core.checks import check_integer
 from keras_extras._core.data import check_data, paired_targets
 from keras_extras._core.files import whole_file
-from keras_extras.autodiff import UnrolledTraining
 from keras_extras.tuners.reload_hook import install_reload_hook
 from keras_extras.tuners.tunable import whole_numbers
+from keras_extras.unrolled import UnrolledTraining
 
 
 class HypergradientTuner(keras_tuner.Tuner):
@@ -23,7 +23,7 @@ class HypergradientTuner(keras_tuner.Tuner):
     Each trial gets a model of the hypermodel, with what the oracle has chosen: widths, activations,
     kinds of layers. Its training for `steps` updates is then a differentiable function of the
     `hyperparameters`, learning rates, momenta, penalties and so on, and these descend the gradient
-    of the validation loss for `meta_steps` (see `keras_extras.autodiff.UnrolledTraining`). So few
+    of the validation loss for `meta_steps` (see `keras_extras.unrolled.UnrolledTraining`). So few
     trials do what many do that sample everything.
 
     The hypermodel compiles its models with `SGD`, `RMSprop` or `Adam` and any loss and metrics;
@@ -60,7 +60,7 @@ class HypergradientTuner(keras_tuner.Tuner):
     import keras
     import keras_tuner
     import numpy as np
-    from keras_extras import autodiff, tuners
+    from keras_extras import tuners, unrolled
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 4)).astype("float32")
@@ -80,7 +80,7 @@ class HypergradientTuner(keras_tuner.Tuner):
     tuner = tuners.HypergradientTuner(
         keras_tuner.oracles.RandomSearchOracle("val_loss", max_trials=2),
         build,
-        {"learning_rate": autodiff.PerStep(0.01), "l2/*kernel": 1e-4},
+        {"learning_rate": unrolled.PerStep(0.01), "l2/*kernel": 1e-4},
         steps=50,
         meta_steps=3,
         directory="outputs/hypergradients",

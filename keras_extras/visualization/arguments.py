@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.data import check_numbers
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.targets import require_distribution
 
@@ -31,18 +32,8 @@ def column(name: str, values: Any) -> np.ndarray:
             f"`{name}` must have shape (n,) or (n, 1) with n of at least 1. "
             f"Received: {name}.shape={values.shape}"
         )
-    check_finite(name, values)
+    check_numbers(name, values)
     return values.reshape(-1)
-
-
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raises a `ValueError` if any of the values is NaN or infinite."""
-    faults = np.count_nonzero(~np.isfinite(values))
-    if faults:
-        raise ValueError(
-            f"`{name}` must hold finite numbers. "
-            f"Received: {faults} of {values.size} values are NaN or infinite"
-        )
 
 
 def flat(values: Any) -> np.ndarray:

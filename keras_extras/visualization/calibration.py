@@ -7,10 +7,11 @@ import numpy as np
 
 from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.checks import check_integer, check_share
+from keras_extras._core.data import check_numbers
 from keras_extras._core.distribution_kinds import takes_whole_numbers
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
-from keras_extras.visualization.arguments import check_finite, column, flat, rows_of
+from keras_extras.visualization.arguments import column, flat, rows_of
 
 
 def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -> np.ndarray:
@@ -30,7 +31,7 @@ def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -
     before, at = map(flat, cdf_around(distribution, matched))
     spread = np.random.default_rng(seed).uniform(size=len(targets))
     transforms = before + spread * (at - before)
-    check_finite("F(y_true)", transforms)
+    check_numbers("F(y_true)", transforms)
     return np.clip(transforms, 0.0, 1.0)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.class_probabilities import probabilities_of
-from keras_extras.visualization.arguments import check_finite, column
+from keras_extras._core.data import check_numbers
+from keras_extras.visualization.arguments import column
 
 _ROUNDING = 1e-2  # of half precision
 
@@ -23,7 +24,7 @@ def class_probabilities(predictions: Any) -> np.ndarray:
             "`predictions` must have shape (n,), (n, 1) or (n, classes) with n of at least 1. "
             f"Received: predictions.shape={probabilities.shape}"
         )
-    check_finite("predictions", probabilities)
+    check_numbers("predictions", probabilities)
     low, high = np.min(probabilities), np.max(probabilities)
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ValueError(

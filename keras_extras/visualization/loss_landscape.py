@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras.visualization.figures import COLORS, make_axes
 
 _MARGIN = 0.15
@@ -159,7 +160,7 @@ class LossLandscape:
         """
         resolution = check_integer("resolution", resolution, minimum=2)
         kept = model.get_weights()
-        sizes = np.cumsum([weight.size for weight in kept])[:-1]
+        shapes = [weight.shape for weight in kept]
         flat = {
             name: np.stack([_flatten(name, weights, kept) for weights in path])
             for name, path in paths.items()
@@ -180,8 +181,7 @@ class LossLandscape:
         plane = axes[:2]
 
         def loss_at(a, b):
-            parts = np.split(center + a * plane[0] + b * plane[1], sizes)
-            model.set_weights([part.reshape(old.shape) for part, old in zip(parts, kept)])
+            model.set_weights(split_entries(center + a * plane[0] + b * plane[1], shapes))
             model.reset_metrics()
             return model.test_on_batch(x, y, return_dict=True)["loss"]
 

@@ -1,6 +1,6 @@
-"""What derivatives of models and trainings need beside `keras.ops`, of the backend in use.
+"""The functions of derivatives of models that `keras.ops` lacks, of the backend in use.
 
-Each name is that of a function in `tensorflow.py`, where it is described, and in `jax.py`.
+Each is described in `tensorflow.py`, and `jax.py` has one of the same name.
 """
 
 from typing import Any

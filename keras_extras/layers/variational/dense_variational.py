@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer, check_seed
 from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.probability import require_probability, stateless_seed, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
@@ -208,8 +208,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
     def _draw(self, posterior):
         if hasattr(posterior, "tensor_distribution"):
             return tf.convert_to_tensor(posterior)
-        # TFP's samplers are stateless for a seed of two `int32`.
-        return posterior.sample(seed=tf.cast(self.seed_generator.next(), tf.int32))
+        return posterior.sample(seed=stateless_seed(self.seed_generator))
 
     def _add_divergence(self, posterior, prior, weights):
         """Raises or lowers what the losses hold to the mean over the calls of this step."""

@@ -9,7 +9,7 @@ import keras
 from keras_extras._core.checks import check_choice, check_seed
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.functions import deserialize_function, serialize_function
-from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.probability import require_probability, stateless_seed, tf, tfd
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.noise import standard_normal
@@ -170,8 +170,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         return entries.loc + entries.scale * standard_normal(entries.scale, self.next_seed())
 
     def next_seed(self) -> Any:
-        # TFP's samplers are stateless for a seed of two `int32`.
-        return tf.cast(self.seed_generator.next(), tf.int32)
+        return stateless_seed(self.seed_generator)
 
     def finish(self, outputs: Any, training: bool | None) -> Any:
         """Adds the bias and applies the activation.

@@ -18,6 +18,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import backend_module
+from keras_extras._core.optimizers import optimizer_of
 from keras_extras.optimizers.between_batches import install_between_batches
 
 
@@ -26,11 +27,11 @@ def install_fit_hook(optimizer_class: type) -> None:
     backend = backend_module(__name__, optimizer_class.__name__)
     trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
 
-    def optimizer_of(model):
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    def hooked_optimizer(model):
+        optimizer = optimizer_of(model)
         return optimizer if isinstance(optimizer, optimizer_class) else None
 
-    backend.install(trainer, optimizer_of, _take_step)
+    backend.install(trainer, hooked_optimizer, _take_step)
     install_between_batches()
 
 

@@ -1,4 +1,4 @@
-"""The loss of a model as a function of its outputs."""
+"""The loss of a model as a function of its outputs, however it is given."""
 
 import inspect
 from collections.abc import Callable
@@ -6,37 +6,41 @@ from typing import Any
 
 import keras
 
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.data import Data, leaves
+from keras_extras._core.backend import is_traced
 
 
-def make_data_loss(
-    model: keras.Model, loss: Any, row: Data, dtype: str, training: bool
-) -> Callable[[Any, Data, Any], Any]:
-    """Returns a function from inputs, data and outputs to the loss.
+def loss_function(
+    model: keras.Model, loss: Any, x: Any, y: Any, sample_weight: Any, dtype: str, training: bool
+) -> Callable[[Any, Any, Any, Any], Any]:
+    """Returns a function from inputs, targets, outputs and sample weights to the loss.
 
     The loss that the model was compiled with comes with the model's penalties, another does not.
 
     Args:
         model: Keras model or layer.
         loss: As in `model.compile`; `None` for the loss that the model was compiled with.
-        row: One row of the data.
+        x: One row of the inputs.
+        y: One row of the targets, or `None`.
+        sample_weight: Likewise.
         dtype: The dtype to compute in, where the loss leaves it open.
         training: Boolean, as losses of models may ask for it.
+
+    Raises:
+        ValueError: If there is no loss, the loss needs targets, or it cannot be made here.
     """
     if loss is None and not getattr(model, "compiled", False):
         raise ValueError(
             f"`loss` must be given: {model.name!r} is not compiled with one. Received: loss=None"
         )
-    if (model.loss if loss is None else loss) is not None and row.y is None:
+    if (model.loss if loss is None else loss) is not None and y is None:
         raise ValueError(
             "`y` must be given: the loss compares outputs with targets. Received: y=None"
         )
     if isinstance(loss, keras.losses.Loss):
-        return lambda x, data, outputs: loss(data.y, outputs, data.sample_weight)
+        return lambda x, y, outputs, sample_weight: loss(y, outputs, sample_weight)
     if loss is None:
         return _loss_of_model(model, training)
-    if any(map(backend.is_traced, leaves(row.x))):
+    if any(is_traced(leaf) for leaf in keras.tree.flatten(x) if leaf is not None):
         raise ValueError(
             "Inside a compiled function, `loss` must be a `keras.losses.Loss`, or None for the "
             f"loss that the model was compiled with. Received: loss={loss!r}"
@@ -44,37 +48,52 @@ def make_data_loss(
     owner = keras.Model(name=model.name)
     owner.output_names = getattr(model, "output_names", None)
     if dtype != keras.config.floatx():
-        loss = keras.tree.map_structure(lambda part: _in_dtype(part, dtype), loss)
+        loss = keras.tree.map_structure(
+            lambda part: None if part is None else loss_in_dtype(part, dtype), loss
+        )
     owner.compile(optimizer=None, loss=loss)
-    data_loss = _loss_of_model(owner, training)
+    function = _loss_of_model(owner, training)
     with keras.StatelessScope():  # A random layer keeps its state.
-        outputs = model(row.x)
-    data_loss(row.x, row, outputs)  # Keras makes losses at the first call.
-    return data_loss
+        outputs = model(x)
+    function(x, y, outputs, sample_weight)  # Keras makes losses at the first call.
+    return function
 
 
 def _loss_of_model(model, training):
     keywords = {}
     if "training" in inspect.signature(model.compute_loss).parameters:
         keywords["training"] = training
-    return lambda x, data, outputs: model.compute_loss(
-        x=x, y=data.y, y_pred=outputs, sample_weight=data.sample_weight, **keywords
+    return lambda x, y, outputs, sample_weight: model.compute_loss(
+        x=x, y=y, y_pred=outputs, sample_weight=sample_weight, **keywords
     )
 
 
-def _in_dtype(loss, dtype):
-    """A loss whose objects compute in a dtype; `floatx` is that of all threads."""
-    if loss is None or isinstance(loss, keras.losses.Loss):
+def loss_in_dtype(loss: Any, dtype: str) -> keras.losses.Loss:
+    """Returns a Keras loss that computes in a dtype; `keras.config.floatx()` is of all threads.
+
+    Args:
+        loss: A Keras loss, which is returned as it is, its name or configuration, or a function
+            `(y_true, y_pred)`.
+        dtype: String.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(loss, keras.losses.Loss):
         return loss
     if str(loss).lower() in ("crossentropy", "ce"):
         raise ValueError(
-            f"`loss` must be the crossentropy that is meant, such as 'categorical_crossentropy', "
-            f"where a model computes in another dtype than `keras.config.floatx()`. "
+            "`loss` must name one kind of crossentropy here, such as 'categorical_crossentropy'. "
             f"Received: loss={loss!r} and a model in {dtype}"
         )
     found = keras.losses.get(loss)
     if isinstance(found, keras.losses.Loss):
         return type(found).from_config({**found.get_config(), "dtype": dtype})
+    if not callable(found):
+        raise ValueError(
+            "`loss` must be a Keras loss, its name, or a function of `y_true` and `y_pred`. "
+            f"Received: loss={loss!r}"
+        )
     wrappers = keras.losses.MeanSquaredError.__mro__  # The class is not public, what it is for is.
     wrapper = next(cls for cls in wrappers if "call" in vars(cls))
     return wrapper(found, name=getattr(found, "__name__", None), dtype=dtype)

@@ -1,10 +1,11 @@
-"""What must be known of a model before its training is differentiated."""
+"""Checks of a model before its training is differentiated."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_extras._core.model_function import evaluate
 from keras_extras.autodiff.blocking_layers import blocking_layers
 
 
@@ -15,13 +16,11 @@ def updated_statistics(model: keras.Model, x: Any) -> list[keras.Variable]:
         model: Built Keras model.
         x: Some rows of inputs.
     """
-    with keras.StatelessScope() as scope:
-        model(x, training=True)
+    after = evaluate(model, x, training=True, penalties=False).state
     return [
         variable
-        for variable in model.non_trainable_variables
-        if keras.backend.is_float_dtype(variable.dtype)
-        and scope.get_current_value(variable) is not None
+        for variable, value in zip(model.non_trainable_variables, after)
+        if keras.backend.is_float_dtype(variable.dtype) and value is not None
     ]
 
 

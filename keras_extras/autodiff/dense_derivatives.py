@@ -5,26 +5,27 @@ from typing import Any
 
 from keras import ops
 
-from keras_extras._core.differentiation import jacobian_vector_product, value_and_gradients
-from keras_extras.autodiff import backend
+from keras_extras._core.differentiation import (
+    dense,
+    jacobian_vector_product,
+    value_and_gradients,
+)
 
 CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
 
 
 def dense_gradients(function: Callable, values: Sequence[Any]) -> list[Any]:
     """Returns the gradient of a scalar function, zeros where it does not depend on a value."""
-    return filled(value_and_gradients(function, values)[1], values)
+    return zeros_where_none(value_and_gradients(function, values)[1], values)
 
 
-def filled(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+def zeros_where_none(gradients: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     """Returns gradients as dense tensors, zeros in the place of None."""
-    return [
-        ops.zeros_like(value) if gradient is None else backend.dense(gradient)
-        for gradient, value in zip(gradients, values)
-    ]
+    pairs = zip(dense(gradients), values)
+    return [ops.zeros_like(value) if gradient is None else gradient for gradient, value in pairs]
 
 
-def curvature_product(
+def hessian_product(
     function: Callable, values: Sequence[Any], vector: Sequence[Any], mode: str
 ) -> list[Any]:
     """Returns the product of the Hessian of a scalar function and a vector.
@@ -44,9 +45,7 @@ def curvature_product(
     )
 
 
-def transposed_product(
-    function: Callable, values: Sequence[Any], vector: Sequence[Any]
-) -> list[Any]:
+def pullback(function: Callable, values: Sequence[Any], vector: Sequence[Any]) -> list[Any]:
     """Returns the gradient of the inner product of `vector` and a function's flattened outputs."""
     return dense_gradients(lambda values: inner_product(function(values), vector), values)
 

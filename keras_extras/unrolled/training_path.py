@@ -1,15 +1,17 @@
-"""TrainingPath: the way through the steps of a training and back."""
+"""TrainingPath: the forward and the backward pass through the steps of a training."""
 
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_extras.autodiff.training_data import TrainingData
-from keras_extras.autodiff.training_step import State
+from keras import ops
+
+from keras_extras.unrolled.batches import Batches
+from keras_extras.unrolled.training_step import State
 
 
 class TrainingPath:
-    """Base of what has `forward` and `backward`, and by default goes one after the other."""
+    """Base of paths with `forward` and `backward`, by default one after the other."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -19,7 +21,7 @@ class TrainingPath:
         return dict(values)
 
     def context(self) -> contextlib.AbstractContextManager:
-        """Returns what compiled functions are called in."""
+        """Returns the context in which compiled functions are called."""
         return contextlib.nullcontext()
 
     def room(self, values: Mapping[str, Any]) -> int:
@@ -30,13 +32,13 @@ class TrainingPath:
         """
         return 1
 
-    def there_and_back(
+    def forward_and_backward(
         self,
         start: State,
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
         room: int,
-        turn: Callable[[State], tuple[Any, State]],
+        pull_back_validation: Callable[[State], tuple[Any, State]],
     ) -> tuple[Any, Any, State, dict[str, Any], Any]:
         """Runs all steps, and goes back through each (reverse mode).
 
@@ -44,15 +46,20 @@ class TrainingPath:
             start: The state before the first step.
             values: Dict of the hyperparameters.
             data: The training data.
-            room: Integer, what the method `room` returned.
-            turn: Function from the final state to the validation loss and its derivatives with
-                respect to that state.
+            room: Integer, the result of `room`.
+            pull_back_validation: Function from the final state to the validation loss and its
+                derivatives with respect to that state.
 
         Returns:
             The validation loss, the losses of the steps, derivatives with respect to the initial
             state and to the hyperparameters of steps, and whether the way led back to the start.
         """
         state, losses, record = self.forward(start, values, data, room)
-        loss, adjoint = turn(state)
+        loss, adjoint = pull_back_validation(state)
         adjoint, gradients, returned = self.backward(adjoint, record, start, values, data)
         return loss, losses, adjoint, gradients, returned
+
+
+def index_tensor(value: int) -> Any:
+    """Returns the place of a step or a segment as a tensor, which loops count in."""
+    return ops.convert_to_tensor(value, "int32")

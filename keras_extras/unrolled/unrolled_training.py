@@ -11,29 +11,24 @@ from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras._core.data import paired_targets
 from keras_extras._core.precision import widest_float
-from keras_extras.autodiff import backend, exact_reversal
-from keras_extras.autodiff.checkpoints import CheckpointedPath
-from keras_extras.autodiff.compiled_training import CompiledTraining
-from keras_extras.autodiff.differentiability import check_gradients_exist, updated_statistics
-from keras_extras.autodiff.exact_reversal_in_one_loop import ReversiblePathInOneLoop
-from keras_extras.autodiff.hyperparameters import read_hyperparameters
-from keras_extras.autodiff.output_losses import OutputLosses
 from keras_extras.autodiff.second_derivatives import check_model
-from keras_extras.autodiff.training_data import (
-    TrainingData,
-    constant,
-    training_data,
-    validation_tensors,
-)
-from keras_extras.autodiff.training_step import TrainingStep
-from keras_extras.autodiff.update_rules import update_rule
+from keras_extras.unrolled import backend, exact_reversal
+from keras_extras.unrolled.batches import Batches, batches_of, constant, validation_tensors
+from keras_extras.unrolled.checkpoints import CheckpointedPath
+from keras_extras.unrolled.compiled_training import CompiledTraining
+from keras_extras.unrolled.differentiability import check_gradients_exist, updated_statistics
+from keras_extras.unrolled.exact_reversal_in_one_loop import ReversiblePathInOneLoop
+from keras_extras.unrolled.hyperparameters import read_hyperparameters
+from keras_extras.unrolled.training_step import TrainingStep
+from keras_extras.unrolled.update_rules import update_rule
+from keras_extras.unrolled.weighted_losses import WeightedLosses
 
 # Beyond, the table of the rows of each step does not fit into memory.
 _MOST_STEPS = 10**7
 
 
 class TrainingRun(NamedTuple):
-    """What `UnrolledTraining.run` returns.
+    """Result of `UnrolledTraining.run`.
 
     Args:
         weights: List of arrays, of the model's trainable variables after the last step.
@@ -77,7 +72,7 @@ class UnrolledTraining:
 
     Every run starts from the weights that the model had at construction and sees the same batches.
     Random layers such as dropout draw from a seed that is fixed for each step. Moving statistics of
-    batch normalisation are part of what training updates, and differentiated too.
+    batch normalization are part of what training updates, and differentiated too.
 
     Args:
         model: Built Keras model.
@@ -108,19 +103,19 @@ class UnrolledTraining:
     ```python
     import keras
     import numpy as np
-    from keras_extras import autodiff
+    from keras_extras import unrolled
 
     x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
     y = x @ np.array([[1.0], [-1.0], [0.5]], "float32")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")])
-    training = autodiff.UnrolledTraining(
+    training = unrolled.UnrolledTraining(
         model,
         optimizer=keras.optimizers.SGD(0.01, momentum=0.5),
         loss="mse",
         steps=10,
         batch_size=16,
         hyperparameters={
-            "learning_rate": autodiff.PerStep(0.01),
+            "learning_rate": unrolled.PerStep(0.01),
             "momentum": 0.5,
             "l2/dense/kernel": 1e-3,
         },
@@ -132,7 +127,7 @@ class UnrolledTraining:
         **data, meta_optimizer=keras.optimizers.Adam(0.1), meta_steps=5, verbose=0
     )
     history.history["val_loss"]  # falls
-    training.hyperparameters["learning_rate"]  # the schedule learnt
+    training.hyperparameters["learning_rate"]  # the schedule learned
     ```
     """
 
@@ -169,7 +164,7 @@ class UnrolledTraining:
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
         self.jit_compile = check_flag("jit_compile", jit_compile)
-        self._losses = OutputLosses(loss, model)
+        self._losses = WeightedLosses(loss, model)
         self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
         self._hyperparameters = read_hyperparameters(
             hyperparameters,
@@ -211,15 +206,15 @@ class UnrolledTraining:
         self._check_finite(losses)
         loss = None if validation is None else float(compiled.validate(state, validation))
         weights, statistics = (
-            [_array(t) for t in part] for part in (state.weights, state.statistics)
+            [ops.convert_to_numpy(t) for t in part] for part in (state.weights, state.statistics)
         )
-        return TrainingRun(weights, _array(losses), loss, statistics)
+        return TrainingRun(weights, ops.convert_to_numpy(losses), loss, statistics)
 
     def assign(self, run: TrainingRun) -> None:
         """Gives the model the weights of a run.
 
         Args:
-            run: What `run` returned.
+            run: The result of `run`.
         """
         variables = [*self.model.trainable_variables, *self._updated]
         for variable, value in zip(variables, [*run.weights, *run.statistics]):
@@ -236,7 +231,7 @@ class UnrolledTraining:
             validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`.
 
         Returns:
-            The loss, without any penalty or learnt weight of losses or rows, and a dict from the
+            The loss, without any penalty or learned weight of losses or rows, and a dict from the
             names of the hyperparameters to arrays.
 
         Raises:
@@ -305,12 +300,12 @@ class UnrolledTraining:
         meta_steps = check_integer("meta_steps", meta_steps)
         check_choice("verbose", verbose, (0, 1, 2))
         meta_optimizer = keras.optimizers.get(meta_optimizer)
-        learnt = self._hyperparameters
+        learned = self._hyperparameters
         free = [
             keras.Variable(
                 h.to_unconstrained(self._values[h.name]), dtype=widest_float(), name="free"
             )
-            for h in learnt
+            for h in learned
         ]
         meta_optimizer.build(free)
         evaluate = self._evaluation(x, y, validation_data)
@@ -326,10 +321,12 @@ class UnrolledTraining:
             history.on_epoch_end(meta_step, logs)
             progress.update(meta_step + 1, list(logs.items()), finalize=False)
             steps = [
-                h.unconstrained_gradient(self._values[h.name], gradients[h.name]) for h in learnt
+                h.unconstrained_gradient(self._values[h.name], gradients[h.name]) for h in learned
             ]
             meta_optimizer.apply(list(map(ops.convert_to_tensor, steps)), free)
-            self._values = {h.name: h.from_unconstrained(_array(v)) for h, v in zip(learnt, free)}
+            self._values = {
+                h.name: h.from_unconstrained(np.asarray(v)) for h, v in zip(learned, free)
+            }
         run = self.run(x, y, validation_data)
         logs = {"loss": float(np.mean(run.losses)), "val_loss": run.validation_loss}
         history.on_epoch_end(meta_steps, logs)
@@ -348,7 +345,7 @@ class UnrolledTraining:
                 values, self._weights, self._statistics, data, validation
             )
             self._check_finite(losses)
-            gradients = {name: _array(g).astype("float64") for name, g in gradients.items()}
+            gradients = {name: np.asarray(g, "float64") for name, g in gradients.items()}
             faults = [name for name, g in gradients.items() if not np.isfinite(g).all()]
             if faults or not np.isfinite(loss):
                 raise ValueError(
@@ -357,7 +354,7 @@ class UnrolledTraining:
                     f"steps. Received: a validation loss of {float(loss):g}, and NaN or infinity "
                     f"in the gradient of {faults}"
                 )
-            return float(loss), gradients, _array(losses)
+            return float(loss), gradients, ops.convert_to_numpy(losses)
 
         return evaluate
 
@@ -370,7 +367,7 @@ class UnrolledTraining:
         return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
 
     def _data(self, x, y):
-        data = training_data(x, y, self.steps, self.batch_size, self.seed, self.model)
+        data = batches_of(x, y, self.steps, self.batch_size, self.seed, self.model)
         data = data._replace(y=self._paired(data.x, data.y))
         for h in self._hyperparameters:
             if h.varies_over == "rows" and len(h.start) != data.rows:
@@ -402,7 +399,7 @@ class UnrolledTraining:
             self.seed,
         )
         values = {h.name: ops.convert_to_tensor(h.start, step.dtype) for h in self._hyperparameters}
-        first = TrainingData(*rows, data.order[:1] * 0)
+        first = Batches(*rows, data.order[:1] * 0)
         at = step.values_at(values, 0, first.order[0])
         _, gradients, _ = backend.tried(
             lambda: step.gradients(0, self._weights, self._statistics, at, first)
@@ -432,7 +429,3 @@ class UnrolledTraining:
                 "Training must stay finite; lower the learning rates or initial scales. Received: "
                 f"a loss that is NaN or infinite at step {faults[0]} of {self.steps}"
             )
-
-
-def _array(tensor):
-    return ops.convert_to_numpy(tensor)

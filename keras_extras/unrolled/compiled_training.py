@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.training_data import TrainingData
-from keras_extras.autodiff.training_step import State, TrainingStep
+from keras_extras.unrolled import backend
+from keras_extras.unrolled.batches import Batches
+from keras_extras.unrolled.training_step import State, TrainingStep
 
 
 class CompiledTraining:
@@ -27,7 +27,7 @@ class CompiledTraining:
         self._validate = backend.compiled(step.validation_loss, jit_compile)
 
     def train(
-        self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: TrainingData
+        self, values: Mapping[str, np.ndarray], weights: list, statistics: list, data: Batches
     ) -> tuple[State, Any]:
         """Returns the final state, and the losses of the steps.
 
@@ -49,7 +49,7 @@ class CompiledTraining:
         values: Mapping[str, np.ndarray],
         weights: list,
         statistics: list,
-        data: TrainingData,
+        data: Batches,
         validation: tuple,
     ) -> tuple[Any, dict[str, Any], Any]:
         """Returns the validation loss, its gradient, and the losses of the steps.
@@ -85,7 +85,7 @@ class CompiledTraining:
     def _differentiate_of(self, values, weights, statistics, data, validation, room):
         values = self._path.prepare(values)
         start = self._step.initial_state(values, weights, statistics)
-        loss, losses, adjoint, gradients, returned = self._path.there_and_back(
+        loss, losses, adjoint, gradients, returned = self._path.forward_and_backward(
             start,
             values,
             data,

@@ -1,4 +1,4 @@
-"""What an unrolled training takes its rows from, and what it is validated on."""
+"""Batches: the rows of an unrolled training and their order; and its validation data."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.backend import is_traced
 from keras_extras._core.data import check_data
-from keras_extras.autodiff import backend
 
 # Beyond, the table of the rows of each step takes more than 2 GB.
 _MOST_ROWS = 2**28
 
 
-class TrainingData(NamedTuple):
+class Batches(NamedTuple):
     """Rows to train on, and which of them each step takes.
 
     Args:
@@ -33,14 +33,14 @@ class TrainingData(NamedTuple):
         return int(keras.tree.flatten(self.x)[0].shape[0])
 
 
-def training_data(
+def batches_of(
     x: Any,
     y: Any,
     steps: int,
     batch_size: int | None,
     seed: int,
     call: Callable[[Any], Any] | None = None,
-) -> TrainingData:
+) -> Batches:
     """Returns the rows in batches that follow each other through shuffled epochs.
 
     Args:
@@ -70,7 +70,7 @@ def training_data(
     epochs = -(-steps * size // rows)
     order = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
     order = order[: steps * size].reshape(steps, size)
-    return TrainingData(x, y, ops.convert_to_tensor(order, "int32"))
+    return Batches(x, y, ops.convert_to_tensor(order, "int32"))
 
 
 def validation_tensors(validation_data: Any, call: Callable[[Any], Any] | None = None) -> tuple:
@@ -96,7 +96,7 @@ def validation_tensors(validation_data: Any, call: Callable[[Any], Any] | None =
 def constant(values: Any) -> Any:
     """Returns a tensor that depends on nothing, so that an outer tape does not record its use."""
     tensor = ops.convert_to_tensor(values)
-    if backend.is_traced(tensor):
+    if is_traced(tensor):
         raise ValueError(
             "`UnrolledTraining` returns numbers and must be called outside of compiled functions. "
             "Received: a call inside one"

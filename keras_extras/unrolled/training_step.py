@@ -7,20 +7,21 @@ import keras
 from keras import ops
 
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.hyperparameters import Hyperparameter, add_l2, scale
-from keras_extras.autodiff.output_losses import OutputLosses
-from keras_extras.autodiff.products import transposed_product
-from keras_extras.autodiff.training_data import TrainingData, constant
-from keras_extras.autodiff.update_rules import UpdateRule
+from keras_extras._core.model_function import evaluate, is_seed
+from keras_extras.autodiff.dense_derivatives import pullback
+from keras_extras.unrolled import backend
+from keras_extras.unrolled.batches import Batches, constant
+from keras_extras.unrolled.hyperparameters import Hyperparameter, add_l2, scale
+from keras_extras.unrolled.update_rules import UpdateRule
+from keras_extras.unrolled.weighted_losses import WeightedLosses
 
 
 class State(NamedTuple):
-    """What a step passes on to the next.
+    """The state that a step passes on to the next.
 
     Args:
         weights: List of tensors, of the trainable variables.
-        slots: List of tuples of tensors, what the optimizer keeps for each weight.
+        slots: List of tuples of tensors, the optimizer's state of each weight.
         statistics: List of tensors, such as moving averages of batch statistics.
     """
 
@@ -36,7 +37,7 @@ class TrainingStep:
 
     Args:
         model: A built Keras model.
-        losses: `OutputLosses` of the model.
+        losses: `WeightedLosses` of the model.
         rule: `UpdateRule` of the optimizer.
         hyperparameters: List of `Hyperparameter`.
         statistics: List of the variables that a call in training updates.
@@ -46,7 +47,7 @@ class TrainingStep:
     def __init__(
         self,
         model: keras.Model,
-        losses: OutputLosses,
+        losses: WeightedLosses,
         rule: UpdateRule,
         hyperparameters: Sequence[Hyperparameter],
         statistics: Sequence[keras.Variable],
@@ -69,11 +70,11 @@ class TrainingStep:
         return State(weights, [self.rule.slots(weight) for weight in weights], statistics)
 
     def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
-        """Returns what a step takes of the hyperparameters."""
+        """Returns the values of the hyperparameters for a step."""
         return {h.name: h.at(values[h.name], step, rows) for h in self._of_steps}
 
     def advance(
-        self, step: Any, state: State, values: Mapping[str, Any], data: TrainingData
+        self, step: Any, state: State, values: Mapping[str, Any], data: Batches
     ) -> tuple[State, Any, list]:
         """Returns the state after a step, and the loss on its batch before with its gradients."""
         at = self.values_at(values, step, backend.gather(data.order, step))
@@ -85,7 +86,7 @@ class TrainingStep:
         return State(weights, slots, statistics), loss, gradients
 
     def gradients(
-        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: TrainingData
+        self, step: Any, weights: list, statistics: list, at: Mapping[str, Any], data: Batches
     ) -> tuple[Any, list, list]:
         """Returns the loss on a batch, its gradients, and the statistics after it.
 
@@ -109,7 +110,7 @@ class TrainingStep:
         return loss, gradients, updated
 
     def settings_at(self, step: Any, at: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the settings of the optimizer at a step, learnt or fixed."""
+        """Returns the settings of the optimizer at a step, learned or fixed."""
         settings = self.rule.settings.items()
         fixed = {name: ops.convert_to_tensor(value, self.dtype) for name, value in settings}
         fixed = {name: backend.gather(v, step) if len(v.shape) else v for name, v in fixed.items()}
@@ -122,7 +123,7 @@ class TrainingStep:
         gradients: list,
         adjoint: State,
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
     ) -> tuple[State, dict[str, Any]]:
         """Goes back through a step (reverse mode): through the update, then through the gradients.
 
@@ -140,15 +141,15 @@ class TrainingStep:
         """
         at = self.values_at(values, step, backend.gather(data.order, step))
         settings = self.settings_at(step, at)
-        learnt = {name: at[name] for name in settings if name in at}
-        others = {name: value for name, value in at.items() if name not in learnt}
+        learned = {name: at[name] for name in settings if name in at}
+        others = {name: value for name, value in at.items() if name not in learned}
 
-        def updated(weights, gradients, slots, learnt):
-            return self._update(weights, gradients, slots, {**settings, **learnt})
+        def updated(weights, gradients, slots, learned):
+            return self._update(weights, gradients, slots, {**settings, **learned})
 
-        weights, gradients, slots, learnt = _vector_jacobian_product(
+        weights, gradients, slots, learned = _vector_jacobian_product(
             updated,
-            (state.weights, gradients, state.slots, learnt),
+            (state.weights, gradients, state.slots, learned),
             (adjoint.weights, adjoint.slots),
         )
 
@@ -161,7 +162,7 @@ class TrainingStep:
             (gradients, adjoint.statistics),
         )
         weights = [a + b for a, b in zip(weights, of_weights)]
-        return State(weights, slots, statistics), {**learnt, **others}
+        return State(weights, slots, statistics), {**learned, **others}
 
     def _update(self, weights, gradients, slots, settings):
         updated = [self.rule.update(*parts, settings) for parts in zip(weights, gradients, slots)]
@@ -208,7 +209,7 @@ class TrainingStep:
     def no_gradients(
         self, values: Mapping[str, Any], size: int, shape: tuple = ()
     ) -> dict[str, Any]:
-        """Returns what gradients are added to: sums, and arrays where steps have their own.
+        """Returns empty totals of gradients: sums, and arrays where steps have separate ones.
 
         Args:
             values: Dict of the hyperparameters.
@@ -225,7 +226,7 @@ class TrainingStep:
     def add_gradients(
         self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
     ) -> dict[str, Any]:
-        """Returns `totals` with what `pull_back` found for a step added.
+        """Returns `totals` with the gradients of a step from `pull_back` added.
 
         Args:
             totals: Dict, what `no_gradients` returns.
@@ -245,7 +246,7 @@ class TrainingStep:
         return totals
 
     def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Returns what was added up as tensors, of so many steps."""
+        """Returns the totals of so many steps as tensors."""
         return {
             h.name: ops.reshape(totals[h.name].stack(), (-1,))[:steps]
             if h.varies_over == "steps"
@@ -261,20 +262,15 @@ class TrainingStep:
         model = self._model
         given = {**self._fixed, **{id(v): t for v, t in zip(self._statistics, statistics)}}
         for number, variable in enumerate(model.non_trainable_variables):
-            if variable.name == "seed_generator_state":
+            if is_seed(variable):
                 seed = (self._seed + number) % 2**31, step
                 given[id(variable)] = ops.stack([ops.cast(n, variable.dtype) for n in seed])
         fixed = model.non_trainable_variables
-        outputs, after, losses = model.stateless_call(
-            weights,
-            [given[id(v)] for v in fixed],
-            x,
-            training=training,
-            return_losses=True,
-        )
-        after = {id(v): t for v, t in zip(fixed, after)}
-        penalty = sum((ops.cast(t, self.dtype) for t in losses), ops.zeros((), self.dtype))
-        return outputs, penalty, [after[id(v)] for v in self._statistics]
+        found = evaluate(model, x, training, weights, [(v, given[id(v)]) for v in fixed])
+        zero = ops.zeros((), self.dtype)
+        penalty = sum((ops.cast(t, self.dtype) for t in found.penalties), zero)
+        after = {id(v): t for v, t in zip(fixed, found.state)}
+        return found.outputs, penalty, [after[id(v)] for v in self._statistics]
 
 
 def _vector_jacobian_product(function, arguments, vector):
@@ -284,4 +280,4 @@ def _vector_jacobian_product(function, arguments, vector):
         return keras.tree.flatten(function(*keras.tree.pack_sequence_as(arguments, flat)))
 
     flat, weights = keras.tree.flatten(arguments), keras.tree.flatten(vector)
-    return keras.tree.pack_sequence_as(arguments, transposed_product(flat_function, flat, weights))
+    return keras.tree.pack_sequence_as(arguments, pullback(flat_function, flat, weights))

@@ -1,6 +1,6 @@
-"""ModelFunction: a Keras model and its loss as pure functions of weights and inputs."""
+"""DifferentiatedModel: the outputs and the loss of a model as functions of chosen tensors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -10,18 +10,18 @@ from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_flag, check_integer
 from keras_extras._core.data import check_data, check_numbers, paired_targets
 from keras_extras._core.inputs import input_place
+from keras_extras._core.loss_function import loss_function
+from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras._core.paths import unique_paths
-from keras_extras.autodiff.data import Data, leaves
-from keras_extras.autodiff.data_loss import make_data_loss
-from keras_extras.autodiff.products import inner_product
-from keras_extras.autodiff.weights_and_inputs import WeightsAndInputs
+from keras_extras.autodiff.data import Data, WeightsAndInputs, leaves
+from keras_extras.autodiff.dense_derivatives import inner_product
 from keras_extras.losses.batch_loss import BatchLoss
 
 _WHOLE = ("weights", "inputs", "both")
 
 
-class ModelFunction:
-    """What is differentiated: `values`, a list of tensors, to the outputs or the loss of a model.
+class DifferentiatedModel:
+    """The outputs and the loss of a model as functions of `values`, a list of tensors.
 
     Everything else is held fixed: weights that are not trained, moving statistics, and the states
     of seed generators, so that random layers draw the same in every evaluation. What a call
@@ -72,30 +72,24 @@ class ModelFunction:
                 "`penalties=False` needs `loss`: the loss that the model was compiled with comes "
                 "with its penalties. Received: loss=None, penalties=False"
             )
-        self.has_loss, self.loss_given = needs_loss, loss
-        self.is_compiled = needs_loss and loss is None
+        self.has_loss = needs_loss
+        self.given_loss = getattr(model, "loss", None) if loss is None else loss
         if needs_loss:
-            self._pair_targets(first_row, loss)
+            self._pair_targets(first_row)
             first_row = self.data.rows(slice(0, 1))
-            self._loss = getattr(model, "loss", None) if loss is None else loss
             self._has_penalties = loss is None  # The model's own loss comes with them.
-            self._data_loss = make_data_loss(model, loss, first_row, self.dtype, training)
+            self._data_loss = loss_function(model, loss, *first_row, self.dtype, training)
 
     def _predict(self, x):
         with keras.StatelessScope():  # A random layer keeps its state.
             return self.model(x, training=False)
 
-    def _pair_targets(self, row, loss):
-        if self.data.y is None:
-            return
-        y = paired_targets(
-            self.data.y,
-            self._predict(row.x),
-            getattr(self.model, "loss", None) if loss is None else loss,
-            getattr(self.model, "output_names", None) or (),
-            self.data.sample_weight,
-        )
-        self.data = self.data._replace(y=y)
+    def _pair_targets(self, row):
+        _, y, weights = self.data
+        if y is not None:
+            names = getattr(self.model, "output_names", None) or ()
+            y = paired_targets(y, self._predict(row.x), self.given_loss, names, weights)
+            self.data = self.data._replace(y=y)
 
     def _inputs_of(self, x):
         """The inputs to differentiate with respect to."""
@@ -125,7 +119,7 @@ class ModelFunction:
             vectors: List of tensors like the outputs.
         """
         self._has_penalties = False
-        self._data_loss = lambda x, data, outputs: inner_product(
+        self._data_loss = lambda x, y, outputs, sample_weight: inner_product(
             [ops.cast(output, self.dtype) for output in keras.tree.flatten(outputs)], vectors
         )
 
@@ -142,7 +136,7 @@ class ModelFunction:
 
     @property
     def names(self) -> list[str]:
-        """What the values are called in messages: the paths of variables, and the inputs."""
+        """Names of the values for messages: the paths of variables, and of the inputs."""
         weights = [] if self.wrt == "inputs" else unique_paths(self.variables)
         count = 0 if self.wrt == "weights" else len(keras.tree.flatten(self.data.x))
         inputs = ["inputs"] if count == 1 else [f"inputs[{n}]" for n in range(count)]
@@ -171,11 +165,6 @@ class ModelFunction:
             as_vector(part, value, name) for part, value, name in zip(vector, values, self.names)
         ]
 
-    def _scope(self, values):
-        # Keras finds the regularized weights of a scope only where they are given.
-        weights = map(ops.copy, self.variables) if self.wrt == "inputs" else values
-        return keras.StatelessScope(list(zip(self.variables, weights)), collect_losses=True)
-
     def _x(self, values, data):
         count = 0 if self.wrt == "inputs" else len(self.variables)
         if self.wrt == "weights":
@@ -188,44 +177,39 @@ class ModelFunction:
 
     def outputs(self, values: Sequence[Any], data: Data) -> list[Any]:
         """Returns the outputs as a flat list; distributions as their tensors."""
-        with self._scope(values):
-            outputs = self.model(self._x(values, data), training=self.training)
+        outputs = self._evaluate(values, data, penalties=False).outputs
         return [ops.convert_to_tensor(output) for output in keras.tree.flatten(outputs)]
 
     def pack_outputs(self, parts: Sequence[Any]) -> Any:
-        """Returns what belongs to the outputs, a flat list, in the structure of the outputs."""
-        with self._scope(self.values):
-            structure = self.model(self.data.rows(slice(0, 1)).x, training=False)
+        """Returns a flat list that is aligned with the outputs in the structure of the outputs."""
+        structure = self._predict(self.data.rows(slice(0, 1)).x)
         left = iter(parts)
         return keras.tree.map_structure(lambda _: next(left), structure)
 
-    def loss(self, values: Sequence[Any], data: Data) -> Any:
-        """Returns the loss with all penalties, a scalar."""
-        return self.loss_of_outputs(values, data, lambda outputs: outputs)
-
-    def loss_of_outputs(self, values: Sequence[Any], data: Data, change: Any) -> Any:
-        """Returns the loss of what `change` makes of the outputs, and all penalties.
+    def loss(
+        self, values: Sequence[Any], data: Data, call: Callable[..., Any] | None = None
+    ) -> Any:
+        """Returns the loss with all penalties, a scalar.
 
         Args:
             values: List of tensors.
             data: `Data`.
-            change: Function from the structure of outputs, as they leave the model, to another.
+            call: Function `(x, training)` to call in the place of the model. Defaults to `None`.
         """
-        with self._scope(values):
-            x = self._x(values, data)
-            outputs = change(self.model(x, training=self.training))
-            return self._compute_loss(x, outputs, data)
+        x = self._x(values, data)
+        found = self._evaluate(
+            values,
+            data,
+            loss=lambda outputs: self._data_loss(x, data.y, outputs, data.sample_weight),
+            penalties=self._penalties and not self._has_penalties,
+            call=call,
+        )
+        losses = [found.loss, *found.penalties]
+        return sum(ops.cast(ops.sum(loss), found.loss.dtype) for loss in losses)
 
-    def loss_given_outputs(self, values: Sequence[Any], data: Data, outputs: Any) -> Any:
-        """Returns the loss of outputs that were computed before, with penalties on weights."""
-        with self._scope(values):
-            return self._compute_loss(self._x(values, data), outputs, data)
-
-    def _compute_loss(self, x, outputs, data):
-        losses = [self._data_loss(x, data, outputs)]
-        if self._penalties and not self._has_penalties:
-            losses += self.model.losses
-        return sum(ops.cast(ops.sum(loss), losses[0].dtype) for loss in losses)
+    def _evaluate(self, values, data, **options):
+        weights = None if self.wrt == "inputs" else values[: len(self.variables)]
+        return evaluate(self.model, self._x(values, data), self.training, weights, **options)
 
     def batches(self, batch_size: int | None) -> Iterator[tuple[float, slice, Data]]:
         """Yields parts of the data: their share in the mean over all rows, the rows, the data.
@@ -248,7 +232,7 @@ class ModelFunction:
             yield (rows.stop - rows.start) / self.num_rows, rows, self.data.rows(rows)
 
     def _check_mean_over_rows(self, batch_size):
-        for loss in keras.tree.flatten(self._loss):
+        for loss in keras.tree.flatten(self.given_loss):
             is_mean = getattr(loss, "reduction", "mean") in ("sum_over_batch_size", "mean")
             if isinstance(loss, BatchLoss) or not is_mean:
                 raise ValueError(
@@ -259,20 +243,23 @@ class ModelFunction:
 
     def state_changes(self) -> tuple[list[Any], list[Any]]:
         """Returns the variables that a call assigns: states of seed generators, and all others."""
-        with self._scope(self.values) as scope:
-            self.model(self.data.x, training=self.training)
-        changed = [v for v in self.model.non_trainable_variables if _is_assigned(scope, v)]
-        seeds = [v for v in changed if v.name == "seed_generator_state"]
-        return seeds, [v for v in changed if v.name != "seed_generator_state"]
+        after = self._evaluate(self.values, self.data, penalties=False).state
+        changed = [
+            variable
+            for variable, value in zip(self.model.non_trainable_variables, after)
+            if value is not None
+        ]
+        seeds = [variable for variable in changed if is_seed(variable)]
+        return seeds, [variable for variable in changed if not is_seed(variable)]
 
 
 def as_vector(part: Any, value: Any, name: str) -> Any:
-    """Returns a tensor of the dtype of `value`, or says that its shape is another.
+    """Returns a tensor of the dtype of `value`, or raises if its shape is another.
 
     Args:
         part: Array.
         value: Tensor.
-        name: String, what it belongs to.
+        name: String, the weight or input it belongs to.
     """
     check_numbers("vector", part)
     part = ops.convert_to_tensor(part, value.dtype)
@@ -287,7 +274,3 @@ def as_vector(part: Any, value: Any, name: str) -> Any:
 def _fits(shape, other):
     """Whether two shapes can be equal, of which compiled functions know not all sizes."""
     return len(shape) == len(other) and all(a == b or None in (a, b) for a, b in zip(shape, other))
-
-
-def _is_assigned(scope, variable):
-    return scope.get_current_value(variable) is not None

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.training_data import TrainingData
-from keras_extras.autodiff.training_path import TrainingPath
-from keras_extras.autodiff.training_step import State, TrainingStep
-from keras_extras.autodiff.update_rules import UpdateRule
+from keras_extras.unrolled import backend
+from keras_extras.unrolled.batches import Batches
+from keras_extras.unrolled.training_path import TrainingPath, index_tensor
+from keras_extras.unrolled.training_step import State, TrainingStep
+from keras_extras.unrolled.update_rules import UpdateRule
 
 FRACTION_BITS = 48
 MOMENTUM_BITS = 12
@@ -109,7 +109,7 @@ class ReversiblePath(TrainingPath):
         return {**values, "momentum": numerators / DENOMINATOR}
 
     def forward(
-        self, state: State, values: Mapping[str, Any], data: TrainingData, room: int
+        self, state: State, values: Mapping[str, Any], data: Batches, room: int
     ) -> tuple[State, Any, tuple]:
         """Runs all steps.
 
@@ -140,7 +140,7 @@ class ReversiblePath(TrainingPath):
         _, weights, velocities, buffer, losses = backend.while_loop(
             lambda t, *_: t < steps,
             body,
-            (_integer(0), initial, zeros, Buffer.empty(zeros, steps, room), losses),
+            (index_tensor(0), initial, zeros, Buffer.empty(zeros, steps, room), losses),
         )
         record = initial, weights, velocities, buffer
         return self._state(weights, velocities), losses.stack(), record
@@ -151,7 +151,7 @@ class ReversiblePath(TrainingPath):
         record: tuple,
         start: State,
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
     ) -> tuple[State, dict[str, Any], Any]:
         """Undoes all steps, and goes back through each (reverse mode).
 
@@ -176,7 +176,7 @@ class ReversiblePath(TrainingPath):
             totals = self._step.add_gradients(totals, found, t, backend.gather(data.order, t))
             return t - 1, weights, velocities, buffer, adjoint, totals
 
-        last = _integer(steps - 1)
+        last = index_tensor(steps - 1)
         _, weights, velocities, _, adjoint, totals = backend.while_loop(
             lambda t, *_: t >= 0, body, (last, weights, velocities, buffer, adjoint, totals)
         )
@@ -190,7 +190,7 @@ class ReversiblePath(TrainingPath):
         velocities: list,
         buffer: "Buffer",
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
     ) -> tuple[list, list, "Buffer"]:
         """Returns weights, velocities and buffer as they were before a step."""
         weights = [w - v for w, v in zip(weights, velocities)]
@@ -234,7 +234,7 @@ class ReversiblePath(TrainingPath):
 
 
 class Buffer(NamedTuple):
-    """What products with the momentum drop.
+    """The bits that products with the momentum drop.
 
     Args:
         words: List of int64 tensors, shaped as the weights.
@@ -255,7 +255,7 @@ class Buffer(NamedTuple):
         """Returns one for integers of these shapes, so many steps, and words to set aside."""
         aside = [backend.array("int64", room, z.shape, grows=True) for z in zeros]
         is_full = backend.array("bool", steps, ())
-        return cls(zeros, ops.ones((), "float64"), aside, _integer(0), is_full)
+        return cls(zeros, ops.ones((), "float64"), aside, index_tensor(0), is_full)
 
     def make_room(self, step: Any, numerator: Any) -> "Buffer":
         """Returns one whose words have room for one more product."""
@@ -279,7 +279,3 @@ class Buffer(NamedTuple):
         is_full = self.is_full.read(step)
         count, words = backend.pop_if(is_full, self.aside, self.count, self.words)
         return self._replace(words=words, count=count)
-
-
-def _integer(value):
-    return ops.convert_to_tensor(value, "int32")

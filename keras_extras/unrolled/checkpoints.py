@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.training_data import TrainingData
-from keras_extras.autodiff.training_path import TrainingPath
-from keras_extras.autodiff.training_step import State, TrainingStep
+from keras_extras.unrolled import backend
+from keras_extras.unrolled.batches import Batches
+from keras_extras.unrolled.training_path import TrainingPath, index_tensor
+from keras_extras.unrolled.training_step import State, TrainingStep
 
 # Of this many steps each: their states lie in the processor's cache.
 _SEGMENT = 64
@@ -34,7 +34,7 @@ class CheckpointedPath(TrainingPath):
         self._pull_back = backend.block(self._pull_back_of, jit_compile)
 
     def forward(
-        self, start: State, values: Mapping[str, Any], data: TrainingData, room: int
+        self, start: State, values: Mapping[str, Any], data: Batches, room: int
     ) -> tuple[State, Any, list]:
         """Runs all steps.
 
@@ -62,7 +62,7 @@ class CheckpointedPath(TrainingPath):
             return k + 1, after, losses.write(k, found), kept
 
         _, state, losses, kept = backend.while_loop(
-            lambda k, *_: k < self._segments, body, (_integer(0), start, losses, kept)
+            lambda k, *_: k < self._segments, body, (index_tensor(0), start, losses, kept)
         )
         return state, losses.concat()[: self._steps], kept
 
@@ -72,7 +72,7 @@ class CheckpointedPath(TrainingPath):
         kept: list,
         start: State,
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
     ) -> tuple[State, dict[str, Any], Any]:
         """Goes back through all steps (reverse mode).
 
@@ -99,7 +99,7 @@ class CheckpointedPath(TrainingPath):
 
         totals = self._step.no_gradients(values, self._segments, (self._size,))
         _, adjoint, totals = backend.while_loop(
-            lambda k, *_: k >= 0, body, (_integer(self._segments - 1), adjoint, totals)
+            lambda k, *_: k >= 0, body, (index_tensor(self._segments - 1), adjoint, totals)
         )
         return adjoint, self._step.collected(totals, self._steps), ops.convert_to_tensor(True)
 
@@ -121,7 +121,7 @@ class CheckpointedPath(TrainingPath):
             return t + 1, after, losses.write(t - first, loss), record
 
         _, state, losses, record = backend.while_loop(
-            lambda t, *_: t < end, body, (_integer(first), state, losses, record)
+            lambda t, *_: t < end, body, (index_tensor(first), state, losses, record)
         )
         return state, losses.stack(), [array.stack() for array in record]
 
@@ -142,10 +142,6 @@ class CheckpointedPath(TrainingPath):
             lambda t, *_: t >= first, body, (end - 1, adjoint, totals)
         )
         return adjoint, self._step.collected(totals, self._size)
-
-
-def _integer(value):
-    return ops.convert_to_tensor(value, "int32")
 
 
 def _arrays(state, size, shape=()):

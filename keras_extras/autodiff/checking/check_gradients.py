@@ -11,12 +11,11 @@ from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.autodiff.blocking_layers import blocking_layers
-from keras_extras.autodiff.central_differences import compare_with_differences, has_steps
+from keras_extras.autodiff.checking.central_differences import compare_with_differences, has_steps
+from keras_extras.autodiff.checking.gradient_check import GradientCheck, GradientEntry
 from keras_extras.autodiff.data import Data, leaves
-from keras_extras.autodiff.gradient_check import GradientCheck
-from keras_extras.autodiff.gradient_entry import GradientEntry
-from keras_extras.autodiff.model_function import ModelFunction
-from keras_extras.autodiff.products import filled, inner_product
+from keras_extras.autodiff.dense_derivatives import inner_product, zeros_where_none
+from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 # By the dtype in which values are computed: what passes.
@@ -135,7 +134,7 @@ def check_gradients(
     ]
 
     def slope(values):
-        gradients = filled(value_and_gradients(scalar, values)[1], values)
+        gradients = zeros_where_none(value_and_gradients(scalar, values)[1], values)
         return inner_product(gradients, along_gradient)
 
     differentiated = scalar if order == 1 else slope
@@ -161,7 +160,7 @@ def check_gradients(
     kinks: list[GradientEntry] = []
     without_gradient = []
     for number, (name, gradient, dense) in enumerate(
-        zip(names, gradients, filled(gradients, values))
+        zip(names, gradients, zeros_where_none(gradients, values))
     ):
 
         def along(direction, number=number):
@@ -200,7 +199,7 @@ def _function_of(target, data, loss, penalties, wrt, training, generator):
         if loss is not None:
             raise ValueError(f"`loss` is for models; `target` is one. Received: loss={loss!r}")
         predictions = keras.layers.Identity(dtype=target.dtype)
-        return ModelFunction(predictions, data, target, "inputs", training)
+        return DifferentiatedModel(predictions, data, target, "inputs", training)
     if not isinstance(target, keras.layers.Layer):
         raise TypeError(
             "`target` must be a Keras model, a layer or a `keras.losses.Loss`. "
@@ -214,13 +213,13 @@ def _function_of(target, data, loss, penalties, wrt, training, generator):
     if wrt == "both":
         wrt = _what_has_derivatives(target, data)
     if loss is not None or getattr(target, "compiled", False):
-        return ModelFunction(target, data, loss, wrt, training, penalties=penalties)
+        return DifferentiatedModel(target, data, loss, wrt, training, penalties=penalties)
     if data.y is not None:
         raise ValueError(
             f"`y` needs a loss: give `loss`, or compile the model. Received: {target.name!r} "
             "without a loss"
         )
-    function = ModelFunction(
+    function = DifferentiatedModel(
         target, data, wrt=wrt, training=training, needs_loss=False, penalties=penalties
     )
     outputs = function.outputs(function.values, function.data)

@@ -1,5 +1,6 @@
-"""Lists of tensors as one space: its unit vectors, and the flat vectors of its entries."""
+"""Lists of tensors as flat vectors of their entries, and back."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from keras import ops
 
 def num_entries(tensors: Sequence[Any]) -> int:
     """Returns how many entries tensors of known shapes have together."""
-    return sum(int(np.prod(tensor.shape)) for tensor in tensors)
+    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def unit_vector(number: Any, tensors: Sequence[Any]) -> list[Any]:
@@ -38,13 +39,25 @@ def flat(tensors: Sequence[Any]) -> Any:
 def flat_rows(tensors: Sequence[Any]) -> Any:
     """Returns a matrix with the entries of all tensors, keeping their first axis."""
     dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
-    rows = [ops.reshape(tensor, (tensor.shape[0], num_entries([tensor[0]]))) for tensor in tensors]
+    rows = [ops.reshape(t, (t.shape[0], math.prod(t.shape[1:]))) for t in tensors]
     return ops.concatenate([ops.cast(part, dtype) for part in rows], axis=1)
 
 
-def split_entries(tensor: Any, parts: Sequence[Any], axis: int) -> list[Any]:
-    """Returns the pieces along an axis of flat entries that belong to each of `parts`."""
-    if len(parts) == 1:
-        return [tensor]
-    ends = np.cumsum([num_entries([part]) for part in parts])
-    return ops.split(tensor, ends[:-1].tolist(), axis=axis)
+def split_entries(vectors: Any, shapes: Sequence[Sequence[int]], axis: int = -1) -> list[Any]:
+    """Returns the pieces of flat vectors that belong to tensors of some shapes, in these shapes.
+
+    Args:
+        vectors: Tensor or NumPy array, with an axis of at least all entries.
+        shapes: The shapes, which take the place of that axis.
+        axis: Integer, the axis. Defaults to `-1`.
+    """
+    reshape: Any = ops.reshape if ops.is_tensor(vectors) else np.reshape
+    sizes = [-1 if size is None else size for size in vectors.shape]
+    axis %= len(sizes)
+    parts, first = [], 0
+    for shape in shapes:
+        end = first + math.prod(shape)
+        part = vectors[(slice(None),) * axis + (slice(first, end),)]
+        parts.append(reshape(part, (*sizes[:axis], *shape, *sizes[axis + 1 :])))
+        first = end
+    return parts

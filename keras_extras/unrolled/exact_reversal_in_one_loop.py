@@ -1,4 +1,4 @@
-"""Exact reversal where compilers round the same step otherwise in another place."""
+"""Exact reversal where compilers round the same step differently in two places."""
 
 import contextlib
 import math
@@ -9,18 +9,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras.autodiff import backend, exact_reversal
-from keras_extras.autodiff.exact_reversal import DENOMINATOR, FULL, Buffer, ReversiblePath
-from keras_extras.autodiff.training_data import TrainingData
-from keras_extras.autodiff.training_step import State
+from keras_extras.unrolled import backend, exact_reversal
+from keras_extras.unrolled.batches import Batches
+from keras_extras.unrolled.exact_reversal import DENOMINATOR, FULL, Buffer, ReversiblePath
+from keras_extras.unrolled.training_path import index_tensor
+from keras_extras.unrolled.training_step import State
 
 
 class ReversiblePathInOneLoop(ReversiblePath):
-    """Goes there and back in one loop, whose gradients are the same instructions both ways.
-
-    Args:
-        As `ReversiblePath`.
-    """
+    """A `ReversiblePath` in one loop, whose gradients are the same instructions both ways."""
 
     def context(self) -> contextlib.AbstractContextManager:
         return backend.integers_of_64_bits()
@@ -32,25 +29,27 @@ class ReversiblePathInOneLoop(ReversiblePath):
         # A power of two, because each number is compiled anew.
         return 2 ** math.ceil(math.log2(words_set_aside(exact_reversal.numerators_of(momenta)) + 1))
 
-    def there_and_back(
+    def forward_and_backward(
         self,
         start: State,
         values: Mapping[str, Any],
-        data: TrainingData,
+        data: Batches,
         room: int,
-        turn: Callable[[State], tuple[Any, State]],
+        pull_back_validation: Callable[[State], tuple[Any, State]],
     ) -> tuple[Any, Any, State, dict[str, Any], Any]:
         steps = self._steps
         initial = exact_reversal.to_fixed(start.weights)
         zeros = [ops.zeros_like(w) for w in initial]
         # Of the right shapes, until there is something.
-        loss, adjoint = keras.tree.map_structure(ops.zeros_like, turn(start))
+        loss, adjoint = keras.tree.map_structure(ops.zeros_like, pull_back_validation(start))
 
         def body(k, weights, velocities, buffer, losses, totals, loss, adjoint):
             is_back = k >= steps
             t = backend.where(is_back, 2 * steps - 1 - k, k)
             final = self._state(weights, velocities)
-            loss, adjoint = ops.cond(k == steps, lambda: turn(final), lambda: (loss, adjoint))
+            loss, adjoint = ops.cond(
+                k == steps, lambda: pull_back_validation(final), lambda: (loss, adjoint)
+            )
             weights = [backend.where(is_back, w - v, w) for w, v in zip(weights, velocities)]
             updates, loss_of_step = self._updates(t, weights, values, data)
             numerator = self._numerator(t, values)
@@ -92,7 +91,7 @@ class ReversiblePathInOneLoop(ReversiblePath):
             lambda k, *_: k < 2 * steps,
             body,
             (
-                ops.convert_to_tensor(0, "int32"),
+                index_tensor(0),
                 initial,
                 zeros,
                 Buffer.empty(zeros, steps, room),

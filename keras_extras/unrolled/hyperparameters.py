@@ -10,9 +10,8 @@ from keras import ops
 
 from keras_extras._core.path_patterns import match_patterns
 from keras_extras._core.paths import unique_paths
-from keras_extras.autodiff import backend
-from keras_extras.autodiff.per_step import PerStep
-from keras_extras.autodiff.per_weight import PerWeight
+from keras_extras.unrolled import backend
+from keras_extras.unrolled.varying import PerStep, PerWeight
 
 _OF_WEIGHTS = ("l2", "initial_scale")
 

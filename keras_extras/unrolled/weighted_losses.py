@@ -1,12 +1,14 @@
-"""The loss of a model with one or several outputs, as a function of its weights."""
+"""WeightedLosses: the loss of a model whose outputs have weights that are learned."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_extras._core.loss_function import loss_in_dtype
 
-class OutputLosses:
+
+class WeightedLosses:
     """Losses of the outputs of a model, summed with weights.
 
     Args:
@@ -25,7 +27,7 @@ class OutputLosses:
             self.names = [f"output_{number}" for number in range(count)]
         self._dtype = model.trainable_variables[0].dtype
         given = self._by_name("loss", loss)
-        self._losses = {name: _loss_of(given[name], self._dtype) for name in self.names}
+        self._losses = {name: loss_in_dtype(given[name], self._dtype) for name in self.names}
 
     def __call__(self, y: Any, outputs: Any, weights: Any = None, sample_weight: Any = None) -> Any:
         """Returns the weighted sum of the losses, a scalar.
@@ -58,30 +60,3 @@ class OutputLosses:
                 f"{', '.join(map(repr, self.names))}. Received: {argument}={received}"
             )
         return found
-
-
-def _loss_of(loss, dtype):
-    if not isinstance(loss, keras.losses.Loss):
-        loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        return loss
-    if not callable(loss):
-        raise ValueError(
-            "`loss` must be a Keras loss, its name, or a function of `y_true` and `y_pred`. "
-            f"Received: loss={loss!r}"
-        )
-    return _MeanOf(loss, dtype)
-
-
-class _MeanOf(keras.losses.Loss):
-    """The mean of a function of targets and outputs over the rows."""
-
-    def __init__(self, function, dtype):
-        super().__init__(name="mean_of", dtype=dtype)
-        self._function = function
-
-    def call(self, y_true, y_pred):
-        # As Keras does; (n,) against (n, 1) would be broadcast to (n, n) silently.
-        if y_pred.shape[-1:] == (1,) and len(y_true.shape) == len(y_pred.shape) - 1:
-            y_true = ops.expand_dims(y_true, -1)
-        return self._function(y_true, y_pred)

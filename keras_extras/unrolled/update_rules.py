@@ -1,4 +1,4 @@
-"""What Keras' optimizers do to a weight in one step, as pure functions that can be differentiated.
+"""Updates of Keras' optimizers for one weight, as pure functions that can be differentiated.
 
 They are restated, because Keras' own assign to variables, and an assignment has no derivative.
 """
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# What changes the gradient or the weights beside the rule, by the value that leaves it off.
+# Settings that change the update beside the rule, with the values that turn them off.
 _EXTRAS = {
     "weight_decay": (None,),
     "clipnorm": (None,),
@@ -44,13 +44,13 @@ class UpdateRule:
     update: Callable[[Any, Any, tuple, dict[str, Any]], tuple[Any, tuple]]
 
 
-def update_rule(optimizer: Any, steps: int, learnt: Sequence[str]) -> UpdateRule:
+def update_rule(optimizer: Any, steps: int, learned: Sequence[str]) -> UpdateRule:
     """Returns the rule of a Keras optimizer.
 
     Args:
         optimizer: Keras optimizer, its name or configuration: `SGD`, `RMSprop` or `Adam`.
         steps: Integer, for how many steps a schedule of the learning rate is evaluated.
-        learnt: Names of settings that are hyperparameters; a momentum among them makes the rule
+        learned: Names of settings that are hyperparameters; a momentum among them makes the rule
             one with momentum whatever the optimizer's own.
 
     Raises:
@@ -78,12 +78,12 @@ def update_rule(optimizer: Any, steps: int, learnt: Sequence[str]) -> UpdateRule
     if isinstance(rate, dict):
         schedule = keras.optimizers.schedules.deserialize(rate)
         rate = np.array([float(schedule(step)) for step in range(steps)])
-    return families[type(optimizer)]({**config, "learning_rate": rate}, learnt)
+    return families[type(optimizer)]({**config, "learning_rate": rate}, learned)
 
 
-def _sgd(config, learnt):
+def _sgd(config, learned):
     settings = {"learning_rate": config["learning_rate"]}
-    if not config["momentum"] and "momentum" not in learnt:
+    if not config["momentum"] and "momentum" not in learned:
         return UpdateRule("SGD without momentum", settings, lambda weight: (), _descend)
     settings["momentum"] = config["momentum"]
     nesterov = config["nesterov"]
@@ -108,9 +108,9 @@ def _nesterov(weight, gradient, slots, settings):
     return weight + settings["momentum"] * velocity - step, (velocity,)
 
 
-def _rmsprop(config, learnt):
+def _rmsprop(config, learned):
     settings = {name: config[name] for name in ("learning_rate", "rho")}
-    has_momentum = bool(config["momentum"]) or "momentum" in learnt
+    has_momentum = bool(config["momentum"]) or "momentum" in learned
     if has_momentum:
         settings["momentum"] = config["momentum"]
 
@@ -128,7 +128,7 @@ def _rmsprop(config, learnt):
     return UpdateRule("RMSprop", settings, slots, update)
 
 
-def _adam(config, learnt):
+def _adam(config, learned):
     settings = {name: config[name] for name in ("learning_rate", "beta_1", "beta_2")}
 
     def slots(weight):

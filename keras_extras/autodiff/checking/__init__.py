@@ -1,0 +1,1 @@
+"""The gradient check: backpropagation compared with central differences."""
