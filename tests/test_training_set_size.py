@@ -9,7 +9,7 @@ from contract_support import saved_and_loaded
 import keras_extras
 from keras_extras import layers
 from keras_extras._core.training_set_size import training_set_size
-from keras_extras._core.wrapped_methods import is_wrapped
+from keras_extras._seams.wrapped_methods import is_wrapped
 
 _X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 _Y = _X[:, :1]

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras.optimizers.low_rank_kernels import RankOne
+from keras_extras._seams.low_rank_kernels import RankOne
 
 _BITS = 24
 # Longer codes cost more memory than they gain.
