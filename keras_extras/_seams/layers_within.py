@@ -1,8 +1,9 @@
 """All layers of a model, those within other layers and models included.
 
-Read is `_flatten_layers`; the public `layers` of a model ends at layers that hold layers. Where a
-version has it no longer, the layers of the public attribute are found. Known to hold since Keras
-3.12. A public iterator such as `keras.Model.walk_layers` would make it unnecessary.
+Read is `_flatten_layers`; the public `layers` of a model ends at layers that hold layers. It is
+asked of models without a layer of ours, too, to find out; so that their training goes on in a
+version that has it no longer, the layers of the public attribute are found there. Known to hold
+since Keras 3.12. A public iterator such as `keras.Model.walk_layers` would make it unnecessary.
 """
 
 import keras
