@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import textwrap
 import threading
+import types
 from pathlib import Path
 
 import keras
@@ -185,6 +186,8 @@ def test_layers_within_layers():
     model = make_model()
     found = layers_within.layers_within(model)
     assert {model, model.layers[0], model.layers[0].inner} <= set(found)
+    without = types.SimpleNamespace(layers=model.layers)
+    assert layers_within.layers_within(without) == [without, *model.layers]
 
 
 @pytest.mark.both_backends
