@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_extras import losses, metrics
+from keras_extras._seams.low_rank_kernels import RankOne
 from keras_extras.layers import EinsteinLatent, MissingValueImputer, ScaleShift
 from keras_extras.optimizers import (
     CMAES,
@@ -17,7 +18,6 @@ from keras_extras.optimizers import (
     MonteCarloOptimizer,
     NewtonCG,
 )
-from keras_extras.optimizers.low_rank_kernels import RankOne
 from keras_extras.optimizers.population import evaluate_population
 
 RNG = np.random.default_rng(0)

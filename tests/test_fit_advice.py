@@ -8,7 +8,8 @@ import pytest
 from keras import ops
 
 from keras_extras import losses
-from keras_extras._core.training_set_size import _wrap as wrapped
+from keras_extras._core.training_set_size import _around_fit
+from keras_extras._seams.fit_arguments import surrounded
 from keras_extras.optimizers import (
     CMAES,
     LBFGS,
@@ -98,7 +99,8 @@ def test_small_batches_of_datasets(batches, arguments, warns, monkeypatch):
 
     seen = []
     monkeypatch.setattr(LBFGS, "check_batches", lambda self, batches: seen.append(batches))
-    monkeypatch.setattr(keras.Model, "fit", wrapped(lambda self, *args, **kwargs: None))
+    fit = surrounded(lambda self, *args, **kwargs: None, _around_fit)
+    monkeypatch.setattr(keras.Model, "fit", fit)
     model = make_model(LBFGS(), "mse")
     model.fit(batches(tf.data.Dataset.from_tensor_slices((X, Y))), **arguments)
     assert (seen[0] > 1) == warns

@@ -1,4 +1,4 @@
-"""The canary of the one seam to `fit`: fails when a new Keras moves what it stands on."""
+"""The canary of the seam by which optimizers take the steps of `fit`: fails when Keras moves it."""
 
 import subprocess
 import sys

@@ -7,8 +7,8 @@ from keras import layers, ops
 from precision import ON_JAX
 from tiers import UNCOMPILED, quick
 
+from keras_extras._seams.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers import MonteCarloOptimizer
-from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 8, 6, 4)).astype("float32")
 RNG = np.random.default_rng(1)

@@ -151,7 +151,7 @@ def test_check_gradients_finds_a_gradient_that_is_cut():
 def test_resizing_gives_the_images_of_tensorflow(method, antialias):
     import tensorflow as tf
 
-    from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
+    from keras_extras._seams.twice_differentiable import twice_differentiable
 
     def resize(images, **arguments):
         return tf.image.resize(images, (3, 6), method, antialias=antialias, **arguments)

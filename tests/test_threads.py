@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_extras
 from keras_extras import autodiff, layers, optimizers
-from keras_extras._core.thread_replacement import ThreadReplacement
+from keras_extras._seams.thread_replacement import ThreadReplacement
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 Y = X[:, :1]

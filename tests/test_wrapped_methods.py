@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from keras_extras._core.wrapped_methods import is_wrapped, wrap_once
+from keras_extras._seams.wrapped_methods import is_wrapped, wrap_once
 
 # Wraps methods, runs `make`, wraps them again, and trains.
 FOREIGN = """
@@ -62,7 +62,7 @@ assert "fit" in calls and "make_train_function" in calls
 TUNING = """
 from keras_tuner.engine.base_tuner import BaseTuner
 wrap(BaseTuner, "__init__")
-from keras_extras._core.wrapped_methods import is_wrapped
+from keras_extras._seams.wrapped_methods import is_wrapped
 from keras_extras import tuners
 from keras_extras.tuners.reload_hook import install_reload_hook
 assert not is_wrapped(BaseTuner.__init__)

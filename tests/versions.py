@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ["python3.10", "python3.11", "python3.12", "python3.13"]
 # What meets Keras, TensorFlow and the extras: seams, saving, each public example, the figures.
-SUBSET = ["architecture", "fit_hook", "compile_seam", "docstrings", "visualization", "site"]
+SUBSET = ["architecture", "seams", "fit_hook", "compile_seam", "docstrings"]
+SUBSET += ["visualization", "site"]
 SHOWN = "tensorflow", "keras", "tensorflow-probability", "keras-tuner", "numpy"
 VERSION = "from importlib.metadata import version; print(*map(version, {!r}))"
 # A folder of the environment that comes before its packages.

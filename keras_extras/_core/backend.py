@@ -1,6 +1,7 @@
 """What works on some Keras backends only."""
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +54,15 @@ def backend_module(package: str, owner: str) -> ModuleType:
     """
     require_tensorflow_or_jax(owner)
     return importlib.import_module(f"{package}.{keras.backend.backend()}")
+
+
+def without_autograph(function: Callable) -> Callable:
+    """Returns a function that TensorFlow's AutoGraph leaves as it is."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def is_traced(tensor: Any) -> bool:

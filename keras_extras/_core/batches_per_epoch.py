@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.repeated_dataset import is_repeatable
+from keras_extras._seams.repeated_dataset import is_repeatable
 
 _DEFAULT_BATCH_SIZE = 32
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.repeated_dataset import is_repeatable, rows_of_batches
+from keras_extras._seams.repeated_dataset import is_repeatable, rows_of_batches
 
 
 class FirstBatch:

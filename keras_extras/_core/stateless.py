@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._seams.stateless_scopes import current_scope, inherit_values, values_in
+
 
 @contextlib.contextmanager
 def substituted(
@@ -24,14 +26,13 @@ def substituted(
         pairs: Variables and the values that they are to have.
     """
     with keras.StatelessScope(list(pairs), collect_losses=True) as scope:
-        if scope.original_scope is not None:
-            scope.state_mapping = {**scope.original_scope.state_mapping, **scope.state_mapping}
+        inherit_values(scope)
         yield scope
 
 
 def is_stateless() -> bool:
     """Returns whether a scope is open."""
-    return _current_scope() is not None
+    return current_scope() is not None
 
 
 def assign_eagerly(function: Callable[[], None], variables: Iterable[keras.Variable]) -> None:
@@ -78,21 +79,21 @@ def choose(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], An
 
 def cond(predicate: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
     """`choose`, whose branches may assign variables."""
-    scope = _current_scope()
+    scope = current_scope()
     if scope is None:
         return choose(predicate, true_fn, false_fn)
-    names = list(scope.state_mapping)
+    names = list(values_in(scope))
 
     def carrying(branch):
         def with_values():
             with substituted() as inner:
                 result = branch()
-            return result, [inner.state_mapping[name] for name in names]
+            return result, [values_in(inner)[name] for name in names]
 
         return with_values
 
     result, values = choose(predicate, carrying(true_fn), carrying(false_fn))
-    scope.state_mapping.update(zip(names, values))
+    values_in(scope).update(zip(names, values))
     return result
 
 
@@ -100,26 +101,21 @@ def while_loop(
     goes_on: Callable[..., Any], step: Callable[..., Any], loop_vars: Sequence[Any]
 ) -> Any:
     """`keras.ops.while_loop`, whose steps may assign variables."""
-    scope = _current_scope()
+    scope = current_scope()
     if scope is None:
         return ops.while_loop(goes_on, step, loop_vars)
-    names = list(scope.state_mapping)
+    names = list(values_in(scope))
 
     def step_with_values(values, *loop_vars):
         with substituted() as inner:
-            inner.state_mapping.update(zip(names, values))
+            values_in(inner).update(zip(names, values))
             loop_vars = step(*loop_vars)
-        return [inner.state_mapping[name] for name in names], *loop_vars
+        return [values_in(inner)[name] for name in names], *loop_vars
 
     values, *loop_vars = ops.while_loop(
         lambda values, *loop_vars: goes_on(*loop_vars),
         step_with_values,
-        (list(scope.state_mapping.values()), *loop_vars),
+        (list(values_in(scope).values()), *loop_vars),
     )
-    scope.state_mapping.update(zip(names, values))
+    values_in(scope).update(zip(names, values))
     return loop_vars
-
-
-def _current_scope():
-    with keras.StatelessScope(initialize_variables=False) as scope:
-        return scope.original_scope

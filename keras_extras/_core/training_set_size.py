@@ -1,16 +1,13 @@
 """How large the training set is, learnt in `fit` by those who scale by it.
 
-Layers and optimizers that weigh a prior against the data need the number of training rows, and
-Keras has no public way to ask for it. So `fit` is wrapped once, when the first of them is made:
-before training it gives the number to every variable of the model and of its optimizer that is
-marked for it. Models and optimizers that do not ask train as they did: nothing of their data is
-read. A test fails when Keras no longer calls `fit` in this way.
+Layers and optimizers that weigh a prior against the data need the number of training rows. Before
+training `fit` gives it to every variable of the model and of its optimizer that is marked for it.
+Of models and optimizers that do not ask, nothing is read of the data.
 """
 
 import contextlib
 import contextvars
 import functools
-import inspect
 import math
 import types
 from collections.abc import Callable
@@ -21,9 +18,10 @@ import keras
 from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.first_batch import FirstBatch
 from keras_extras._core.optimizers import optimizer_of
-from keras_extras._core.repeated_dataset import rows_of_one_pass
 from keras_extras._core.unscaled_divergence import warn_of_unscaled_divergence
-from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras._seams.fit_arguments import surround_fit
+from keras_extras._seams.layers_within import layers_within
+from keras_extras._seams.repeated_dataset import rows_of_one_pass
 
 NAME = "training_set_size"
 
@@ -31,10 +29,9 @@ _UNKNOWN = 0.0
 _current: contextvars.ContextVar = contextvars.ContextVar(NAME, default=lambda: _UNKNOWN)
 
 
-def install_training_set_size_seam() -> None:
-    """Wraps `fit` where keras.Model has it from, once."""
-    owner = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))
-    wrap_once(owner, "fit", _wrap)
+def learn_training_set_size() -> None:
+    """Lets every later `fit` give its size to those who ask."""
+    surround_fit(__name__, _around_fit)
 
 
 def current_training_set_size() -> float:
@@ -50,7 +47,7 @@ def sized(variable: keras.Variable) -> keras.Variable:
 
 
 def require_known_size(variable: keras.Variable, owner: str) -> None:
-    """Raises if a variable named `training_set_size` has not been told its value.
+    """Raises if a variable named `training_set_size` has no value yet.
 
     Args:
         variable: The variable.
@@ -81,50 +78,43 @@ def _outside_of_graphs():
     return tf.init_scope()
 
 
-def _wrap(stock):
-    signature = inspect.signature(stock)
-    if "x" not in signature.parameters:  # Another library's wrapper of any arguments.
-        signature = inspect.signature(_documented_fit)
-
-    def fit(self, *args, **kwargs):
-        try:
-            call = signature.bind(self, *args, **kwargs)
-        except TypeError:
-            return stock(self, *args, **kwargs)  # raises what the user should see
-        call.apply_defaults()
-        arguments = call.arguments
-        warn_of_unscaled_divergence(self)
-        optimizer = optimizer_of(self)
-        variables = [*self.variables, *getattr(optimizer, "variables", ())]
-        variables = [v for v in variables if getattr(v, "is_training_set_size", False)]
-        check_batches = getattr(optimizer, "check_batches", None)
-        if not (variables or check_batches or _asks(self, optimizer)):
-            return _training(lambda: _size(arguments), stock, self, *args, **kwargs)
-        first = FirstBatch(arguments["x"])
-        size = _size(arguments, first.rows)
-        if check_batches is not None:
-            names = ("batch_size", "steps_per_epoch")
-            check_batches(batches_per_epoch(arguments["x"], size, *map(arguments.get, names)))
-        arguments["x"] = first.source
-        for variable in variables:
-            variable.assign(size)
-        return _training(lambda: size, stock, *call.args, **call.kwargs)
-
-    return fit
+@contextlib.contextmanager
+def _around_fit(model, arguments):
+    warn_of_unscaled_divergence(model)
+    optimizer = optimizer_of(model)
+    variables = [*model.variables, *getattr(optimizer, "variables", ())]
+    variables = [v for v in variables if getattr(v, "is_training_set_size", False)]
+    check_batches = getattr(optimizer, "check_batches", None)
+    if not (variables or check_batches or _asks(model, optimizer)):
+        given = dict(arguments)
+        with _known(lambda: _size(given)):
+            yield
+        return
+    first = FirstBatch(arguments["x"])
+    size = _size(arguments, first.rows)
+    if check_batches is not None:
+        names = ("batch_size", "steps_per_epoch")
+        check_batches(batches_per_epoch(arguments["x"], size, *map(arguments.get, names)))
+    arguments["x"] = first.source
+    for variable in variables:
+        variable.assign(size)
+    with _known(lambda: size):
+        yield
 
 
-def _training(size, fit, *args, **kwargs):
-    """Calls `fit` with a size for layers that are built on the way."""
+@contextlib.contextmanager
+def _known(size):
+    """Within it, layers that are built on the way find a size."""
     token = _current.set(functools.cache(size))
     try:
-        return fit(*args, **kwargs)
+        yield
     finally:
         _current.reset(token)
 
 
 def _asks(model, optimizer):
     """Whether a layer or optimizer that may not be built yet asks for the size."""
-    askers = [*model._flatten_layers(), optimizer, *getattr(optimizer, "optimizers", ())]
+    askers = [*layers_within(model), optimizer, *getattr(optimizer, "optimizers", ())]
     return any(getattr(asker, "asks_for_training_set_size", False) for asker in askers)
 
 
@@ -138,26 +128,6 @@ def _size(arguments, rows=None):
         return _UNKNOWN if rows is None else _of_batches(steps, rows)
     split = 0.0 if arguments["validation_data"] is not None else arguments["validation_split"]
     return training_set_size(x, split, steps, rows)
-
-
-def _documented_fit(
-    self,
-    x=None,
-    y=None,
-    batch_size=None,
-    epochs=1,
-    verbose="auto",
-    callbacks=None,
-    validation_split=0.0,
-    validation_data=None,
-    shuffle=True,
-    class_weight=None,
-    sample_weight=None,
-    initial_epoch=0,
-    steps_per_epoch=None,
-    **others,
-):
-    """Has the arguments of `keras.Model.fit`."""
 
 
 def training_set_size(

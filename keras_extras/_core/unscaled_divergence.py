@@ -5,6 +5,8 @@ import weakref
 
 import keras
 
+from keras_extras._seams.layers_within import layers_within
+
 _MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 _warned: weakref.WeakSet = weakref.WeakSet()
 
@@ -20,9 +22,7 @@ def warn_of_unscaled_divergence(model: keras.Model) -> None:
     """
     if model in _warned or not _has_mean_loss(model):
         return
-    layers = [
-        layer for layer in model._flatten_layers() if getattr(layer, "adds_full_divergence", False)
-    ]
+    layers = [e for e in layers_within(model) if getattr(e, "adds_full_divergence", False)]
     if layers:
         _warned.add(model)
         warnings.warn(

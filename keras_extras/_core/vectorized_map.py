@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.thread_replacement import ThreadReplacement
+from keras_extras._seams.products_of_two_axes import products_of_two_axes
 
 
 def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
@@ -20,55 +20,6 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
         return ops.vectorized_map(function, elements)
     import tensorflow as tf
 
-    with _products_of_two_axes.within():
+    with products_of_two_axes():
         # What is not converted, such as random numbers, runs in a loop, and would log that.
         return tf.vectorized_map(function, elements, warn=False)
-
-
-def _products():
-    """The places of `tf.matmul`, which get products with one matrix that have two axes.
-
-    A map turns the product of `(1, m, k)` and one matrix `(k, n)` into that of `(rows, 1, m, k)`
-    and `(1, 1, k, n)`. On processors with AVX-512 the kernel of oneDNN for it writes beyond its
-    memory (https://github.com/uxlfoundation/oneDNN/pull/4632; in TensorFlow 2.21).
-    """
-    import tensorflow as tf
-
-    flat = _flattening(tf, tf.matmul)
-    places = [(tf, "matmul"), (tf.linalg, "matmul"), (tf.Tensor, "__matmul__")]
-    return [(owner, name, lambda original: flat) for owner, name in places]
-
-
-_products_of_two_axes = ThreadReplacement("products_of_two_axes", _products)
-
-
-def _flattening(tf: Any, product: Callable) -> Callable:
-    """Returns a `tf.matmul` that takes a product with one matrix in two axes."""
-
-    def matmul(a, b, transpose_a=False, transpose_b=False, *others, **more):
-        is_ragged = any(isinstance(part, tf.RaggedTensor) for part in (a, b))
-        if is_ragged or others or any(value for key, value in more.items() if key != "name"):
-            return product(a, b, transpose_a, transpose_b, *others, **more)
-        a = tf.convert_to_tensor(a, dtype_hint=getattr(b, "dtype", None))
-        b = tf.convert_to_tensor(b, dtype_hint=a.dtype)
-        if not _is_one_matrix(a, b):
-            return product(a, b, transpose_a, transpose_b)
-        a = tf.linalg.matrix_transpose(a) if transpose_a else a
-        num_ones = max(len(b.shape) - len(a.shape), 0)
-        b = tf.reshape(b, _sizes(tf, b)[-2:])
-        flat = product(tf.reshape(a, (-1, _sizes(tf, a)[-1])), b, transpose_b=transpose_b)
-        return tf.reshape(flat, [1] * num_ones + [*_sizes(tf, a)[:-1], _sizes(tf, flat)[-1]])
-
-    return matmul
-
-
-def _is_one_matrix(a, b):
-    """Whether the second factor is one matrix, and there are other axes than its two."""
-    ranks = (a.shape.rank, b.shape.rank)
-    return None not in ranks and min(ranks) >= 2 and max(ranks) > 2 and set(b.shape[:-2]) <= {1}
-
-
-def _sizes(tf, tensor):
-    """The sizes of the axes, tensors where they are known at run time only."""
-    dynamic = None if tensor.shape.is_fully_defined() else tf.shape(tensor)
-    return [dynamic[n] if size is None else size for n, size in enumerate(tensor.shape)]

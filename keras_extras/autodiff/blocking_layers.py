@@ -1,12 +1,12 @@
 """Which layers of a model let no derivative through."""
 
-import threading
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
+from keras_extras._seams.layer_calls import replaced_calls
 
 
 def blocking_layers(
@@ -31,32 +31,19 @@ def blocking_layers(
     if not layers:
         return []
     found: list[str] = []
-    with _lock:  # Layers may be those of another model, too.
-        own_calls = [vars(layer).get("call") for layer in layers]
-        try:
-            for layer in layers:
-                layer.call = _recording(layer.name, layer.call, found, order)
-            with keras.StatelessScope():
-                model(x, training=training)
-        finally:
-            for layer, call in zip(layers, own_calls):
-                if call is None:
-                    del layer.call  # Its class has one.
-                else:
-                    layer.call = call
+
+    def recording(layer, call):
+        return _recording(layer.name, call, found, order)
+
+    with replaced_calls(layers, recording), keras.StatelessScope():
+        model(x, training=training)
     return found
-
-
-_lock = threading.RLock()
 
 
 def _recording(name, call, found, order):
     """A call that adds the layer's name to `found` if there is no gradient."""
-    thread = threading.get_ident()
 
     def recorded(*args, **kwargs):
-        if threading.get_ident() != thread:
-            return call(*args, **kwargs)
         leaves = keras.tree.flatten((args, kwargs))
         watched = {
             number: ops.convert_to_tensor(leaf)

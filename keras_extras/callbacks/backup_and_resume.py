@@ -11,11 +11,11 @@ import keras
 from keras_extras._core.checks import check_flag
 from keras_extras._core.files import read_json, remove_folders, whole_folder
 from keras_extras._core.locks import lock_folder, release_folder
-from keras_extras.callbacks.compiled_optimizer import check_optimizer, optimizer_config
-from keras_extras.callbacks.epoch_iterator_seam import (
+from keras_extras._seams.epoch_iterator import (
     forget_initial_epoch,
     remember_epoch_iterators,
 )
+from keras_extras.callbacks.compiled_optimizer import check_optimizer, optimizer_config
 from keras_extras.callbacks.repeated_data import RepeatedData
 from keras_extras.callbacks.training_state import load_training_state, save_training_state
 

@@ -9,12 +9,14 @@ import keras
 
 from keras_extras._core.fingerprint import fingerprint
 from keras_extras._core.random_states import global_random_states, set_global_random_states
-from keras_extras._core.repeated_dataset import chance_in
-from keras_extras.callbacks.epoch_iterator_seam import (
+from keras_extras._seams.epoch_iterator import (
     dataset_of,
     epoch_iterator_of,
     first_batch_of,
+    leave_an_epoch_aside,
+    reads_generator,
 )
+from keras_extras._seams.repeated_dataset import chance_in
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -46,10 +48,9 @@ class RepeatedData:
             )
             self._state = saved or self._start(None)
             return
-        adapter = self._iterator.data_adapter
         self._dataset = dataset_of(self._iterator)
         if saved is None:
-            self._begin(adapter)
+            self._begin()
         else:
             self._go_on(saved)
         if self._dataset is not None:
@@ -66,17 +67,16 @@ class RepeatedData:
             "first_batch": first_batch,
         }
 
-    def _begin(self, adapter):
+    def _begin(self):
         first_batch = self._first_batch()
         self._state = self._start(first_batch)
         reason = None
         if first_batch != self._first_batch():
             reason = "`x` are arrays, which are shuffled, and no seed is set"
-        elif hasattr(self._dataset, "_functions"):  # tf.data, not distributed by the user
-            found = chance_in(self._dataset)
-            reason = found and f"`x` is a tf.data.Dataset {found}"
-        elif hasattr(adapter, "generator"):
+        elif reads_generator(self._iterator):
             reason = "`x` is a generator, which is run from its start again"
+        elif found := chance_in(self._dataset):
+            reason = f"`x` is a tf.data.Dataset {found}"
         if reason:
             warnings.warn(
                 "After an interruption, BackupAndResume goes on with other batches than those "
@@ -111,14 +111,7 @@ class RepeatedData:
                 saved["epochs"],
             )
         for _ in range(saved["epochs"]):
-            self._leave_an_epoch_aside()
-
-    def _leave_an_epoch_aside(self):
-        with self._iterator.catch_stop_iteration():
-            for first, last, batches in self._iterator:
-                next(batches)  # Without one, the epoch ends here as it does in training.
-                for _ in range(last - first):
-                    next(batches, None)
+            leave_an_epoch_aside(self._iterator)
 
     def _first_batch(self):
         """A hash of the first batch of arrays, or of a generator; `None` of other data.

@@ -1,6 +1,7 @@
 """LastDense: the last Dense layer of a model, whose derivatives have a closed form."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_extras._core.probability import tf
+from keras_extras._seams.layer_calls import replaced_calls
 from keras_extras.inference.weight_function import WeightFunction
 
 
@@ -51,9 +53,7 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
 
     def trace(weights, row):
         calls = []
-        with contextlib.ExitStack() as stack:
-            for layer in layers:
-                stack.enter_context(_replaced_call(layer, _noting(layer, layer.call, calls)))
+        with replaced_calls(layers, functools.partial(_noting, calls)):
             function.parameters(weights, (), row)
         if not calls or sum(layer is calls[-1][0] for layer, _ in calls) != 1:
             return tf.zeros(())
@@ -96,7 +96,7 @@ def _is_plain(layer, places):
     )
 
 
-def _noting(layer, call, calls):
+def _noting(calls, layer, call):
     def noted(inputs, *args, **kwargs):
         calls.append((layer, tuple(inputs.shape)))
         return call(inputs, *args, **kwargs)
@@ -122,18 +122,9 @@ def cut_at(layer: keras.layers.Dense, tape: Any) -> Iterator[SimpleNamespace]:
         tape.watch(cut.leaf)
         return cut.leaf if _is_linear(layer) else layer.activation(cut.leaf)
 
-    with _replaced_call(layer, call):
+    with replaced_calls([layer], lambda layer, stock_call: call):
         yield cut
 
 
 def _is_linear(layer):
     return layer.activation is keras.activations.linear
-
-
-@contextlib.contextmanager
-def _replaced_call(layer, call):
-    layer.call = call
-    try:
-        yield
-    finally:
-        del layer.call  # Its class has one.

@@ -12,8 +12,8 @@ from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.functions import deserialize_function, method_name, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
-from keras_extras.layers.compile_seam import install_compile_seam
 from keras_extras.layers.distribution_graph import output_spec, with_tensors
+from keras_extras.layers.distributions_in_fit import let_models_train_distributions
 
 _filtering = threading.Lock()
 
@@ -47,7 +47,7 @@ class DistributionLayer(keras.layers.Layer):
         **kwargs: Any,
     ):
         require_probability()
-        install_compile_seam()
+        let_models_train_distributions()
         dtype = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype
         if "activity_regularizer" in kwargs:
             regularizer = deserialize_function(kwargs["activity_regularizer"])

@@ -1,8 +1,7 @@
-"""The seam between losses without a gradient and `fit`: it names the optimizers for them.
+"""PiecewiseConstantLoss: the base of losses without a gradient.
 
 With a gradient optimizer Keras raises "No gradients provided for any variable", or on JAX trains
-with gradients of zero. So `make_train_function` of Keras' trainer is wrapped, once, when the first
-such loss is made. `tests/test_losses_without_gradient.py` is the canary.
+with gradients of zero. So each `fit` checks its optimizer, from the first such loss on.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.optimizers import optimizer_of
-from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras._seams.train_function import watch_train_functions
 
 
 class PiecewiseConstantLoss(keras.losses.Loss):
@@ -18,16 +17,7 @@ class PiecewiseConstantLoss(keras.losses.Loss):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        owner = next(cls for cls in keras.Model.__mro__ if "make_train_function" in vars(cls))
-        wrap_once(owner, "make_train_function", _checking_the_optimizer, key=__name__)
-
-
-def _checking_the_optimizer(stock):
-    def make_train_function(self, force=False):
-        _check_optimizer(self)
-        return stock(self, force)
-
-    return make_train_function
+        watch_train_functions(__name__, _check_optimizer)
 
 
 def _check_optimizer(model):

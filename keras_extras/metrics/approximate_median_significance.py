@@ -9,6 +9,7 @@ from keras_extras._core.checks import check_number, check_same_rows
 from keras_extras._core.registration import serializable
 from keras_extras._core.significance import approximate_median_significance
 from keras_extras._core.valid_values import require_values
+from keras_extras._seams.metric_direction import set_direction
 
 
 @serializable
@@ -93,8 +94,7 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
         dtype: Any = None,
     ):
         super().__init__(name=name, dtype=dtype)
-        # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
-        self._direction = "up"
+        set_direction(self, "up")
         self.threshold = check_number("threshold", threshold)
         self.regularization = check_number("regularization", regularization, at_least=0.0)
         dtype = keras.backend.result_type(self.dtype, "float32")

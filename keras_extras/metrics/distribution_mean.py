@@ -7,6 +7,7 @@ import keras
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets, require_distribution
+from keras_extras._seams.metric_direction import set_direction
 
 
 class DistributionMean(keras.metrics.MeanMetricWrapper):
@@ -23,8 +24,7 @@ class DistributionMean(keras.metrics.MeanMetricWrapper):
     def __init__(self, name: str, dtype: Any, direction: str | None = None):
         require_tensorflow(f"keras_extras.metrics.{type(self).__name__}")
         super().__init__(self._scores, name=name, dtype=dtype)
-        # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
-        self._direction = direction
+        set_direction(self, direction)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
         """Returns one score for each member of the batch, or for each of its entries."""

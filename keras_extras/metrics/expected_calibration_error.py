@@ -9,6 +9,7 @@ from keras_extras._core.checks import check_integer, check_same_rows
 from keras_extras._core.class_probabilities import class_probabilities
 from keras_extras._core.registration import serializable
 from keras_extras._core.valid_values import require_values
+from keras_extras._seams.metric_direction import set_direction
 
 
 @serializable
@@ -56,8 +57,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def __init__(self, num_bins: int = 15, name: str = "ece", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
-        # What `mode="auto"` of EarlyStopping and ModelCheckpoint looks for.
-        self._direction = "down"
+        set_direction(self, "down")
         self.num_bins = check_integer("num_bins", num_bins)
         shape = (self.num_bins,)
         dtype = keras.backend.result_type(self.dtype, "float32")

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_extras._core.stateless import while_loop
+from keras_extras._seams.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
-from keras_extras.optimizers.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.parameter import Parameter
 from keras_extras.optimizers.population import best_of, evaluate_population
 

@@ -1,8 +1,6 @@
 """BetweenBatches: what an optimizer does between two batches of `fit`.
 
-A compiled step can neither raise nor log what is no metric. So `make_train_function` of Keras'
-trainer is wrapped, once, when the first such optimizer is constructed. `tests/test_fit_hook.py` and
-`tests/test_hypergradient_descent.py` are the canaries.
+A compiled step can neither raise nor log what is no metric.
 """
 
 import contextlib
@@ -11,8 +9,8 @@ from typing import Any
 import keras
 
 from keras_extras._core.optimizers import optimizer_of
-from keras_extras._core.stateless import substituted
-from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras._seams.train_function import watch_train_functions
+from keras_extras._seams.train_state import assign_state, optimizer_state
 
 
 class BetweenBatches:
@@ -36,27 +34,28 @@ class BetweenBatches:
 
 def install_between_batches() -> None:
     """Lets Keras' trainer call every `BetweenBatches` that it trains with."""
-    trainer = next(cls for cls in keras.Model.__mro__ if "make_train_function" in vars(cls))
-    wrap_once(trainer, "make_train_function", _calling_between_batches)
+    watch_train_functions(__name__, _prepare, _call_between_batches)
 
 
-def _calling_between_batches(stock):
-    def make_train_function(self, force=False):
-        optimizer = optimizer_of(self)
-        takes_part = isinstance(optimizer, BetweenBatches)
-        if takes_part:
-            _build(self)  # If this raises, no train function is left that lacks the wrapper.
-        else:
-            _refuse_searches_in(self.optimizer)
-        made_before = self.train_function
-        stock(self, force)
-        if self.train_function is made_before or not takes_part:
-            return
-        optimizer.begin_training(self)
-        wrap = _stateless if keras.backend.backend() == "jax" else _stateful
-        self.train_function = wrap(self, optimizer, self.train_function)
+def _optimizer_of(model):
+    optimizer = optimizer_of(model)
+    return optimizer if isinstance(optimizer, BetweenBatches) else None
 
-    return make_train_function
+
+def _prepare(model):
+    if _optimizer_of(model) is None:
+        _refuse_searches_in(model.optimizer)
+    else:
+        _build(model)  # If this raises, no train function is left that lacks the wrapper.
+
+
+def _call_between_batches(model):
+    optimizer = _optimizer_of(model)
+    if optimizer is None:
+        return
+    optimizer.begin_training(model)
+    wrap = _stateless if keras.backend.backend() == "jax" else _stateful
+    model.train_function = wrap(model, optimizer, model.train_function)
 
 
 def _refuse_searches_in(optimizer):
@@ -91,11 +90,8 @@ def _stateful(model, optimizer, stock_train_function):
 def _stateless(model, optimizer, stock_train_function):
     """On JAX variables have no values while `fit` runs: its state has them."""
 
-    def values_of(state):
-        return substituted(zip(model.optimizer.variables, state[2]))
-
     def train_function(state, iterator):
-        with values_of(state):
+        with optimizer_state(model, state):
             failed = bool(optimizer.has_failed)
         if failed:
             model.jax_state_sync()
@@ -106,22 +102,9 @@ def _stateless(model, optimizer, stock_train_function):
             raise
         except Exception:
             # Else an error in the first step would leave a model without weights.
-            _give_back(model, state)
+            assign_state(model, state)
             raise
-        with values_of(state):
+        with optimizer_state(model, state):
             return {**logs, **optimizer.extra_logs()}, state
 
     return train_function
-
-
-def _give_back(model, state):
-    parts = (
-        model.trainable_variables,
-        model.non_trainable_variables,
-        model.optimizer.variables,
-        model.metrics_variables,
-    )
-    for variables, values in zip(parts, state):
-        for variable, value in zip(variables, values):
-            if not value.is_deleted():
-                variable.assign(value)

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.flat_vectors import split_entries
-from keras_extras.optimizers.low_rank_kernels import RankOne
+from keras_extras._seams.low_rank_kernels import RankOne
 
 _BITS = 24
 # Longer codes cost more memory than they gain.

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from keras_extras._core.training_set_size import install_training_set_size_seam
+from keras_extras._core.training_set_size import learn_training_set_size
 
 
 class FullBatch:
@@ -16,7 +16,7 @@ class FullBatch:
     learning_rate: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
-        install_training_set_size_seam()
+        learn_training_set_size()
         super().__init__(*args, **kwargs)
 
     def check_batches(self, batches: int) -> None:
@@ -28,5 +28,5 @@ class FullBatch:
                 "Give `fit` all rows as one batch, `batch_size=len(x)`, take a `learning_rate` "
                 "below 1 to average over batches, or train with MonteCarloOptimizer or Adam. "
                 f"Received: {batches} batches in an epoch",
-                stacklevel=4,
+                stacklevel=5,
             )

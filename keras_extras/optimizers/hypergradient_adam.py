@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.registration import serializable
+from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
 
 
@@ -100,7 +101,7 @@ class HypergradientAdam(HypergradientOptimizer):
         self._velocities = self.add_state(variables, "velocity")
 
     def direction(self, gradient: Any, variable: keras.Variable) -> Any:
-        index = self._get_variable_index(variable)
+        index = index_of(self, variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (1.0 - self.beta_1) * (gradient - momentum))
         self.assign_add(velocity, (1.0 - self.beta_2) * (gradient**2 - velocity))

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_learning_rate, check_number
 from keras_extras._core.differentiation import dense
+from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
 
@@ -73,7 +74,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
         """Moves the learning rate; before the first step all directions are zero."""
         directions = self._directions
         if variables is not None:
-            directions = [directions[self._get_variable_index(v)] for v in variables]
+            directions = [directions[index_of(self, v)] for v in variables]
         pairs = [
             (ops.cast(g, "float32"), ops.cast(d, "float32"))
             for g, d in zip(gradients, directions)
@@ -93,7 +94,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         direction = self.direction(ops.cast(gradient, variable.dtype), variable)
-        self.assign(self._directions[self._get_variable_index(variable)], direction)
+        self.assign(self._directions[index_of(self, variable)], direction)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
 
     def extra_logs(self) -> dict[str, Any]:

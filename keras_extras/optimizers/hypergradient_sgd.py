@@ -6,6 +6,7 @@ import keras
 
 from keras_extras._core.checks import check_flag, check_number
 from keras_extras._core.registration import serializable
+from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
 
 
@@ -100,7 +101,7 @@ class HypergradientSGD(HypergradientOptimizer):
     def direction(self, gradient: Any, variable: keras.Variable) -> Any:
         if not self.momentum:
             return gradient
-        momentum = self._momentums[self._get_variable_index(variable)]
+        momentum = self._momentums[index_of(self, variable)]
         velocity = self.momentum * momentum + gradient
         self.assign(momentum, velocity)
         return self.momentum * velocity + gradient if self.nesterov else velocity

@@ -1,5 +1,6 @@
 """LossEvaluatingOptimizer: the base of optimizers that evaluate the loss themselves."""
 
+import contextlib
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,12 +8,17 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.backend import without_autograph
 from keras_extras._core.checks import check_learning_rate
 from keras_extras._core.stateless import assign_eagerly, substituted
-from keras_extras.optimizers.between_batches import BetweenBatches
-from keras_extras.optimizers.fit_hook import install_fit_hook
-from keras_extras.optimizers.fit_hook.tensorflow import UpdatesOutsideReplicas, without_autograph
-from keras_extras.optimizers.replicas import is_shared_out, search_over_replicas
+from keras_extras._seams.fit_hook import install_fit_hook
+from keras_extras._seams.fit_hook.tensorflow import UpdatesOutsideReplicas
+from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
+from keras_extras.optimizers.replicas import (
+    is_shared_out,
+    search_over_replicas,
+    searching_strategy,
+)
 
 
 class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.optimizers.Optimizer):
@@ -64,6 +70,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                     f"and computes no gradients; leave it out. Received: {name}={kwargs[name]!r}"
                 )
         install_fit_hook(LossEvaluatingOptimizer)
+        install_between_batches()
         super().__init__(check_learning_rate(learning_rate), **kwargs)
         # What compiled steps write and the host reads between executions of them.
         self._failed = self.add_variable((), dtype="bool", name="failed")
@@ -208,6 +215,18 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             "`train_step` there is nothing to do. In place of an optimizer that holds several, "
             "take PartitionedOptimizer."
         )
+
+    def placed_batch(self, data: Any) -> Any:
+        """Returns a batch of `fit` where the search wants it, on JAX."""
+        return data
+
+    def explained_errors(self) -> contextlib.AbstractContextManager:
+        """Within it, errors of a loss that cannot be compiled name the way out."""
+        return contextlib.nullcontext()
+
+    def searching_strategy(self) -> Any:
+        """Returns the strategy over whose replicas a search is running, else `None`."""
+        return searching_strategy()
 
     @property
     def failed(self) -> Any:

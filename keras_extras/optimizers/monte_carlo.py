@@ -12,16 +12,17 @@ from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
 from keras_extras._core.training_set_size import (
-    install_training_set_size_seam,
+    learn_training_set_size,
     require_known_size,
     sized,
 )
+from keras_extras._seams.low_rank_kernels import RankOne
+from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.antithetic import evaluate_pairs
 from keras_extras.optimizers.curvature import Curvature
-from keras_extras.optimizers.devices import chunk_for_devices, shared_out
+from keras_extras.optimizers.devices import chunk_for_devices, on_all_devices, shared_out
 from keras_extras.optimizers.directions import DIRECTIONS, dense, draw_directions, scaled
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
-from keras_extras.optimizers.low_rank_kernels import RankOne
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import is_shared_out
@@ -231,7 +232,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self.epsilon = check_number("epsilon", epsilon, above=0)
         self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
         self._rows = sized(self.add_variable((), name=TRAINING_SET_SIZE))
-        install_training_set_size_seam()
+        learn_training_set_size()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         if self.population_size == 2:
@@ -278,6 +279,9 @@ class MonteCarloOptimizer(PopulationOptimizer):
     @property
     def _curvatures_per_update(self):
         return max(1, self.population_size // _CANDIDATES_PER_CURVATURE)
+
+    def placed_batch(self, data: Any) -> Any:
+        return on_all_devices(data) if self.shard == "population" else data
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
         if self.population_size == 2:
@@ -365,7 +369,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         A constraint such as `MaxNorm` moves to the nearest allowed point in Euclidean distance.
         Steps scaled by entry do not stop at the minimum then, so entries share a second moment.
         """
-        index = self._get_variable_index(variable)
+        index = index_of(self, variable)
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
         if self.population_size == 2:

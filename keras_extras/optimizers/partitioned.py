@@ -11,6 +11,7 @@ from keras import ops
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, is_stateless
+from keras_extras._seams.optimizer_variables import trained_variables
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.optimizer_map import (
     check_optimizer_map,
@@ -182,7 +183,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             scaler.apply(gradients, self._descended)
             return
         # Keras' wrapper branches, and in a stateless scope has another method for it.
-        variables, states = self._trainable_variables, scaler.variables
+        variables, states = trained_variables(self), scaler.variables
         moved = scaler.stateless_apply(
             [v.value for v in states], gradients, [v.value for v in variables]
         )

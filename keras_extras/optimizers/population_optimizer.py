@@ -1,5 +1,6 @@
 """PopulationOptimizer: the base of optimizers that compare candidates for the weights."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -189,6 +190,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         if dtype == variable.dtype:
             return self.add_variable_from_reference(variable, name)
         return self.add_variable(variable.shape, dtype=dtype, name=f"{variable.name}_{name}")
+
+    def explained_errors(self) -> contextlib.AbstractContextManager:
+        return self.candidate_map.naming_the_way_out()
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         if [id(v) for v in variables] != [id(p.variable) for p in self.parameters]:

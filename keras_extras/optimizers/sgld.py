@@ -13,7 +13,7 @@ from keras_extras._core.registration import serializable
 from keras_extras._core.training_set_size import (
     NAME,
     current_training_set_size,
-    install_training_set_size_seam,
+    learn_training_set_size,
     require_known_size,
     sized,
 )
@@ -93,7 +93,7 @@ class SGLD(keras.optimizers.Optimizer):
         require_tensorflow(type(self).__name__)
         super().__init__(learning_rate=check_learning_rate(learning_rate), name=name, **kwargs)
         if isinstance(training_set_size, str) and training_set_size == "auto":
-            install_training_set_size_seam()
+            learn_training_set_size()
             self.training_set_size: int | str = training_set_size
         elif isinstance(training_set_size, str):
             raise ValueError(

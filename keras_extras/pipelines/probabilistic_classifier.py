@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._seams.sample_weights import check_sample_weight
 from keras_extras.pipelines.calibration import own_fold, temperature
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
@@ -120,9 +121,7 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         """
         x, y = validation.validate_data(self, X, y, dtype="float64")
         multiclass.check_classification_targets(y)
-        weights = validation._check_sample_weight(
-            sample_weight, x, dtype="float64", ensure_non_negative=True
-        )
+        weights = check_sample_weight(sample_weight, x)
         if self.class_weight is not None:
             weights *= class_weights.compute_sample_weight(self.class_weight, y)
         self.classes_, labels = np.unique(y, return_inverse=True)

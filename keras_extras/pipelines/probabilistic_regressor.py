@@ -8,6 +8,7 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import tf, tfd
+from keras_extras._seams.sample_weights import check_sample_weight
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
 from keras_extras.pipelines.calibration import (
     factor_of_average,
@@ -134,9 +135,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         x, y = validation.validate_data(
             self, X, y, dtype="float64", multi_output=True, y_numeric=True
         )
-        weights = validation._check_sample_weight(
-            sample_weight, x, dtype="float64", ensure_non_negative=True
-        )
+        weights = check_sample_weight(sample_weight, x)
         self._has_one_target = y.ndim == 1
         x, y, weights = combine_rows(x, y.reshape(len(y), -1).astype("float64"), weights)
         self.y_mean_, self.y_scale_ = mean_and_scale(y, weights)

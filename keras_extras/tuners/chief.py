@@ -9,6 +9,8 @@ from typing import Any
 
 import keras_tuner
 
+from keras_extras._seams.wrapped_methods import wrap_on_object
+
 # From workers to the trials that they are at.
 _handed: dict[str, str] = {}
 _names: set[str] = set()
@@ -26,8 +28,15 @@ def unfinished_trials() -> dict[str, str]:
 
 def guard_oracle(oracle: keras_tuner.Oracle) -> None:
     """Lets an oracle refuse unknown workers, and results of trials that nobody was handed."""
-    create, update, end = oracle.create_trial, oracle.update_trial, oracle.end_trial
+    for name, guarded in (
+        ("create_trial", _handing_out),
+        ("update_trial", _updating),
+        ("end_trial", _ending),
+    ):
+        wrap_on_object(oracle, name, guarded)
 
+
+def _handing_out(create):
     def create_trial(tuner_id: str) -> Any:
         if _names and tuner_id not in _names:
             raise ValueError(
@@ -41,10 +50,18 @@ def guard_oracle(oracle: keras_tuner.Oracle) -> None:
                 trial.metrics = type(trial.metrics)()
         return trial
 
+    return create_trial
+
+
+def _updating(update):
     def update_trial(trial_id: str, *args: Any, **kwargs: Any) -> Any:
         _check_handed(trial_id)
         return update(trial_id, *args, **kwargs)
 
+    return update_trial
+
+
+def _ending(end):
     def end_trial(trial: Any, *args: Any, **kwargs: Any) -> Any:
         trial_id = getattr(trial, "trial_id", trial)
         _check_handed(trial_id)
@@ -53,9 +70,7 @@ def guard_oracle(oracle: keras_tuner.Oracle) -> None:
             del _handed[worker]
         return result
 
-    oracle.create_trial = create_trial
-    oracle.update_trial = update_trial
-    oracle.end_trial = end_trial
+    return end_trial
 
 
 def _check_handed(trial_id):

@@ -11,6 +11,8 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+from keras_extras._seams.interpreter_flags import interpreter_flags
+
 _PROGRAM = Path(__file__).with_name("worker_program.py")
 
 
@@ -39,7 +41,8 @@ class Member:
         self.log = log
         self.restarts = 0
         # The leader of a group of its own, which `_follow` of the program ends with it.
-        self._command = [sys.executable, *_flags(), str(_PROGRAM), str(os.getpid()), name, *crew]
+        program = [str(_PROGRAM), str(os.getpid()), name, *crew]
+        self._command = [sys.executable, *interpreter_flags(), *program]
         self._environment = {**os.environ, **environment}
         preparation = spawn.get_preparation_data(name)
         preparation.pop("authkey")
@@ -109,8 +112,3 @@ class Member:
             "What is finished is saved; the same call takes the search up again. The end of "
             f"{self.log}:\n{tail}"
         )
-
-
-def _flags():
-    """Options of this interpreter, such as those of warnings."""
-    return subprocess._args_from_interpreter_flags()  # As multiprocessing does.

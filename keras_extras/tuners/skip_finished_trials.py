@@ -4,6 +4,8 @@ import json
 
 import keras_tuner
 
+from keras_extras._seams.tuner_state import set_grid
+
 _FINISHED = ("COMPLETED", "FAILED")
 
 
@@ -80,7 +82,4 @@ def _restore_grid(oracle):
             order.index(values[name]) if values.get(name) in order else -1 for name, order in orders
         ]
 
-    oracle._ordered_ids = type(oracle._ordered_ids)()
-    for trial_id in sorted(oracle.trials, key=place):
-        oracle._ordered_ids.insert(trial_id)
-    oracle._populate_next = [one for one in oracle.start_order if one in oracle.trials]
+    set_grid(oracle, sorted(oracle.trials, key=place))

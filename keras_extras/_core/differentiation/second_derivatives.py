@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework import ops as tensorflow_ops
+
+from keras_extras._seams.gradient_registry import has_gradient
 
 # Gradients of what is constant on purpose, and bookkeeping.
 _WITHOUT_DERIVATIVE = {"StopGradient", "BroadcastGradientArgs", "TensorArrayGradV3"}
@@ -33,9 +34,4 @@ def unsupported_gradients(graph: tf.Graph) -> dict[str, str]:
 def _has_derivative(operation: Any) -> bool:
     """False if a gradient's gradient is missing, or registered as none."""
     is_gradient = re.search("Grad|Backprop", operation) and operation not in _WITHOUT_DERIVATIVE
-    if not is_gradient:
-        return True
-    try:
-        return tensorflow_ops.gradient_registry.lookup(operation) is not None
-    except LookupError:
-        return False
+    return not is_gradient or has_gradient(operation)

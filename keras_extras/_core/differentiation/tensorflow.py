@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_extras._core.differentiation.second_derivatives import unsupported_gradients
-from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
+from keras_extras._seams.twice_differentiable import twice_differentiable
 
 
 def dense(gradients):

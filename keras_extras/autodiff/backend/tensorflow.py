@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_extras._core.differentiation.twice_differentiable import twice_differentiable
 from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras._seams.twice_differentiable import twice_differentiable
 from keras_extras.autodiff.dense_derivatives import zeros_where_none
 from keras_extras.autodiff.program import Program
 

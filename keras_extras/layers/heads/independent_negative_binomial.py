@@ -5,9 +5,9 @@ from typing import Any
 
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
+from keras_extras._seams.poisson_draws import poisson
 from keras_extras.layers.heads.head import finite_logarithm
 from keras_extras.layers.heads.independent_head import IndependentHead
-from keras_extras.layers.heads.poisson_draws import poisson
 
 
 @serializable

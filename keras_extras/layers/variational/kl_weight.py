@@ -12,7 +12,7 @@ from keras_extras._core.probability import tf
 from keras_extras._core.training_set_size import (
     NAME,
     current_training_set_size,
-    install_training_set_size_seam,
+    learn_training_set_size,
     require_known_size,
     sized,
 )
@@ -22,7 +22,7 @@ from keras_extras.layers.variational.weight_divergence import WeightDivergence
 def check_kl_weight(kl_weight: Any) -> Any:
     """Returns `kl_weight` if it is None, "auto" or a number that is not negative."""
     if kl_weight is None or (isinstance(kl_weight, str) and kl_weight == "auto"):
-        install_training_set_size_seam()
+        learn_training_set_size()
         return kl_weight
     if isinstance(kl_weight, str):
         raise ValueError(

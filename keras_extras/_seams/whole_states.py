@@ -1,8 +1,9 @@
-"""The seam to keras-tuner where tuners, oracles and trials write their state.
+"""The states that tuners, oracles and trials of keras-tuner write.
 
 keras-tuner writes its state in place, so that a kill can leave half a file, which no tuner can
-read. The `save` that all of them have in common is wrapped once; it does something else for the
-tuners and oracles that were named, and for the trials of these oracles.
+read. Wrapped is the public `save` that all of them have in common; it does something else for the
+tuners and oracles that were named, and for the trials of these oracles. Known to hold since
+keras-tuner 1.4.8. Files that keras-tuner itself replaces in one step would make it unnecessary.
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import Any
 from keras_tuner.engine.base_tuner import BaseTuner
 
 from keras_extras._core.files import whole_file
-from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras._seams.wrapped_methods import wrap_once
 
 # By identity; a class of the user may compare its objects by what is in them.
 _owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -25,8 +26,12 @@ def write_whole_states(*owners: Any) -> None:
         *owners: A tuner, and its oracle, whose trials are meant, too.
     """
     _owners.update({id(owner): owner for owner in owners})
-    stateful = next(cls for cls in BaseTuner.__mro__[1:] if "save" in vars(cls))
-    wrap_once(stateful, "save", _saving_whole)
+    wrap_once(_stateful(), "save", _saving_whole)
+
+
+def _stateful():
+    """The class of all that is saved, which has no public name."""
+    return next(cls for cls in BaseTuner.__mro__[1:] if "save" in vars(cls))
 
 
 def _saving_whole(stock_save):

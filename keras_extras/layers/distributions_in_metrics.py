@@ -9,9 +9,7 @@ get what they are defined on:
    the distribution and the targets.
 2. Others get the tensor that stands for the distribution, with an axis for the entry of a number.
 
-Metrics and functions of users get the distribution. `update_state` of Keras' metrics and `call`
-of its losses are wrapped once, with the first layer of distributions, and do what they did for
-predictions that are none of ours.
+Metrics and functions of users get the distribution.
 """
 
 import functools
@@ -28,7 +26,7 @@ from keras_extras._core.class_probabilities import (
 )
 from keras_extras._core.masks import mask_of
 from keras_extras._core.probability import tf
-from keras_extras._core.wrapped_methods import wrap_once
+from keras_extras._seams.scores import function_of, take_over_scores
 
 _TO_CHOOSE = {"accuracy", "acc", "crossentropy", "ce"}
 _OF_LABELS = {
@@ -59,55 +57,39 @@ _OF_ENTRIES = {
 _ALONG_LAST_AXIS = {"concordance_correlation", "cosine_similarity", "pearson_correlation"}
 
 
-def install_metrics_seam() -> None:
-    """Wraps Keras' metrics and its loss of functions, once."""
-    for metric in filter(inspect.isclass, vars(keras.metrics).values()):
-        for owner in metric.__mro__:
-            method = vars(owner).get("update_state")
-            if method is not None and "y_pred" in inspect.signature(method).parameters:
-                wrap_once(owner, "update_state", _wrap_metric)
-    losses = keras.losses.MeanSquaredError.__mro__
-    wrap_once(next(cls for cls in losses if "call" in vars(cls)), "call", _wrap_loss)
+def let_metrics_take_distributions() -> None:
+    """Lets Keras' losses and metrics take distributions, once."""
+    take_over_scores(lambda y_pred: hasattr(y_pred, "tensor_distribution"), _loss, _metric)
 
 
-def _wrap_loss(stock):
-    def call(self, y_true, y_pred):
-        if not hasattr(y_pred, "tensor_distribution"):
-            return stock(self, y_true, y_pred)
-        function = _function_of(self)
-        if function is None:
-            values = stock(self, y_true, y_pred)
-            if hasattr(y_pred, "check_losses"):
-                y_pred.check_losses(values)
-            return values
-        if self.name.lower() in _TO_CHOOSE:
-            return _chosen(self.name, y_true, y_pred)
-        return stock(self, *_arguments(self, function.__name__, y_true, y_pred))
-
-    return call
+def _loss(stock, loss, y_true, y_pred):
+    function = _keras_function_of(loss)
+    if function is None:
+        values = stock(loss, y_true, y_pred)
+        if hasattr(y_pred, "check_losses"):
+            y_pred.check_losses(values)
+        return values
+    if loss.name.lower() in _TO_CHOOSE:
+        return _chosen(loss.name, y_true, y_pred)
+    return stock(loss, *_arguments(loss, function.__name__, y_true, y_pred))
 
 
-def _wrap_metric(stock):
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        if not hasattr(y_pred, "tensor_distribution"):
-            return stock(self, y_true, y_pred, sample_weight)
-        if not isinstance(self, keras.metrics.MeanMetricWrapper):
-            kinds = [cls.__name__ for cls in type(self).__mro__ if _is_of_keras(cls)]
-            name = next((kind for kind in kinds if kind in _OF_ENTRIES), kinds[0])
-            return stock(self, *_arguments(self, name, y_true, y_pred), sample_weight)
-        function = _function_of(self)
-        if function is None:
-            return stock(self, y_true, y_pred, sample_weight)
-        mask = mask_of(y_pred)
-        if mask is not None:
-            kept = ops.cast(mask, self.dtype)
-            sample_weight = kept if sample_weight is None else _times(sample_weight, kept)
-        if self.name.lower() in _TO_CHOOSE and not _compares_numbers(function, y_pred):
-            values = _chosen(self.name, y_true, y_pred, self)
-            return keras.metrics.Mean.update_state(self, values, sample_weight)
-        return stock(self, *_arguments(self, function.__name__, y_true, y_pred), sample_weight)
-
-    return update_state
+def _metric(stock, metric, y_true, y_pred, sample_weight):
+    if not isinstance(metric, keras.metrics.MeanMetricWrapper):
+        kinds = [cls.__name__ for cls in type(metric).__mro__ if _is_of_keras(cls)]
+        name = next((kind for kind in kinds if kind in _OF_ENTRIES), kinds[0])
+        return stock(metric, *_arguments(metric, name, y_true, y_pred), sample_weight)
+    function = _keras_function_of(metric)
+    if function is None:
+        return stock(metric, y_true, y_pred, sample_weight)
+    mask = mask_of(y_pred)
+    if mask is not None:
+        kept = ops.cast(mask, metric.dtype)
+        sample_weight = kept if sample_weight is None else _times(sample_weight, kept)
+    if metric.name.lower() in _TO_CHOOSE and not _compares_numbers(function, y_pred):
+        values = _chosen(metric.name, y_true, y_pred, metric)
+        return keras.metrics.Mean.update_state(metric, values, sample_weight)
+    return stock(metric, *_arguments(metric, function.__name__, y_true, y_pred), sample_weight)
 
 
 def _chosen(name, y_true, y_pred, metric=None):
@@ -135,7 +117,7 @@ def _chosen(name, y_true, y_pred, metric=None):
 
 def _arguments(self, name, y_true, y_pred):
     """Targets and tensor for a loss or metric of Keras."""
-    is_mean = _function_of(self) is not None
+    is_mean = _keras_function_of(self) is not None
     is_iou = isinstance(self, keras.metrics.IoU) and name != "BinaryIoU"
     of_classes = is_iou or name in _OF_LABELS | _OF_ONE_HOT | _OF_ENTRIES
     if not of_classes or not is_over_classes(y_pred):
@@ -198,20 +180,16 @@ def _with_entry_axis(y_true, values, y_pred, name, is_mean=True):
     return y_true, values
 
 
-def _function_of(wrapper):
+def _keras_function_of(wrapper):
     """The function that a loss or metric averages, if it is one of Keras."""
-    function = _given_function(wrapper)
+    function = function_of(wrapper)
     if isinstance(function, functools.partial):
         function = function.func
     return function if inspect.isfunction(function) and _is_of_keras(function) else None
 
 
-def _given_function(wrapper):
-    return getattr(wrapper, "fn", getattr(wrapper, "_fn", None))
-
-
 def _takes_logits(score):
-    given = _given_function(score)
+    given = function_of(score)
     options = given.keywords if isinstance(given, functools.partial) else score.get_config()
     return options.get("from_logits", False)
 

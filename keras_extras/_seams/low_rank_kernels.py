@@ -1,12 +1,14 @@
-"""The seam to the layers that a low-rank candidate adds little to.
+"""Layers that use both terms of a kernel to which a low-rank candidate adds little.
 
 The kernels of a population of candidates W + l r differ by a column l times a row r. With
 `x @ (W + l r) = x @ W + (x @ l) r` the first term is the same for all candidates wherever their
-inputs are, and one matrix product for all of them elsewhere. Keras has no place to say this, so
-in a thread that evaluates a candidate, `Dense`, `Conv2D` and `Conv3D` have calls that know both
-terms. Other layers, and whatever else reads a kernel, see the sum.
+inputs are, and one matrix product for all of them elsewhere. Other layers, and whatever else reads
+a kernel, see the sum.
 
-`tests/test_low_rank.py` is the canary: it fails when a new version of Keras moves any of this.
+Replaced, in a thread that evaluates a candidate, are `call` of `Dense` and `convolution_op` of
+`Conv2D` and `Conv3D`: a variable has one tensor for its value, and none that acts as a matrix
+without being one. Known to hold since Keras 3.12. Linear operators as values of variables would
+make it unnecessary.
 """
 
 import contextlib
@@ -16,7 +18,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_extras._core.thread_replacement import ThreadReplacement
+from keras_extras._seams.thread_replacement import ThreadReplacement
+from keras_extras._seams.wrapped_methods import owner_of
 
 
 class RankOne(NamedTuple):
@@ -53,7 +56,7 @@ def _places():
         (keras.layers.Dense, "call", _call),
         (keras.layers.Conv2D, "convolution_op", _convolve),
     ]
-    return [(_owner(layer, name), name, make) for layer, name, make in owners]
+    return [(owner_of(layer, name), name, make) for layer, name, make in owners]
 
 
 def _call(stock_call):
@@ -87,7 +90,3 @@ def _sum_of_terms(product, inputs, kernel):
     row = ops.reshape(ops.cast(kernel.change.right, dtype), (-1,))
     shared = product(inputs, ops.cast(kernel.shared, dtype))
     return shared + product(inputs, ops.cast(kernel.change.left, dtype)) * row
-
-
-def _owner(layer_class, method):
-    return next(cls for cls in layer_class.__mro__ if method in vars(cls))

@@ -1,13 +1,13 @@
-"""The one seam to `fit`, and the only folder that touches what Keras does not make public.
+"""The seam by which an optimizer takes the training steps of `fit` itself.
 
 `fit` hands an optimizer gradients and never the model, so an optimizer that evaluates the loss
 itself cannot take part. Here the `train_step` of Keras' trainer is wrapped, once, when the first
-such optimizer is constructed: if the optimizer evaluates losses itself it takes the step, else all
-is as before. What a step found wrong is raised between two batches, see `between_batches.py`. Each
-backend has a file of its own here.
+such optimizer is constructed: if the optimizer is one, it takes the step, else all is as before.
+Read is the private `_loss_tracker` of the model, for the logs. Each backend has a module of its
+own, with what else it wraps.
 
-`tests/test_fit_hook.py` and, for replicas, `tests/test_replicas.py` are the canaries: they fail
-when a new version of Keras moves any of this.
+Known to hold since Keras 3.12. A method of optimizers that `train_step` calls with a function that
+returns the loss would make it unnecessary.
 """
 
 import functools
@@ -19,20 +19,24 @@ from keras import ops
 
 from keras_extras._core.backend import backend_module
 from keras_extras._core.optimizers import optimizer_of
-from keras_extras.optimizers.between_batches import install_between_batches
+from keras_extras._seams.wrapped_methods import owner_of
 
 
 def install_fit_hook(optimizer_class: type) -> None:
-    """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`."""
+    """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`.
+
+    Args:
+        optimizer_class: The class. It has `take_step`, `failed`, `placed_batch`,
+            `explained_errors` and `searching_strategy` of
+            `keras_extras.optimizers.LossEvaluatingOptimizer`.
+    """
     backend = backend_module(__name__, optimizer_class.__name__)
-    trainer = next(cls for cls in keras.Model.__mro__ if "train_step" in vars(cls))
 
     def hooked_optimizer(model):
         optimizer = optimizer_of(model)
         return optimizer if isinstance(optimizer, optimizer_class) else None
 
-    backend.install(trainer, hooked_optimizer, _take_step)
-    install_between_batches()
+    backend.install(owner_of(keras.Model, "train_step"), hooked_optimizer, _take_step)
 
 
 def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1) -> dict[str, Any]:

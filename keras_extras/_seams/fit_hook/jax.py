@@ -1,7 +1,8 @@
-"""What of the seam to `fit` is JAX's own.
+"""The seam of `fit` on JAX.
 
 Keras' trainer passes on the values of all variables, as a state of four lists. Within a step they
-are those of a `keras.StatelessScope`, which also takes up what is assigned.
+are those of a `keras.StatelessScope`, which also takes up what is assigned. Keras builds losses by
+tracing them, which those in NumPy do not allow, so how it builds a model is wrapped, too.
 """
 
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from keras_extras._core.stateless import substituted
-from keras_extras._core.wrapped_methods import wrap_once
-from keras_extras.optimizers.devices import on_all_devices
+from keras_extras._seams.symbolic_build import wrap_symbolic_build
+from keras_extras._seams.train_state import pairs_of_state, variables_of_state
+from keras_extras._seams.wrapped_methods import wrap_once
 
 
 def install(
@@ -24,11 +26,7 @@ def install(
         take_step: Function of model, optimizer and data that takes a step and returns its logs.
     """
     wrap_once(trainer, "train_step", lambda stock: _dispatching(stock, optimizer_of, take_step))
-    wrap_once(
-        trainer,
-        "_symbolic_build",
-        lambda stock: _building_without_values(stock, optimizer_of),
-    )
+    wrap_symbolic_build(lambda stock: _building_without_values(stock, optimizer_of), __name__)
 
 
 def _dispatching(stock_train_step, optimizer_of, take_step):
@@ -38,27 +36,19 @@ def _dispatching(stock_train_step, optimizer_of, take_step):
         optimizer = optimizer_of(self)
         if optimizer is None:
             return stock_train_step(self, state, data)
-        variables = [
-            self.trainable_variables,
-            self.non_trainable_variables,
-            self.optimizer.variables,
-            self.metrics_variables,
-        ]
-        pairs = [pair for lists in zip(variables, state) for pair in zip(*lists, strict=True)]
         is_compiled = self.jit_compile and not self.run_eagerly
         # Compiled by themselves, loops and branches would be compiled anew in each step.
         compiling = nullcontext() if is_compiled else jax.disable_jit()
-        with compiling, substituted(pairs) as scope:
-            if getattr(optimizer, "shard", "batch") == "population":
-                data = on_all_devices(data)
-            logs = take_step(self, optimizer, data)
-        return logs, tuple([scope.get_current_value(v) for v in part] for part in variables)
+        with compiling, substituted(pairs_of_state(self, state)) as scope:
+            logs = take_step(self, optimizer, optimizer.placed_batch(data))
+        return logs, tuple(
+            [scope.get_current_value(v) for v in part] for part in variables_of_state(self)
+        )
 
     return train_step
 
 
 def _building_without_values(stock_symbolic_build, optimizer_of):
-    """Keras builds losses by tracing them, which those in NumPy do not allow."""
     import jax
 
     def symbolic_build(self, iterator=None, data_batch=None):
@@ -69,8 +59,7 @@ def _building_without_values(stock_symbolic_build, optimizer_of):
             if optimizer is None:
                 raise
             if not self.run_eagerly:
-                candidate_map = getattr(optimizer, "candidate_map", None)
-                with candidate_map.naming_the_way_out() if candidate_map else nullcontext():
+                with optimizer.explained_errors():
                     raise
             # The losses were built before they were called; an eager step has values.
             stock_symbolic_build(self, iterator=iterator, data_batch=data_batch)

@@ -1,7 +1,4 @@
-"""The one seam between distributions and Keras' training: around `compute_loss` and metrics.
-
-Both methods are public, but a layer has no public way to reach them in the model that it will be
-part of. They are wrapped once, when the first layer of distributions is made, for two reasons:
+"""Targets and predictions of models whose outputs are distributions.
 
 1. Keras squeezes or expands predictions whose rank differs from that of the targets by one. That
    makes a plain tensor of a distribution, and a loss such as `-rv_y.log_prob(y)` fails. Here the
@@ -10,41 +7,26 @@ part of. They are wrapped once, when the first layer of distributions is made, f
 2. Under `tf.distribute` Keras builds losses and metrics with placeholders in place of the model's
    outputs. Here the model is called again to have distributions.
 
-Models without a layer of distributions train as they did. A test fails when Keras no longer calls
-the two methods in this way.
+Models without a layer of distributions train as they did.
 """
 
 import keras
 
 from keras_extras._core.probability import tf
 from keras_extras._core.targets import in_precision_of, match_targets
-from keras_extras._core.wrapped_methods import wrap_once
-from keras_extras.layers.metrics_seam import install_metrics_seam
+from keras_extras._seams.compute_loss import adapt_predictions
+from keras_extras._seams.layers_within import layers_within
+from keras_extras.layers.distributions_in_metrics import let_metrics_take_distributions
 
 
-def install_compile_seam() -> None:
-    """Wraps `compute_loss` and `compute_metrics` where keras.Model has them from, once."""
-    for name, wrap in (("compute_loss", _wrap_loss), ("compute_metrics", _wrap_metrics)):
-        owner = next(cls for cls in keras.Model.__mro__ if name in vars(cls))
-        wrap_once(owner, name, wrap)
-    install_metrics_seam()
+def let_models_train_distributions() -> None:
+    """Lets every later `fit` and `evaluate` compute losses and metrics of distributions."""
+    adapt_predictions(_adapted)
+    let_metrics_take_distributions()
 
 
-def _wrap_loss(stock):
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y_pred = _outputs(self, x, y_pred)
-        y, y_pred = _paired(self, y, y_pred)
-        return stock(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-
-    return compute_loss
-
-
-def _wrap_metrics(stock):
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y_pred = _outputs(self, x, y_pred)
-        return stock(self, x, *_paired(self, y, y_pred), sample_weight)
-
-    return compute_metrics
+def _adapted(model, x, y, y_pred):
+    return _paired(model, y, _outputs(model, x, y_pred))
 
 
 def _outputs(model, x, y_pred):
@@ -61,7 +43,7 @@ def _outputs(model, x, y_pred):
 def _makes_distributions(model):
     from keras_extras.layers.distribution_layer import DistributionLayer
 
-    return any(isinstance(layer, DistributionLayer) for layer in model._flatten_layers())
+    return any(isinstance(layer, DistributionLayer) for layer in layers_within(model))
 
 
 def _paired(model, y, y_pred):

@@ -1,4 +1,4 @@
-"""ThreadReplacement: functions of other libraries that are others for a block of one thread."""
+"""ThreadReplacement: other functions in place of those of a library, for a block of one thread."""
 
 import contextlib
 import contextvars

@@ -1,11 +1,16 @@
-"""TensorFlow functions with wrong or missing second derivatives, in a form that has them."""
+"""TensorFlow functions with wrong or missing second derivatives, in a form that has them.
+
+Replaced are `tf.nn.moments`, `tf.nn.softsign` and `tf.image.resize`, which layers of Keras call and
+have no argument for. Seen in TensorFlow 2.21. Right second derivatives of the three make this file
+unnecessary.
+"""
 
 import contextlib
 from typing import Any
 
 import tensorflow as tf
 
-from keras_extras._core.thread_replacement import ThreadReplacement
+from keras_extras._seams.thread_replacement import ThreadReplacement
 
 _resize = tf.image.resize
 

@@ -1,4 +1,4 @@
-"""What of the seam to `fit` is TensorFlow's own: one search over replicas.
+"""The seam of `fit` on TensorFlow: one search over replicas.
 
 - `train_step`: Keras divides losses by the number of replicas;
 - `_maybe_symbolic_build`: Keras builds a model from the mean of the replicas' shares of a batch,
@@ -7,7 +7,8 @@
 - `test_step`: with such an optimizer `evaluate` works under that strategy too.
 
 Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
-applied outside the replicas: `_backend_update_step` and `_apply_weight_decay`.
+applied outside the replicas: `_backend_update_step` and `_apply_weight_decay` of our optimizers
+are overridden, which are private to Keras.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.wrapped_methods import wrap_once
-from keras_extras.optimizers.replicas import searching_strategy
+from keras_extras._seams.symbolic_build import wrap_symbolic_build
+from keras_extras._seams.wrapped_methods import wrap_once
 
 
 def install(
@@ -32,18 +33,18 @@ def install(
     """
     wrap_once(trainer, "train_step", lambda stock: _dispatching(stock, optimizer_of, take_step))
     wrap_once(trainer, "test_step", lambda stock: _with_logs(stock, optimizer_of))
-    wrap_once(
-        trainer,
-        "_maybe_symbolic_build",
-        lambda stock: _building_from_a_share(stock, optimizer_of),
-    )
+    wrap_symbolic_build(lambda stock: _building_from_a_share(stock, optimizer_of), __name__)
 
 
 class UpdatesOutsideReplicas:
     """Lets `apply` be called outside the replicas too, with gradients for all of them."""
 
+    def searching_strategy(self) -> Any:
+        """Returns the strategy whose replicas are updated from outside, else `None`."""
+        raise NotImplementedError
+
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        strategy = searching_strategy()
+        strategy = self.searching_strategy()
         if strategy is None:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
@@ -56,20 +57,11 @@ class UpdatesOutsideReplicas:
             )
 
     def _apply_weight_decay(self, variables):
-        if searching_strategy() is None:
+        if self.searching_strategy() is None:
             super()._apply_weight_decay(variables)
         elif self.weight_decay is not None:
             for variable in filter(self._use_weight_decay, variables):
                 variable.assign_sub(variable * self.weight_decay * self.learning_rate)
-
-
-def without_autograph(function):
-    """Keeps the `tf.function` of a custom training loop from rewriting `function`."""
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _dispatching(stock_train_step, optimizer_of, take_step):

@@ -1,9 +1,11 @@
-"""The one seam to TensorFlow Probability's private modules: draws of a Poisson that XLA compiles.
+"""Draws of a Poisson distribution that XLA compiles.
 
 TFP draws by one `tf.function` for the whole process. Its trace from a graph that is not compiled,
 such as the one in which Keras infers shapes, is taken again under XLA, where it fails. The function
-is traced anew for another `name`, which `tfd.Poisson` gives no way to pass: here each graph has a
-name of its own. `tests/test_heads.py` fails when TFP moves the function.
+is traced once more for another `name`, which `tfd.Poisson` has no argument for: here each graph
+gives its own. Called are the private `random_poisson` of TFP and
+`_log_rate_parameter_no_checks`, and `_sample_n` is overridden, which TFP documents for children.
+Known to hold since TensorFlow Probability 0.25. Draws that compile make it unnecessary.
 """
 
 import functools

@@ -1,10 +1,10 @@
-"""The seam to `tf.data`: what of a pipeline is repeated, how large batches are, what is random.
+"""The pipelines of `tf.data`: what of them is repeated, how large batches are, what is random.
 
 A `tf.data.Dataset` does not say publicly that it goes through its data several times, and its
 cardinality counts all of them. Nor does it say how large its batches are, whether it can be read
-twice, or whether it draws random numbers. Here its inputs and functions are asked, which are
-private. `tests/test_training_set_size.py` and `tests/test_resumed_data.py` are the canaries: they
-fail when a new version of TensorFlow names them differently.
+twice, or whether it draws random numbers. Read are its private inputs, functions, batch size and
+seeds, and the names of its classes. Known to hold since TensorFlow 2.21. Public inputs and options
+of the steps of a pipeline would make it unnecessary.
 """
 
 import re
@@ -70,7 +70,7 @@ def rows_of_one_pass(dataset: Any, rows: Callable[[], int]) -> float | None:
             f"The dataset is repeated, and its number of rows is unknown because {reason}. Its "
             "rows count as often as they come in an epoch. Give the number of rows in place of "
             "'auto', or leave `repeat` out.",
-            stacklevel=4,
+            stacklevel=7,
         )
         return None
     if found is None:
@@ -85,8 +85,16 @@ def rows_of_one_pass(dataset: Any, rows: Callable[[], int]) -> float | None:
 
 
 def chance_in(dataset: Any) -> str | None:
-    """Returns what makes a pipeline another one in each process, as the end of a sentence about
-    it; `None` if nothing is known to."""
+    """Returns what makes a pipeline another one in each process, as the end of a sentence about it.
+
+    Args:
+        dataset: A `tf.data.Dataset`; of other data, also distributed ones, nothing is known.
+
+    Returns:
+        String; `None` if nothing is known to.
+    """
+    if not hasattr(dataset, "_functions"):
+        return None
     import tensorflow as tf
 
     operations = [
