@@ -244,11 +244,8 @@ class DifferentiatedModel:
     def state_changes(self) -> tuple[list[Any], list[Any]]:
         """Returns the variables that a call assigns: states of seed generators, and all others."""
         after = self._evaluate(self.values, self.data, penalties=False).state
-        changed = [
-            variable
-            for variable, value in zip(self.model.non_trainable_variables, after)
-            if value is not None
-        ]
+        pairs = zip(self.model.non_trainable_variables, after)
+        changed = [variable for variable, value in pairs if value is not None]
         seeds = [variable for variable in changed if is_seed(variable)]
         return seeds, [variable for variable in changed if not is_seed(variable)]
 

@@ -17,11 +17,8 @@ def updated_statistics(model: keras.Model, x: Any) -> list[keras.Variable]:
         x: Some rows of inputs.
     """
     after = evaluate(model, x, training=True, penalties=False).state
-    return [
-        variable
-        for variable, value in zip(model.non_trainable_variables, after)
-        if keras.backend.is_float_dtype(variable.dtype) and value is not None
-    ]
+    assigned = [v for v, value in zip(model.non_trainable_variables, after) if value is not None]
+    return [v for v in assigned if keras.backend.is_float_dtype(v.dtype)]
 
 
 def check_gradients_exist(
