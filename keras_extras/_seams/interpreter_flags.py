@@ -10,4 +10,4 @@ import subprocess
 
 def interpreter_flags() -> list[str]:
     """Returns the options, such as `-W error`, as a list of arguments."""
-    return subprocess._args_from_interpreter_flags()
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
