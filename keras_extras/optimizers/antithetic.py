@@ -8,19 +8,19 @@ from keras import ops
 
 from keras_extras._core.stateless import while_loop
 from keras_extras._seams.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
-from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
 from keras_extras.optimizers.parameter import Parameter
-from keras_extras.optimizers.population import best_of, evaluate_population
+from keras_extras.optimizers.population import best_of
 
 
 class Pairs(NamedTuple):
-    """What pairs of candidates told.
+    """Losses of pairs of candidates, summed up.
 
     Attributes:
         sums: For each parameter the sum of directions, each times the difference of its losses.
-        usable: How many pairs had two finite losses.
-        best: The best candidate, a tensor for each parameter; empty where it is not wanted.
+        usable: The number of pairs with two finite losses.
+        best: The step to the best candidate, a tensor for each parameter; empty where it is not
+            wanted.
         best_loss: The loss of the best, infinite if none is finite.
     """
 
@@ -31,66 +31,57 @@ class Pairs(NamedTuple):
 
 
 def evaluate_pairs(
-    loss_at: Callable[[Sequence[Any]], Any],
-    parameters: Sequence[Parameter],
+    evaluate: Callable[[list[Any], Any], Any],
     draw: Callable[[Any, int], list[Any]],
+    parameters: Sequence[Parameter],
+    width: Any,
     pairs: int,
     chunk: int,
-    width: Any,
-    count: Callable[[Any, Any], None],
-    place: Callable[[Any], Any] | None = None,
-    wants_best: bool = True,
-    candidate_map: CandidateMap | None = None,
+    wants_best: bool,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
     Args:
-        loss_at: Function from coordinates to the scalar loss of the batch.
-        parameters: What is searched.
+        evaluate: Function from the steps of a chunk's candidates, and whether each is one of the
+            candidates, to their losses, NaN where they are not.
         draw: Function that returns the directions from a number on, `(start, count)`.
-        pairs: Integer, how many directions there are.
-        chunk: Integer, how many of them to evaluate at once.
+        parameters: The parameters of the search.
         width: The distance, in units of each parameter's scale.
-        count: Function that is told losses, and which of them are of candidates.
-        place: Function that brings candidates to the devices that are to evaluate them, or
-            `None`.
+        pairs: Integer, the number of directions.
+        chunk: Integer, how many of them to evaluate at once.
         wants_best: Boolean, whether to pick out the best candidate.
-        candidate_map: Maps the loss over candidates; `None` for a vectorized map.
     """
-    centers = [ops.cast(p.coordinates, "float32") for p in parameters]
 
-    def evaluate(start, told):
+    def add_chunk(start, before):
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
-        steps = steps if place is None else place(steps)
-        losses = evaluate_population(
-            lambda step: loss_beside(loss_at, parameters, step), steps, None, candidate_map
-        )
         is_candidate = ops.tile(start + ops.arange(chunk, dtype="int32") < pairs, [2])
-        count(losses, is_candidate)
-        losses = ops.where(is_candidate, losses, float("nan"))
+        losses = evaluate(steps, is_candidate)
         plus, minus = ops.split(losses, 2)
         usable = ops.isfinite(plus - minus)
         differences = ops.where(usable, plus - minus, 0.0)
         step, loss = best_of(steps if wants_best else [], losses)
-        here = [center + dense(e) for center, e in zip(centers, step)]
         return start + chunk, Pairs(
-            [total + weighted_sum(differences, e) for total, e in zip(told.sums, directions)],
-            told.usable + ops.sum(ops.cast(usable, "float32")),
-            [ops.where(loss < told.best_loss, *pair) for pair in zip(here, told.best)],
-            ops.minimum(loss, told.best_loss),
+            [total + weighted_sum(differences, e) for total, e in zip(before.sums, directions)],
+            before.usable + ops.sum(ops.cast(usable, "float32")),
+            [
+                ops.where(loss < before.best_loss, dense(here), there)
+                for here, there in zip(step, before.best)
+            ],
+            ops.minimum(loss, before.best_loss),
         )
 
     start = ops.convert_to_tensor(0)
-    told = Pairs(
-        [ops.zeros_like(center) for center in centers],
+    zeros = [ops.zeros(p.coordinates.shape, "float32") for p in parameters]
+    nothing = Pairs(
+        zeros,
         ops.convert_to_tensor(0.0),
-        centers if wants_best else [],
+        zeros if wants_best else [],
         ops.convert_to_tensor(float("inf")),
     )
     if chunk >= pairs:
-        return evaluate(start, told)[1]
-    return while_loop(lambda start, told: start < pairs, evaluate, (start, told))[1]
+        return add_chunk(start, nothing)[1]
+    return while_loop(lambda start, found: start < pairs, add_chunk, (start, nothing))[1]
 
 
 def loss_beside(

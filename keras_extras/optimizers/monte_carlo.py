@@ -18,11 +18,12 @@ from keras_extras._core.training_set_size import (
 )
 from keras_extras._seams.low_rank_kernels import RankOne
 from keras_extras._seams.optimizer_variables import index_of
-from keras_extras.optimizers.antithetic import evaluate_pairs
+from keras_extras.optimizers.antithetic import evaluate_pairs, loss_beside
 from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.devices import chunk_for_devices, on_all_devices, shared_out
 from keras_extras.optimizers.directions import DIRECTIONS, dense, draw_directions, scaled
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
+from keras_extras.optimizers.population import evaluate_population
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
 from keras_extras.optimizers.replicas import is_shared_out
@@ -289,27 +290,30 @@ class MonteCarloOptimizer(PopulationOptimizer):
         pairs, width = self.population_size // 2, self._width()
         draw = self._directions(pairs)
         chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
-        place = None
-        if self.shard == "population":
-            chunk, place = chunk_for_devices(chunk, self.population_size), shared_out
-        told = evaluate_pairs(
-            loss_at,
-            self.parameters,
-            draw,
-            pairs,
-            chunk,
-            width,
-            self.count_nonfinite,
-            place,
-            wants_best=self.keep == "best",
-            candidate_map=self.candidate_map,
-        )
-        spread = 2 * width * self.update_probability * told.usable
-        failed = ops.equal(told.usable, 0)
-        is_flat = ops.all(ops.stack([ops.all(total == 0.0) for total in told.sums]))
-        self.count_ties(ops.logical_and(is_flat, ~failed), told.best_loss)
-        self._descend_unless(failed, lambda: [total / spread for total in told.sums])
-        return told.best, told.best_loss
+        is_spread_out = self.shard == "population"
+        if is_spread_out:
+            chunk = chunk_for_devices(chunk, self.population_size)
+
+        def evaluate(steps, is_candidate):
+            losses = evaluate_population(
+                lambda step: loss_beside(loss_at, self.parameters, step),
+                shared_out(steps) if is_spread_out else steps,
+                None,
+                self.candidate_map,
+            )
+            self.count_nonfinite(losses, is_candidate)
+            return ops.where(is_candidate, losses, float("nan"))
+
+        wants_best = self.keep == "best"
+        found = evaluate_pairs(evaluate, draw, self.parameters, width, pairs, chunk, wants_best)
+        spread = 2 * width * self.update_probability * found.usable
+        failed = ops.equal(found.usable, 0)
+        is_flat = ops.all(ops.stack([ops.all(total == 0.0) for total in found.sums]))
+        self.count_ties(ops.logical_and(is_flat, ~failed), found.best_loss)
+        centers = [ops.cast(p.coordinates, "float32") for p in self.parameters]
+        best = [center + step for center, step in zip(centers, found.best)]
+        self._descend_unless(failed, lambda: [total / spread for total in found.sums])
+        return best, found.best_loss
 
     def _pair_generation(self, loss_at):
         width = self._width()
