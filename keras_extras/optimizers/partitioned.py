@@ -135,6 +135,29 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             variable.assign(weight)
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
+        self._check_variables(variables)
+        before = {id(v): ops.copy(v) for v in variables}
+
+        def loss_at(own, values):
+            values = {**before, **dict(zip(map(id, own), values))}
+            return loss_of([values[id(v)] for v in variables])
+
+        scaler = self._scaler()
+        _, gradients = value_and_gradients(
+            lambda values: scaler.scale_loss(loss_at(self._descended, values)),
+            [before[id(v)] for v in self._descended],
+        )
+        self._check_gradients(gradients)
+        descend = functools.partial(self._descend, scaler, gradients)
+        searches = [part for part in self._parts if part.searches]
+        if searches:
+            self._search_parts(searches, loss_at, before)
+            cond(self.failed, lambda: None, descend)
+        else:
+            descend()
+        self.iterations.assign_add(1)
+
+    def _check_variables(self, variables):
         if searching_strategy() is not None:
             raise ValueError(
                 "A PartitionedOptimizer trains on one device. Received: a model built in the scope "
@@ -146,39 +169,19 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
                 f"{self.name} was built for other variables; make a new one, of new optimizers, "
                 f"for these. Received: {', '.join(repr(v.path) for v in variables)}"
             )
-        before = {id(v): ops.copy(v) for v in variables}
 
-        def loss_at(own, values):
-            values = {**before, **dict(zip(map(id, own), values))}
-            return loss_of([values[id(v)] for v in variables])
-
-        descended = self._descended
-        searches = [part for part in self._parts if part.searches]
-        scaler = self._scaler()
-        _, gradients = value_and_gradients(
-            lambda values: scaler.scale_loss(loss_at(descended, values)),
-            [before[id(v)] for v in descended],
-        )
-        self._check_gradients(gradients)
+    def _search_parts(self, searches, loss_at, before):
+        """Lets each search vary its variables; if one fails, none has moved."""
         for part in searches:
             part.optimizer.search(functools.partial(loss_at, part.variables), part.variables)
-
-        def move():
-            if descended:
-                self._descend(scaler, gradients)
-
-        if searches:
-            failed = functools.reduce(ops.logical_or, [part.optimizer.failed for part in searches])
-            self._failed.assign(failed)
-            # One search may have moved before another failed.
-            for v in (v for part in searches for v in part.variables):
-                v.assign(ops.where(failed, before[id(v)], ops.copy(v)))
-            cond(failed, lambda: None, move)
-        else:
-            move()
-        self.iterations.assign_add(1)
+        failed = functools.reduce(ops.logical_or, [part.optimizer.failed for part in searches])
+        self._failed.assign(failed)
+        for v in (v for part in searches for v in part.variables):
+            v.assign(ops.where(failed, before[id(v)], ops.copy(v)))
 
     def _descend(self, scaler, gradients):
+        if not self._descended:
+            return
         if scaler is self or not is_stateless():
             scaler.apply(gradients, self._descended)
             return
