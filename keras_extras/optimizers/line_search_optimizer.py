@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +16,28 @@ from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.line_search import strong_wolfe
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.replicas import searching_strategy
+
+
+class _State(NamedTuple):
+    """State of the search on one batch.
+
+    Attributes:
+        count: The number of steps so far.
+        evaluations: That of evaluations of the loss and its gradient.
+        failures: That of failures to move: 1 along a good direction, 2 down the gradient.
+        point: Vector, the weights.
+        value: The loss there.
+        gradient: Vector, its gradient there.
+        memory: Tuple of tensors, those of the subclass.
+    """
+
+    count: Any
+    evaluations: Any
+    failures: Any
+    point: Any
+    value: Any
+    gradient: Any
+    memory: tuple[Any, ...]
 
 
 class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
@@ -100,6 +122,34 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         self._check(variables)
+        value_and_gradient = self._value_and_gradient(loss_of, variables)
+        given = self._flat(variables)
+        value, gradient = value_and_gradient(given)
+        is_finite = ops.logical_and(ops.isfinite(value), ops.all(ops.isfinite(gradient)))
+        zero = ops.zeros((), "int32")
+        start = _State(
+            zero, zero + 1, zero, given, value, gradient, tuple(ops.copy(v) for v in self._memory)
+        )
+
+        def goes_on(state):
+            is_steep = ops.max(ops.abs(state.gradient)) > self.tolerance
+            is_left = state.count < self.iterations_per_batch
+            return is_left & (state.failures < 2) & is_finite & is_steep
+
+        (end,) = ops.while_loop(
+            goes_on, lambda state: (self._step(value_and_gradient, state),), (start,)
+        )
+        self._failed.assign(~is_finite)
+        self._evaluations.assign_add(end.evaluations)
+        self._gradient_norm.assign(ops.cast(ops.max(ops.abs(end.gradient)), "float32"))
+        self._converged.assign(ops.logical_and(is_finite, ops.all(end.point == given)))
+        for variable, new in zip(self._memory, end.memory):
+            variable.assign(new)
+        way = self._shaped(given - end.point)
+        cond(is_finite, lambda: self.descend(way, variables), lambda: None)
+
+    def _value_and_gradient(self, loss_of, variables):
+        """A function from a vector of weights to the loss and its gradient."""
 
         def value_and_gradient(vector):
             value, (gradient,) = value_and_gradients(
@@ -113,55 +163,41 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
                 )
             return ops.cast(value, self._dtype), gradient
 
-        given = self._flat(variables)
-        value, gradient = value_and_gradient(given)
-        is_finite = ops.logical_and(ops.isfinite(value), ops.all(ops.isfinite(gradient)))
-        zero = ops.zeros((), "int32")
-        memory = tuple(ops.copy(v) for v in self._memory)
+        return value_and_gradient
 
-        def goes_on(count, evaluations, failures, point, value, gradient, memory):
-            is_steep = ops.max(ops.abs(gradient)) > self.tolerance
-            return (count < self.iterations_per_batch) & (failures < 2) & is_finite & is_steep
-
-        def step(count, evaluations, failures, point, value, gradient, memory):
-            direction, first_step, memory = self.direction(
-                lambda vector: value_and_gradient(vector)[1], point, gradient, memory
-            )
-            # After a failure, and where rounding has spoilt the direction: down the gradient.
-            is_good = (failures < 1) & (ops.sum(direction * gradient) < 0.0)
-            direction = ops.where(is_good, direction, -gradient)
-            first_step = ops.where(is_good, first_step, careful_step(gradient))
-            found = strong_wolfe(
-                value_and_gradient, point, direction, value, gradient, first_step, self._epsilon
-            )
-            has_moved = found.step > 0.0
-            move = found.step * direction
-            memory = [
-                ops.where(has_moved, new, old)
-                for new, old in zip(
-                    self.remember(move, found.gradient - gradient, memory), self.forget(memory)
-                )
-            ]
-            return (
-                count + 1,
-                evaluations + found.evaluations,
-                ops.where(has_moved, zero, failures + 2 - ops.cast(is_good, "int32")),
-                point + move,
-                found.value,
-                found.gradient,
-                tuple(memory),
-            )
-
-        _, evaluations, _, point, _, gradient, memory = ops.while_loop(
-            goes_on, step, (zero, zero + 1, zero, given, value, gradient, memory)
+    def _step(self, value_and_gradient, state):
+        """Moves along one direction, as far as the line search goes."""
+        gradient = state.gradient
+        direction, first_step, memory = self.direction(
+            lambda vector: value_and_gradient(vector)[1], state.point, gradient, state.memory
         )
-        self._failed.assign(~is_finite)
-        self._evaluations.assign_add(evaluations)
-        self._gradient_norm.assign(ops.cast(ops.max(ops.abs(gradient)), "float32"))
-        self._converged.assign(ops.logical_and(is_finite, ops.all(point == given)))
-        for variable, new in zip(self._memory, memory):
-            variable.assign(new)
-        cond(is_finite, lambda: self.descend(self._shaped(given - point), variables), lambda: None)
+        # After a failure, and where rounding has spoilt the direction: down the gradient.
+        is_good = (state.failures < 1) & (ops.sum(direction * gradient) < 0.0)
+        direction = ops.where(is_good, direction, -gradient)
+        first_step = ops.where(is_good, first_step, careful_step(gradient))
+        found = strong_wolfe(
+            value_and_gradient,
+            state.point,
+            direction,
+            state.value,
+            gradient,
+            first_step,
+            self._epsilon,
+        )
+        has_moved = found.step > 0.0
+        move = found.step * direction
+        remembered = self.remember(move, found.gradient - gradient, memory)
+        return _State(
+            count=state.count + 1,
+            evaluations=state.evaluations + found.evaluations,
+            failures=ops.where(has_moved, 0, state.failures + 2 - ops.cast(is_good, "int32")),
+            point=state.point + move,
+            value=found.value,
+            gradient=found.gradient,
+            memory=tuple(
+                ops.where(has_moved, new, old) for new, old in zip(remembered, self.forget(memory))
+            ),
+        )
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Takes `learning_rate` of the way to where the search on this batch has ended."""
