@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -43,35 +43,22 @@ class ReversiblePathInOneLoop(ReversiblePath):
         # Of the right shapes, until there is something.
         loss, adjoint = keras.tree.map_structure(ops.zeros_like, pull_back_validation(start))
 
-        def body(k, weights, velocities, buffer, losses, totals, loss, adjoint):
+        def both_ways(k, state):
             is_back = k >= steps
             t = backend.where(is_back, 2 * steps - 1 - k, k)
-            final = self._state(weights, velocities)
+            final = self._state(state.weights, state.velocities)
             loss, adjoint = ops.cond(
-                k == steps, lambda: pull_back_validation(final), lambda: (loss, adjoint)
+                k == steps,
+                lambda: pull_back_validation(final),
+                lambda: (state.loss, state.adjoint),
             )
-            weights = [backend.where(is_back, w - v, w) for w, v in zip(weights, velocities)]
+            weights = [
+                backend.where(is_back, w - v, w) for w, v in zip(state.weights, state.velocities)
+            ]
             updates, loss_of_step = self._updates(t, weights, values, data)
-            numerator = self._numerator(t, values)
-
-            is_full = backend.where(is_back, buffer.is_full.read(t), buffer.bound > FULL)
-            bound = buffer.next_bound(is_full, numerator)
-            aside, count, words = backend.push_if(
-                is_full & ~is_back, buffer.aside, buffer.count, buffer.words
+            velocities, buffer = _times_momentum(
+                is_back, t, self._numerator(t, values), state.velocities, updates, state.buffer
             )
-            velocities, words = ops.cond(
-                is_back,
-                lambda: _columns(
-                    exact_reversal.divide(v + u, b, numerator)
-                    for v, u, b in zip(velocities, updates, words)
-                ),
-                lambda: _columns(
-                    exact_reversal.multiply(v, b, numerator) for v, b in zip(velocities, words)
-                ),
-            )
-            count, words = backend.pop_if(is_full & is_back, aside, count, words)
-            bound = backend.where(is_back, buffer.bound, bound)
-            buffer = Buffer(words, bound, aside, count, buffer.is_full.write(t, is_full))
 
             rows = backend.gather(data.order, t)
             taken = self._step.values_at(values, t, rows)
@@ -80,30 +67,76 @@ class ReversiblePathInOneLoop(ReversiblePath):
                 lambda: self._pull_back(t, weights, velocities, adjoint, values, data),
                 lambda: (adjoint, keras.tree.map_structure(ops.zeros_like, taken)),
             )
-            totals = self._step.add_gradients(totals, found, t, rows)
             moves = [v - u for v, u in zip(velocities, updates)]
-            velocities = [backend.where(is_back, v, m) for v, m in zip(velocities, moves)]
-            weights = [backend.where(is_back, w, w + m) for w, m in zip(weights, moves)]
-            losses = losses.write(t, loss_of_step)
-            return k + 1, weights, velocities, buffer, losses, totals, loss, adjoint
+            return k + 1, _Training(
+                weights=[backend.where(is_back, w, w + m) for w, m in zip(weights, moves)],
+                velocities=[backend.where(is_back, v, m) for v, m in zip(velocities, moves)],
+                buffer=buffer,
+                losses=state.losses.write(t, loss_of_step),
+                totals=self._step.add_gradients(state.totals, found, t, rows),
+                loss=loss,
+                adjoint=adjoint,
+            )
 
-        _, weights, velocities, _, losses, totals, loss, adjoint = backend.while_loop(
-            lambda k, *_: k < 2 * steps,
-            body,
-            (
-                index_tensor(0),
-                initial,
-                zeros,
-                Buffer.empty(zeros, steps, room),
-                backend.array(self._step.dtype, steps, ()),
-                self._step.no_gradients(values, steps),
-                loss,
-                adjoint,
-            ),
+        state = _Training(
+            weights=initial,
+            velocities=zeros,
+            buffer=Buffer.empty(zeros, steps, room),
+            losses=backend.array(self._step.dtype, steps, ()),
+            totals=self._step.no_gradients(values, steps),
+            loss=loss,
+            adjoint=adjoint,
         )
-        gradients = self._step.collected(totals, steps)
-        returned = exact_reversal.has_returned(initial, weights, velocities)
-        return loss, losses.stack(), adjoint, gradients, returned
+        _, state = backend.while_loop(
+            lambda k, _: k < 2 * steps, both_ways, (index_tensor(0), state)
+        )
+        gradients = self._step.collected(state.totals, steps)
+        returned = exact_reversal.has_returned(initial, state.weights, state.velocities)
+        return state.loss, state.losses.stack(), state.adjoint, gradients, returned
+
+
+class _Training(NamedTuple):
+    """State of training, on the way forward and on the way back.
+
+    Attributes:
+        weights: List of tensors of fixed-point numbers.
+        velocities: Likewise, those of the momentum.
+        buffer: The `Buffer` of what products with the momentum would lose.
+        losses: Array of the losses of the steps.
+        totals: Gradients of the hyperparameters so far.
+        loss: The validation loss, from the turn on.
+        adjoint: The gradient of the validation loss by the weights and velocities, likewise.
+    """
+
+    weights: list[Any]
+    velocities: list[Any]
+    buffer: Buffer
+    losses: Any
+    totals: Any
+    loss: Any
+    adjoint: State
+
+
+def _times_momentum(is_back, t, numerator, velocities, updates, buffer):
+    """Velocities times the momentum and the buffer after step `t`; on the way back both before."""
+    is_full = backend.where(is_back, buffer.is_full.read(t), buffer.bound > FULL)
+    bound = buffer.next_bound(is_full, numerator)
+    aside, count, words = backend.push_if(
+        is_full & ~is_back, buffer.aside, buffer.count, buffer.words
+    )
+    velocities, words = ops.cond(
+        is_back,
+        lambda: _columns(
+            exact_reversal.divide(v + u, b, numerator)
+            for v, u, b in zip(velocities, updates, words)
+        ),
+        lambda: _columns(
+            exact_reversal.multiply(v, b, numerator) for v, b in zip(velocities, words)
+        ),
+    )
+    count, words = backend.pop_if(is_full & is_back, aside, count, words)
+    bound = backend.where(is_back, buffer.bound, bound)
+    return velocities, Buffer(words, bound, aside, count, buffer.is_full.write(t, is_full))
 
 
 def words_set_aside(numerators: Iterable[float]) -> int:
