@@ -12,6 +12,7 @@ import keras
 import pytest
 
 import keras_extras
+from keras_extras._core.docstrings import fill_docstring
 
 KERAS_BASES = (
     keras.Model,
@@ -155,6 +156,30 @@ def test_documented_arguments_and_defaults_are_those_of_the_signature():
         if inspect.isclass(value) or inspect.isfunction(value)
     }
     assert {name: faults for name, faults in wrong.items() if faults} == {}
+
+
+def test_shared_texts_are_filled_in():
+    @fill_docstring(
+        arguments="""
+        x: A number
+            of any kind.
+        y: Another.
+        """
+    )
+    def documented(x, y):
+        """Adds.
+
+        Args:
+            {arguments}
+        """
+
+    expected = "Adds.\n\nArgs:\n    x: A number\n        of any kind.\n    y: Another."
+    assert inspect.getdoc(documented) == expected
+    left = {
+        name: re.findall(r"^ *\{\w+\}$", inspect.getdoc(value) or "", re.MULTILINE)
+        for name, value in PUBLIC.items()
+    }
+    assert {name: lines for name, lines in left.items() if lines} == {}
 
 
 def unannotated(function: Any) -> list[str]:

@@ -18,6 +18,17 @@ from keras_extras.layers.distributions_in_fit import let_models_train_distributi
 _filtering = threading.Lock()
 
 
+# Of layers whose output is a distribution, for their docstrings.
+HEAD_ARGUMENTS = """
+    convert_to_tensor_fn: The tensor that stands for the distribution where one is wanted: the
+        name of a method, such as `"sample"` or `"mean"`, or a function of the distribution, as
+        in `DistributionLambda`. Defaults to `"sample"`.
+    validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
+        `False`.
+    **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+    """
+
+
 class DistributionLayer(keras.layers.Layer):
     """A layer whose output is a distribution that is also a tensor.
 

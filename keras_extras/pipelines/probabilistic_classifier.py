@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._seams.sample_weights import check_sample_weight
 from keras_extras.pipelines.calibration import own_fold, temperature
+from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
     class_weights,
@@ -17,6 +19,7 @@ from keras_extras.pipelines.probabilistic_estimator import (
 )
 
 
+@fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)
 class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimator):
     """A neural network with uncertain weights that predicts probabilities of classes.
 
@@ -29,28 +32,8 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
         As of `ProbabilisticRegressor`.
 
     Args:
-        method: How the uncertainty of the weights is found. `"ensemble"`: several networks from
-            different starts. `"flipout"` and `"local_reparameterization"`: variational layers.
-            `"mc_dropout"`: dropout that goes on in prediction. `"laplace"`: a normal
-            approximation around the mode, whose prior is learnt. `"nuts"`: Markov chains from
-            several modes. Defaults to `"ensemble"`.
-        hidden_units: Sequence of integers, the widths of the hidden layers. Defaults to `(50,)`.
-        activation: String, name of their activation function. Defaults to `"relu"`.
-        epochs: Integer, passes over the data. Defaults to `100`.
-        batch_size: Integer, rows of a training step. Defaults to `32`.
-        learning_rate: Float, Adam's at the start, from where it falls to 0 along a cosine. Defaults
-            to `0.01`.
-        prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
-            of standard deviation 1. Defaults to `1.0`.
-        dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
-        num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
-            in all. Defaults to `5`.
-        num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
-            not the draws. Defaults to `200`.
-        num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
-        verbose: Integer, of `keras.Model.fit`. Defaults to `0`.
-        random_state: Integer seed, `numpy.random.RandomState` or `None`, as in scikit-learn.
-            Defaults to `None`.
+        {network_arguments}
+        {training_arguments}
         class_weight: Dict from labels to weights, `"balanced"`, or `None`, as in scikit-learn:
             multiplied with `sample_weight`. Defaults to `None`.
 

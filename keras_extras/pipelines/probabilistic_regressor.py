@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.distribution_kinds import entries_of
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._seams.sample_weights import check_sample_weight
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
@@ -18,6 +19,7 @@ from keras_extras.pipelines.calibration import (
     own_fold,
     share_of_network,
 )
+from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
     combine_rows,
@@ -27,6 +29,7 @@ from keras_extras.pipelines.probabilistic_estimator import (
 )
 
 
+@fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)
 class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator):
     """A neural network with uncertain weights that predicts distributions of numbers.
 
@@ -42,30 +45,10 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         of `keras_extras.inference`.
 
     Args:
-        method: How the uncertainty of the weights is found. `"ensemble"`: several networks from
-            different starts. `"flipout"` and `"local_reparameterization"`: variational layers.
-            `"mc_dropout"`: dropout that goes on in prediction. `"laplace"`: a normal
-            approximation around the mode, whose prior is learnt. `"nuts"`: Markov chains from
-            several modes. Defaults to `"ensemble"`.
-        hidden_units: Sequence of integers, the widths of the hidden layers. Defaults to `(50,)`.
-        activation: String, name of their activation function. Defaults to `"relu"`.
-        noise: String, how the noise of the targets is modelled: `"constant"`, one standard
+        {network_arguments}
+        noise: String, how the noise of the targets is modeled: `"constant"`, one standard
             deviation everywhere, or `"input_dependent"`. Defaults to `"input_dependent"`.
-        epochs: Integer, passes over the data. Defaults to `100`.
-        batch_size: Integer, rows of a training step. Defaults to `32`.
-        learning_rate: Float, Adam's at the start, from where it falls to 0 along a cosine. Defaults
-            to `0.01`.
-        prior_stddev: Float, the standard deviation of the normal prior of all weights, for inputs
-            and targets of standard deviation 1. Defaults to `1.0`.
-        dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
-        num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
-            in all. Defaults to `5`.
-        num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
-            not the draws. Defaults to `200`.
-        num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
-        verbose: Integer, of `keras.Model.fit`. Defaults to `0`.
-        random_state: Integer seed, `numpy.random.RandomState` or `None`, as in scikit-learn.
-            Defaults to `None`.
+        {training_arguments}
 
     Attributes:
         weights_: The draws of the weights, arrays of shape `(draws, *shape)`, those of the first

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.independent_head import IndependentHead
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class IndependentGamma(IndependentHead):
     """Gamma distributions of entries, for positive numbers.
 
@@ -22,12 +25,7 @@ class IndependentGamma(IndependentHead):
 
     Args:
         event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(event_shape))`.

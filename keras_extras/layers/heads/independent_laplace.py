@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
 from keras_extras.layers.heads.independent_head import IndependentHead
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class IndependentLaplace(IndependentHead):
     """Laplace distributions of entries, with a location and a scale each.
 
@@ -22,12 +25,7 @@ class IndependentLaplace(IndependentHead):
 
     Args:
         event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(event_shape))`.

@@ -1,11 +1,14 @@
 """MixtureLogistic: mixtures of independent logistic distributions."""
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.independent_logistic import IndependentLogistic
 from keras_extras.layers.heads.independent_mixture import IndependentMixture
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class MixtureLogistic(IndependentMixture):
     """A mixture of logistic distributions, for several answers to one input.
 
@@ -23,12 +26,7 @@ class MixtureLogistic(IndependentMixture):
     Args:
         num_components: Integer, the number of components.
         event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(num_components, event_shape))`.

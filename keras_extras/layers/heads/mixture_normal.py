@@ -1,11 +1,14 @@
 """MixtureNormal: mixtures of independent normal distributions."""
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.independent_mixture import IndependentMixture
 from keras_extras.layers.heads.independent_normal import IndependentNormal
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class MixtureNormal(IndependentMixture):
     """A mixture of normal distributions, for several answers to one input.
 
@@ -22,12 +25,7 @@ class MixtureNormal(IndependentMixture):
     Args:
         num_components: Integer, the number of components.
         event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(num_components, event_shape))`.

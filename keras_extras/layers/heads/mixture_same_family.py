@@ -7,12 +7,15 @@ import keras
 
 from keras_extras._core.checks import check_integer
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class MixtureSameFamily(Head):
     """A mixture of distributions that another layer makes.
 
@@ -30,12 +33,7 @@ class MixtureSameFamily(Head):
         num_components: Integer, the number of components.
         component_layer: A layer of distributions, such as `IndependentNormal`, of which each
             component is one.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(num_components, component_params_size))`.

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class MultivariateNormalTriL(Head):
     """A multivariate normal distribution with a full covariance matrix.
 
@@ -26,12 +29,7 @@ class MultivariateNormalTriL(Head):
 
     Args:
         event_size: Integer `d`, the number of entries.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(event_size))`.

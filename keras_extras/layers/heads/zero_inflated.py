@@ -6,13 +6,16 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
 from keras_extras.layers.heads.independent_head import IndependentHead
 
 
 @serializable
+@fill_docstring(head_arguments=HEAD_ARGUMENTS)
 class ZeroInflated(Head):
     """Counts with more zeros than the distribution of another layer has.
 
@@ -31,12 +34,7 @@ class ZeroInflated(Head):
     Args:
         component_layer: A layer of independent counts: `IndependentPoisson`,
             `IndependentNegativeBinomial` or `IndependentBernoulli`.
-        convert_to_tensor_fn: What stands for the distribution where a tensor is wanted, such as
-            `"sample"`, `"mean"` or a function, as in `DistributionLambda`. Defaults to
-            `"sample"`.
-        validate_args: Boolean, whether to check inputs and parameters, at a cost. Defaults to
-            `False`.
-        **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
+        {head_arguments}
 
     Input shape:
         `(..., params_size(component_layer))`.

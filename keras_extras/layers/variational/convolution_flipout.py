@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
@@ -9,6 +10,7 @@ from keras_extras.layers.variational.convolution_variational_layer import (
 )
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
+from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 
@@ -38,6 +40,7 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution1DFlipout(ConvolutionFlipout):
     """A convolution over one axis that flips the signs of a draw for each row.
 
@@ -47,32 +50,17 @@ class Convolution1DFlipout(ConvolutionFlipout):
     ```
 
     with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here.
+    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
+    independent and normal.
 
     References:
         Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
         mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of one, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv1D`.
-        padding, data_format: As in `keras.layers.Conv1D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv1D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`. Entries must be
-            independent and normal.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, steps, channels)` with `data_format="channels_last"`.
@@ -96,6 +84,7 @@ class Convolution1DFlipout(ConvolutionFlipout):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution2DFlipout(ConvolutionFlipout):
     """A convolution over two axes that flips the signs of a draw for each row.
 
@@ -105,32 +94,17 @@ class Convolution2DFlipout(ConvolutionFlipout):
     ```
 
     with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here.
+    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
+    independent and normal.
 
     References:
         Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
         mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of two, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv2D`.
-        padding, data_format: As in `keras.layers.Conv2D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv2D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`. Entries must be
-            independent and normal.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, height, width, channels)` with `data_format="channels_last"`.
@@ -154,6 +128,7 @@ class Convolution2DFlipout(ConvolutionFlipout):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution3DFlipout(ConvolutionFlipout):
     """A convolution over three axes that flips the signs of a draw for each row.
 
@@ -163,32 +138,17 @@ class Convolution3DFlipout(ConvolutionFlipout):
     ```
 
     with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here.
+    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
+    independent and normal.
 
     References:
         Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
         mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of three, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv3D`.
-        padding, data_format: As in `keras.layers.Conv3D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv3D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`. Entries must be
-            independent and normal.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, depth, height, width, channels)` with `data_format="channels_last"`.

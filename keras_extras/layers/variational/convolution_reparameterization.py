@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
 )
 from keras_extras.layers.variational.float_inputs import as_floats
+from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 
 
 class ConvolutionReparameterization(ConvolutionVariationalLayer):
@@ -20,6 +22,7 @@ class ConvolutionReparameterization(ConvolutionVariationalLayer):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution1DReparameterization(ConvolutionReparameterization):
     """A convolution over one axis that draws its kernel and bias, once for the whole batch.
 
@@ -35,24 +38,9 @@ class Convolution1DReparameterization(ConvolutionReparameterization):
         [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of one, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv1D`.
-        padding, data_format: As in `keras.layers.Conv1D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv1D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, steps, channels)` with `data_format="channels_last"`.
@@ -76,6 +64,7 @@ class Convolution1DReparameterization(ConvolutionReparameterization):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution2DReparameterization(ConvolutionReparameterization):
     """A convolution over two axes that draws its kernel and bias, once for the whole batch.
 
@@ -91,24 +80,9 @@ class Convolution2DReparameterization(ConvolutionReparameterization):
         [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of two, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv2D`.
-        padding, data_format: As in `keras.layers.Conv2D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv2D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, height, width, channels)` with `data_format="channels_last"`.
@@ -132,6 +106,7 @@ class Convolution2DReparameterization(ConvolutionReparameterization):
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution3DReparameterization(ConvolutionReparameterization):
     """A convolution over three axes that draws its kernel and bias, once for the whole batch.
 
@@ -147,24 +122,9 @@ class Convolution3DReparameterization(ConvolutionReparameterization):
         [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
 
     Args:
-        filters: Integer, the number of filters, the length of the outputs' channel axis.
-        kernel_size, strides, dilation_rate: Integers, or tuples of three, as in
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
             `keras.layers.Conv3D`.
-        padding, data_format: As in `keras.layers.Conv3D`; the data format is by default that of
-            Keras' configuration.
-        activation, activity_regularizer: As in `keras.layers.Conv3D`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, depth, height, width, channels)` with `data_format="channels_last"`.

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
 from keras_extras.layers.variational.float_inputs import as_floats
+from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 _TINY = 1e-12
 
 
 @serializable
+@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
 class DenseLocalReparameterization(DenseVariationalLayer):
     """A dense layer that draws its outputs from the distribution that a random kernel gives them.
 
@@ -30,20 +33,7 @@ class DenseLocalReparameterization(DenseVariationalLayer):
 
     Args:
         units: Integer, the length of the outputs' last axis.
-        activation, activity_regularizer: As in `keras.layers.Dense`.
-        kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and what is
-            drawn from it, as in `DenseReparameterization`. Entries must be
-            independent and normal.
-        kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
-            `DenseReparameterization`.
-        bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
-        bias_prior_fn, bias_divergence_fn: The same of the bias.
-        kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
-            rows, which a mean loss needs; a number; or `None` for 1, as in
-            `DenseReparameterization`. Defaults to `None`.
-        posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
-        seed: Integer seed of the draws. Defaults to `None`.
-        **kwargs: Of `keras.layers.Layer`, such as `name`.
+        {weight_arguments}
 
     Input shape:
         `(batch_size, ..., input_dim)`.

@@ -33,6 +33,23 @@ _FUNCTIONS = {
     "bias_divergence_fn": "kl_divergence",
 }
 
+# Of layers whose weights have a distribution, for their docstrings.
+WEIGHT_ARGUMENTS = """
+    activation, activity_regularizer: As in `keras.layers.Dense`.
+    kernel_posterior_fn, kernel_posterior_tensor_fn: The posterior of the kernel and the tensor
+        computed with, as in `DenseReparameterization`.
+    kernel_prior_fn, kernel_divergence_fn: The prior of the kernel and the divergence, as in
+        `DenseReparameterization`.
+    bias_posterior_fn, bias_posterior_tensor_fn: The same of the bias; `None` for no bias.
+    bias_prior_fn, bias_divergence_fn: The same of the bias.
+    kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
+        rows, which a mean loss needs; a number; or `None` for 1, as in
+        `DenseReparameterization`. Defaults to `None`.
+    posterior, prior: Names for both kernel and bias, as in `DenseReparameterization`.
+    seed: Integer seed of the draws. Defaults to `None`.
+    **kwargs: Of `keras.layers.Layer`, such as `name`.
+    """
+
 
 class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     """A layer that draws its kernel and its bias from posteriors.
