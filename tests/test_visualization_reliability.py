@@ -135,7 +135,7 @@ def test_the_axes_of_the_top_class_say_so():
     ("y_true", "predictions", "error", "match"),
     [
         ([0, 1], [0.5, 1.5], ValueError, r"not logits.*0\.5 to 1\.5"),
-        ([0, 1], [0.5, np.nan], ValueError, "1 of 2 values"),
+        ([0, 1], [0.5, np.nan], ValueError, "1 of 2 entries"),
         ([], [], ValueError, "at least 1"),
         ([0], np.zeros((0, 3)), ValueError, r"predictions\.shape=\(0, 3\)"),
         ([0], np.zeros((1, 2, 3)), ValueError, r"predictions\.shape=\(1, 2, 3\)"),
@@ -144,7 +144,7 @@ def test_the_axes_of_the_top_class_say_so():
         ([0, 2], [0.5, 0.5], ValueError, r"from 0 to 1\. Received: a label of 2"),
         ([0.5], [0.5], ValueError, r"a label of 0\.5"),
         ([3], [[0.2, 0.3, 0.5]], ValueError, "from 0 to 2"),
-        ([np.nan], [0.5], ValueError, "1 of 1 values"),
+        ([np.nan], [0.5], ValueError, "1 of 1 entries"),
         ([[1, 1, 0]], [[0.2, 0.3, 0.5]], ValueError, "one-hot"),
         ([[0, 1]], [[0.2, 0.3, 0.5]], ValueError, r"y_true\.shape=\(1, 2\)"),
         ([0], tfd.Normal([0.0], 1.0), TypeError, "OneHotCategorical.*Normal"),
