@@ -30,7 +30,7 @@ def warn_of_unscaled_divergence(model: keras.Model) -> None:
             "that is a mean over rows, so the prior counts as much as all rows together. Set "
             "kl_weight='auto' to divide it by the number of training rows, or kl_weight=1.0 to "
             "keep it and silence this warning.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

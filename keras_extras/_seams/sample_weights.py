@@ -8,7 +8,10 @@ scikit-learn 1.6. A public name would make it unnecessary.
 from typing import Any
 
 import numpy as np
-from sklearn.utils import validation
+
+from keras_extras._core.optional import import_optional
+
+validation = import_optional("sklearn.utils.validation", "sklearn", "A probabilistic estimator")
 
 
 def check_sample_weight(sample_weight: Any, x: np.ndarray) -> np.ndarray:
