@@ -13,6 +13,21 @@ from keras_extras.layers.variational.noise import random_signs
 from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
+_METHOD = """
+    ```
+    outputs = activation(conv(inputs, loc) + conv(inputs * r, scale * noise) * s + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
+    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
+    independent and normal.
+
+    References:
+        Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
+        mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
+    """
+
 
 class ConvolutionFlipout(ConvolutionVariationalLayer):
     """A convolution with draws of the kernel that are nearly independent between rows."""
@@ -40,22 +55,11 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution1DFlipout(ConvolutionFlipout):
     """A convolution over one axis that flips the signs of a draw for each row.
 
-    ```
-    outputs = activation(conv(inputs, loc) + conv(inputs * r, scale * noise) * s + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
-    independent and normal.
-
-    References:
-        Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
-        mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in
@@ -84,22 +88,11 @@ class Convolution1DFlipout(ConvolutionFlipout):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution2DFlipout(ConvolutionFlipout):
     """A convolution over two axes that flips the signs of a draw for each row.
 
-    ```
-    outputs = activation(conv(inputs, loc) + conv(inputs * r, scale * noise) * s + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
-    independent and normal.
-
-    References:
-        Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
-        mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in
@@ -128,22 +121,11 @@ class Convolution2DFlipout(ConvolutionFlipout):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution3DFlipout(ConvolutionFlipout):
     """A convolution over three axes that flips the signs of a draw for each row.
 
-    ```
-    outputs = activation(conv(inputs, loc) + conv(inputs * r, scale * noise) * s + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    with random signs `r` for each row and channel of the inputs, and `s` for each row and filter.
-    What holds for `DenseFlipout` holds here: the entries of the kernel's posterior must be
-    independent and normal.
-
-    References:
-        Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
-        mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in

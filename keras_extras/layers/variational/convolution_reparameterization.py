@@ -10,6 +10,19 @@ from keras_extras.layers.variational.convolution_variational_layer import (
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 
+_METHOD = """
+    ```
+    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
+    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
+    ```
+
+    What holds for `DenseReparameterization` holds here.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes",
+        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+    """
+
 
 class ConvolutionReparameterization(ConvolutionVariationalLayer):
     """A convolution with one draw of the kernel for the whole batch."""
@@ -22,20 +35,11 @@ class ConvolutionReparameterization(ConvolutionVariationalLayer):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution1DReparameterization(ConvolutionReparameterization):
     """A convolution over one axis that draws its kernel and bias, once for the whole batch.
 
-    ```
-    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    What holds for `DenseReparameterization` holds here.
-
-    References:
-        Kingma and Welling (2014), "Auto-encoding variational Bayes",
-        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in
@@ -64,20 +68,11 @@ class Convolution1DReparameterization(ConvolutionReparameterization):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution2DReparameterization(ConvolutionReparameterization):
     """A convolution over two axes that draws its kernel and bias, once for the whole batch.
 
-    ```
-    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    What holds for `DenseReparameterization` holds here.
-
-    References:
-        Kingma and Welling (2014), "Auto-encoding variational Bayes",
-        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in
@@ -106,20 +101,11 @@ class Convolution2DReparameterization(ConvolutionReparameterization):
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
 class Convolution3DReparameterization(ConvolutionReparameterization):
     """A convolution over three axes that draws its kernel and bias, once for the whole batch.
 
-    ```
-    kernel ~ q, bias ~ q;  outputs = activation(convolution(inputs, kernel) + bias)
-    loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
-    ```
-
-    What holds for `DenseReparameterization` holds here.
-
-    References:
-        Kingma and Welling (2014), "Auto-encoding variational Bayes",
-        [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+    {method}
 
     Args:
         filters, kernel_size, strides, padding, data_format, dilation_rate: As in
