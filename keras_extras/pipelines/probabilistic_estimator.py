@@ -77,9 +77,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         with TRAINING:
             self._train(rows, folds)
             if len(order):
-                parameters = [
-                    np.asarray(self._parameters(held_out.x, n)) for n in range(self._num_folds)
-                ]
+                parameters = self._of_folds(np.asarray(self._parameters(held_out.x)))
         if len(order):
             self._calibrate(rows, folds, held_out, folds[order], parameters)
 
@@ -183,33 +181,28 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         x = self._standardized(x)
         return self._calibrated(self._parameters(x), x)
 
-    def _parameters(self, x, fold=None):
-        """What the draws of the network make distributions of, of shape `(draws, n, ...)`.
-
-        Draws are those of one fold, or of all.
-        """
-        folds = range(self._num_folds) if fold is None else [fold]
+    def _parameters(self, x):
+        """The parameters of each draw's distributions, of shape `(draws, n, ...)`, by folds."""
         spec = self._spec(x.shape[1], self._num_outputs)
         trainable = trainable_network(spec)
         if self.method == "laplace":
             network = LinearizedNetwork.of(trainable.function, range(len(self.weights_)))
-            parts = []
-            for fold in folds:
-                mode = [values[fold] for values in self.weights_]
-                offsets = [self._of_fold(values, fold) for values in self._offsets]
-                parts.append(network.parameters(mode, offsets, x, _BATCH))
+            offsets = zip(*map(self._of_folds, self._offsets), strict=True)
+            modes = zip(*self.weights_, strict=True)
+            parts = [
+                network.parameters(list(mode), list(moves), x, _BATCH)
+                for mode, moves in zip(modes, offsets, strict=True)
+            ]
             return tf.concat(parts, axis=0)
         generator = np.random.default_rng(self._seed)
         weights = self.weights_
         if self.method in RANDOM_METHODS:
             weights = self._draws(trainable, generator)
             trainable = trainable_network(spec._replace(method="ensemble"))
-        if fold is not None:
-            weights = [self._of_fold(values, fold) for values in weights]
         return draw_parameters(trainable.function, x, weights, len(weights[0]), _BATCH, generator)
 
-    def _of_fold(self, values, fold):
-        return np.split(values, self._num_folds)[fold]
+    def _of_folds(self, values):
+        return np.split(values, self._num_folds)
 
     def _draws(self, trainable, generator):
         """Draws of the weights of a plain network, for one whose layers are random."""
