@@ -15,7 +15,7 @@ def cdf_around(distribution: Any, targets: Any) -> tuple[Any, Any]:
     """Returns the probabilities of less than targets and of at most targets, entry by entry.
 
     They differ wherever single values have a probability, in hurdle models at the hurdle only.
-    Where the distribution does not tell, they are shares of 1,000 draws.
+    Where the distribution has no closed form, they are shares of 1,000 draws.
     """
     distribution = marginal(distribution)
 

@@ -122,7 +122,7 @@ def check_learning_rate(learning_rate: Any) -> Any:
 
 
 def check_same_rows(y_true: Any, y_pred: Any) -> None:
-    """Raises if there are not as many targets as predictions, or none, as far as shapes tell."""
+    """Raises unless there are as many targets as predictions, and some, where shapes are known."""
     lengths = (y_true.shape[0], y_pred.shape[0])
     if None not in lengths and (lengths[0] != lengths[1] or 0 in lengths):
         raise ValueError(

@@ -116,7 +116,7 @@ def entrywise(method: str, distribution: Any, y: Any) -> Any:
         Tensor of the shape of `y`.
 
     Raises:
-        NotImplementedError: If the distribution does not tell.
+        NotImplementedError: If the distribution has no known marginals.
     """
     distribution = marginal(distribution)
     rank = distribution.event_shape.rank

@@ -24,7 +24,7 @@ class StopWhenConverged(keras.callbacks.Callback):
 
     or the relative change `(m_before - m_last) / |m_before|` is below `min_relative_change`.
     Unlike patience on the best value, it does not wait for lucky batches: the losses of a search by
-    sampling are noisy. It works with every optimizer; an optimizer that can tell that it has
+    sampling are noisy. It works with every optimizer; an optimizer that detects that it has
     `converged`, such as `LBFGS`, stops training at once. The idea of stopping by a z-score is that
     of [KernelML](https://github.com/Freedomtowin/kernelml).
 

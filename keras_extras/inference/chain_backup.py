@@ -55,7 +55,7 @@ class ChainBackup:
         Args:
             positions: Array of shape `(chains, size)`, where chains would start.
             log_probs_fn: Function from positions to their log densities, by which models and
-                priors are told from each other.
+                priors are told apart.
             generator: The source of seeds, which is set to its state at that time.
 
         Raises:

@@ -76,7 +76,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         return tf.math.reduce_variance(self.components_distribution.mean(), axis=self._draw_axis)
 
     def mutual_information(self) -> tf.Tensor:
-        """How much the class of a row would tell of the weights, in nats: uncertainty of classes.
+        """Mutual information of class and weights, in nats: the epistemic uncertainty.
 
         ```
         H(mean over s of p_s) - mean over s of H(p_s)

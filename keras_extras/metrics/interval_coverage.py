@@ -14,7 +14,7 @@ class IntervalCoverage(DistributionMean):
     """Share of the targets that lie in the central interval of their predicted distribution.
 
     The interval of level `c` lies between the quantiles `(1 - c) / 2` and `(1 + c) / 2`, ends
-    included. A calibrated model of continuous targets covers a share `c`; less tells of
+    included. A calibrated model of continuous targets covers a share `c`; less means
     overconfidence. Intervals of counts hold whole numbers and cover at least `c`. Of vectors
     each entry counts by itself.
 

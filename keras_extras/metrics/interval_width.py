@@ -14,10 +14,10 @@ class IntervalWidth(DistributionMean):
     """Mean width of the central intervals of predicted distributions.
 
     The interval of level `c` lies between the quantiles `(1 - c) / 2` and `(1 + c) / 2`. Of two
-    models whose intervals hold the target as often, that with the narrower ones tells more. Of
-    vectors each entry counts by itself.
+    models whose intervals hold the target as often, the one with narrower intervals is the more
+    informative. Of vectors each entry counts by itself.
 
-    Quantiles that a distribution does not tell are found by inverting its distribution function,
+    Quantiles that a distribution does not have are found by inverting its distribution function,
     or from 1,000 draws.
 
     Args:

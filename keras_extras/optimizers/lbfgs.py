@@ -31,7 +31,7 @@ class LBFGS(LineSearchOptimizer):
     from, training stops with a `ValueError` and the weights stay as they were. Weights with a
     Keras constraint are an error: this is minimisation over all values.
 
-    `evaluations` tells how often loss and gradient were evaluated, and `converged` whether the
+    `evaluations` counts evaluations of loss and gradient, and `converged` is whether the
     last batch left nothing to do; such a batch costs one evaluation, and
     `callbacks.StopWhenConverged` ends `fit` there. Logs show `evaluations` and `gradient_norm`,
     the largest entry of the gradient where the batch ended. A penalty on the weights belongs in

@@ -185,7 +185,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         variables: Sequence[keras.Variable],
         batch_size: Any,
     ) -> tuple[Any, Any]:
-        """Takes one step of `fit`, and tells what the logs are to show.
+        """Takes one step of `fit`, and returns loss and outputs for the logs.
 
         Args:
             loss_and_outputs: A function without arguments that returns a scalar loss and any
@@ -252,7 +252,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             raise ValueError(self.failure())
 
     def failure(self) -> str:
-        """What to tell when a step has failed."""
+        """Returns the error message of a failed step."""
         return (
             f"Training stopped: on a batch just before, every candidate of {self.name} had a loss "
             "that is NaN or infinite. That batch left the weights as they were. "
@@ -261,12 +261,12 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         )
 
     def extra_logs(self) -> dict[str, int]:
-        """What `fit` logs beside the metrics: candidates with a non-finite loss, if any."""
+        """Returns logs of `fit` beside the metrics: candidates with a non-finite loss, if any."""
         count = int(self._nonfinite.numpy())
         return {"nonfinite_candidates": count} if count else {}
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
-        """Called by `fit` at its end; a last batch that failed is told here."""
+        """Raises if the last batch failed; called by `fit` at its end."""
         super().finalize_variable_values(var_list)
         model = None if self._model is None else self._model()
         if model is not None and not model.stop_training:

@@ -411,7 +411,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         of least squares. They hold for independent rows, at the minimum, without regularization.
 
         For other losses, `likelihood=None`, the second formula takes the loss for a measure of
-        noise. Such intervals are weak, like those of KernelML: they tell which weights the loss
+        noise. Such intervals are weak, like those of KernelML: they show which weights the loss
         holds tighter than others, and promise nothing about covering a true value.
 
         The curvature is of the last batches, around the weights that were kept; so train with

@@ -205,7 +205,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         return wrapper if getattr(wrapper, "inner_optimizer", None) is self else self
 
     def _check_gradients(self, gradients):
-        """A part without any gradient is told what to do; Keras warns of single variables."""
+        """Raises for a part without any gradient; Keras warns of single variables."""
         given = {id(v) for v, g in zip(self._descended, gradients) if g is not None}
         for part in self._parts:
             if not part.searches and not any(id(v) in given for v in part.variables):

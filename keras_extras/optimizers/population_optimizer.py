@@ -291,7 +291,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         return super().extra_logs()
 
     def watch_search(self, watched: bool) -> None:
-        """Lets each step keep track of what `search_state` tells, or lets it leave that.
+        """Turns recording of `search_state` on or off.
 
         Args:
             watched: Whether to keep track, which takes one more evaluation of the loss for each
@@ -300,7 +300,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._record.watch(watched)
 
     def search_state(self) -> dict[str, float]:
-        """How the last generation went, as `callbacks.SearchMonitor` records it.
+        """Statistics of the last generation, as `callbacks.SearchMonitor` records them.
 
         Returns:
             Dict from names to numbers; NaN where the search was not watched.

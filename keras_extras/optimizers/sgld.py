@@ -40,7 +40,8 @@ class SGLD(keras.optimizers.Optimizer):
     Args:
         learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`. Defaults to
             `0.01`.
-        training_set_size: Integer, the number `n`, or `"auto"`: `fit` tells. Defaults to `"auto"`.
+        training_set_size: Integer, the number `n`, or `"auto"`, which infers the
+            number of rows in `fit`. Defaults to `"auto"`.
         prior_stddev: Float, the standard deviation `s` of the prior; `None` for no other prior
             than regularizers in the loss. Defaults to `None`.
         temperature: Float, 1 for the posterior, 0 for SGD. Defaults to `1.0`.

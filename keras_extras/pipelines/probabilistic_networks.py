@@ -33,7 +33,7 @@ TRAINING = threading.Lock()
 
 
 class NetworkSpec(NamedTuple):
-    """What tells one network from another."""
+    """The settings that set networks apart."""
 
     method: str
     num_inputs: int

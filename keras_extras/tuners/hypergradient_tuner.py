@@ -29,7 +29,7 @@ class HypergradientTuner(keras_tuner.Tuner):
     The hypermodel compiles its models with `SGD`, `RMSprop` or `Adam` and any loss and metrics;
     what is learnt takes the place of the settings that it has the name of. The score of a trial is
     that of the model trained with what was learnt; `"val_loss"` is the loss of the model as
-    compiled on the validation data. `learnt` tells the hyperparameters.
+    compiled on the validation data. `learnt` holds the hyperparameters.
 
     The model that `get_best_models` returns is trained on `x` with what was learnt.
 

@@ -43,7 +43,7 @@ def run_workers(
     here, when all have ended, from a tuner made anew with the same directory and project name.
 
     A worker that dies, by `kill -9` or for want of memory, is started again and gets the trial that
-    it had. If it dies too often the others go on, and then an error tells which one and why. If the
+    it had. If it dies too often the others go on, and then an error names it and the reason. If the
     chief dies all are ended; what was finished is in the tuner's directory, and the same call takes
     the search up again. If the process that calls this dies, however, all others and what they have
     started die with it. While a search goes on, another one in the same folder is refused.

@@ -17,7 +17,7 @@ def plot_intervals(intervals: Mapping[str, Any], max_entries: int = 40, ax: Any 
     Args:
         intervals: Dict from names to triples `(lower, center, upper)` of numbers or of arrays of
             one shape, as from `MonteCarloOptimizer.confidence_intervals`.
-        max_entries: Integer, how many rows to draw at most; the title tells of the others.
+        max_entries: Integer, how many rows to draw at most; the title counts the others.
             Defaults to `40`.
         ax: Matplotlib axes to draw on; a new figure without. Defaults to `None`.
 

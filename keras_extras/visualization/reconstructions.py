@@ -23,7 +23,7 @@ def plot_reconstructions(
         x: Array of shape `(n, d)`.
         reconstructions: Array of the same shape.
         feature_names: `d` names. Defaults to `None`, their numbers.
-        max_features: Integer, how many panels to draw at most; the title tells of the others.
+        max_features: Integer, how many panels to draw at most; the title counts the others.
             Defaults to `30`.
         max_points: Integer, how many rows to draw at most, evenly taken; R squared counts all.
             Defaults to `1000`.

@@ -54,7 +54,7 @@ class GradientCheck:
         without_gradient: List of strings, the variables and inputs with which the value changes
             although they have no gradient, or a gradient of zero while it changes in steps.
         blocking_layers: List of strings, the names of the layers that let no gradient through, if
-            the target is a model of which that can be told.
+            the target is a model of which that is known.
         held_fixed: List of strings, the paths of the moving statistics and states of random
             layers that a call would change; they were the same in every evaluation.
         tolerance: Float, the greatest error that passes.

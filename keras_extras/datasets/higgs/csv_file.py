@@ -37,7 +37,7 @@ def read_events(path: Path, num_events: int | None = None) -> HiggsEvents:
             line (the header is line 1) and column.
     """
     pandas = import_optional("pandas", extra="data", purpose="Reading events from a CSV file")
-    # A number beyond single precision becomes infinite, which is told with its place.
+    # A number beyond single precision becomes infinite, which is an error that names its place.
     with _explained_errors(path), np.errstate(over="ignore"):
         header, separator = _read_header(path)
         try:

@@ -97,7 +97,7 @@ def _download(url, file):
 
 
 def _length(url, response):
-    """The number of bytes that the server tells; None if it tells none."""
+    """The number of bytes that the server announces; None if it announces none."""
     text = response.headers["Content-Length"]
     if text is None:
         return None
