@@ -3,11 +3,11 @@
 The data are simulated: y follows a curve of x, and its noise grows towards both ends of the
 range, which single numbers as predictions cannot show. Each case is a model of the same data:
 
-- none: a line, and the same noise everywhere. The uncertainty is not learnt.
-- aleatoric: a line, and a network for the noise. What the data leave open is learnt, as it would
+- none: a line, and the same noise everywhere. The uncertainty is not learned.
+- aleatoric: a line, and a network for the noise. What the data leave open is learned, as it would
   stay open with any number of rows.
 - epistemic: a distribution of lines, and the same noise everywhere. What the rows leave open about
-  the line is learnt, as more of them would settle it.
+  the line is learned, as more of them would settle it.
 - both: a distribution of lines, and a network for the noise.
 - function space: a Gaussian process, a distribution of curves instead of weights.
 
@@ -58,7 +58,7 @@ def no_uncertainty() -> keras.Model:
 
 
 def aleatoric_uncertainty() -> keras.Model:
-    """A line whose noise is a function of x, learnt along with it."""
+    """A line whose noise is a function of x, learned along with it."""
     inputs = keras.Input((1,))
     scaled = keras.layers.Rescaling(1 / 40.0)(inputs)
     hidden = keras.layers.Dense(32, activation="tanh")(scaled)

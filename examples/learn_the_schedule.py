@@ -1,4 +1,4 @@
-"""A learning-rate schedule, a momentum and penalties that are learnt by their hypergradients.
+"""A learning-rate schedule, a momentum and penalties that are learned by their hypergradients.
 
 The 8 x 8 images of scikit-learn's digits, two thirds to train on and a third for validation:
 
@@ -77,7 +77,7 @@ def learn(training: unrolled.UnrolledTraining, data: dict, rate: float, meta_ste
 
 
 def plot_penalties(penalties: np.ndarray, blank: np.ndarray) -> Figure:
-    """The mean learnt penalty of each pixel, with crosses on those that are blank in training."""
+    """The mean learned penalty of each pixel, with crosses on those that are blank in training."""
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(np.log10(penalties).reshape(8, 8))
@@ -100,9 +100,9 @@ def main(out: str | Path = "outputs/learn_the_schedule", fast: bool = False) -> 
     training = schedule_training(steps)
     start = training.hyperparameters
     losses = learn(training, data, 0.1, meta_steps)["val_loss"]
-    learnt = training.hyperparameters
-    print(f"momentum {start['momentum']:.2f} -> {learnt['momentum']:.2f}")
-    figure = visualization.plot_schedules({"start": start, "learnt": learnt})
+    learned = training.hyperparameters
+    print(f"momentum {start['momentum']:.2f} -> {learned['momentum']:.2f}")
+    figure = visualization.plot_schedules({"start": start, "learned": learned})
     visualization.save_figure(figure, out / "schedule.png")
 
     print("650 penalties, 64-10:", end=" ", flush=True)

@@ -71,21 +71,21 @@ def main(
 
     print(tuners.SearchReport.from_tuner(tuner))
     best = tuner.oracle.get_best_trials()[0]
-    learnt = tuner.learnt(best)
+    learned = tuner.learned(best)
     model = tuner.get_best_models()[0]
     scores = model.evaluate(*test, verbose=0, return_dict=True)
     print(f"\nThe best on test rows: loss {scores['loss']:.3f}, accuracy {scores['accuracy']:.1%}")
-    for name, value in learnt.items():
+    for name, value in learned.items():
         if not value.ndim:
             print(f"{name}: {float(value):.2g}")
-    rates = learnt["learning_rate"]
+    rates = learned["learning_rate"]
     print(f"learning rates: from {rates[0]:.2g} to {rates[-1]:.2g}, at most {rates.max():.2g}")
     start = {"learning_rate": starts["learning_rate"].expand(steps), "momentum": starts["momentum"]}
-    figure = visualization.plot_schedules({"start": start, "learnt": learnt})
+    figure = visualization.plot_schedules({"start": start, "learned": learned})
     visualization.save_figure(figure, out / "schedule.png")
     model.save(out / "model.keras")
     print(f"Written to {out}: schedule.png, model.keras")
-    return {"validation loss": best.score, "learnt": learnt, **scores}
+    return {"validation loss": best.score, "learned": learned, **scores}
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def numbers() -> dict[str, list]:
     history = training.fit(
         **DATA, meta_optimizer=keras.optimizers.SGD(0.5), meta_steps=3, verbose=0
     )
-    found["learnt"] = [training.hyperparameters, history.history["val_loss"]]
+    found["learned"] = [training.hyperparameters, history.history["val_loss"]]
     model.fit(X, Y, epochs=2, batch_size=8, shuffle=False, verbose=0)
     found["fit"] = model.get_weights()
     return {

@@ -225,8 +225,8 @@ def test_tune_uncertainty(tmp_path, capsys):
 def test_tune_with_gradients(tmp_path, capsys):
     example = load(ROOT / "examples" / "tune_with_gradients.py")
     result = example.main(out=tmp_path, fast=True)
-    assert result["learnt"]["learning_rate"].shape == (20,)
-    assert result["learnt"]["learning_rate"].min() > 0.05  # where they started
+    assert result["learned"]["learning_rate"].shape == (20,)
+    assert result["learned"]["learning_rate"].min() > 0.05  # where they started
     assert 0.3 < result["accuracy"] <= 1.0
     assert "learning rates: from" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"search", "schedule.png", "model.keras"}

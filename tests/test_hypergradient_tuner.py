@@ -43,9 +43,9 @@ def test_each_trial_learns_its_hyperparameters(tmp_path):
     assert len(tuner.oracle.trials) == 2
     for trial in tuner.oracle.get_best_trials(2):
         assert trial.status == "COMPLETED"
-        learnt = tuner.learnt(trial)
-        assert learnt["learning_rate"].shape == (30,)
-        assert learnt["learning_rate"].mean() > 0.2
+        learned = tuner.learned(trial)
+        assert learned["learning_rate"].shape == (30,)
+        assert learned["learning_rate"].mean() > 0.2
         plain = tuner.hypermodel.build(trial.hyperparameters)
         fixed = unrolled.UnrolledTraining(
             plain, plain.optimizer, "binary_crossentropy", 30, starts, batch_size=25
@@ -69,7 +69,7 @@ def test_a_search_is_taken_up_again(tmp_path):
     )
     again = make_tuner(tmp_path, {"learning_rate": 0.02}, meta_steps=1)
     assert len(again.oracle.trials) == 2
-    assert again.learnt(again.oracle.get_best_trials()[0])["learning_rate"].shape == ()
+    assert again.learned(again.oracle.get_best_trials()[0])["learning_rate"].shape == ()
 
 
 def test_starts_can_depend_on_what_is_sampled_and_any_metric_can_be_the_objective(tmp_path):
@@ -81,7 +81,7 @@ def test_starts_can_depend_on_what_is_sampled_and_any_metric_can_be_the_objectiv
     )
     tuner.search(*TRAIN, validation_data=VALIDATION, verbose=0)
     rates = {
-        trial.hyperparameters.get("units"): float(tuner.learnt(trial)["learning_rate"])
+        trial.hyperparameters.get("units"): float(tuner.learned(trial)["learning_rate"])
         for trial in tuner.oracle.trials.values()
     }
     assert rates[3] > 2 * rates[12]

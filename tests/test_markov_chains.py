@@ -64,7 +64,7 @@ def test_scales_that_differ_by_many_orders_are_learnt():
     chains = MarkovChains(lambda z: -0.5 * tf.reduce_sum(tf.square(z / scales)))
     draws = chains.run(np.zeros((4, 3)) + 0.01, 1000, 500, np.random.default_rng(0))
     np.testing.assert_allclose(draws.values.std((0, 1)), scales, rtol=0.1)
-    assert draws.stats["n_steps"].mean() < 16, "A transition takes many steps: scales not learnt"
+    assert draws.stats["n_steps"].mean() < 16, "A transition takes many steps: scales not learned"
 
 
 def test_stats(chains):

@@ -165,12 +165,12 @@ def test_meta_steps_descend_the_hypergradient():
     history = training.fit(
         **DATA, meta_optimizer=keras.optimizers.SGD(0.1), meta_steps=1, verbose=0
     )
-    learnt = training.hyperparameters
+    learned = training.hyperparameters
     rate, momentum = start["learning_rate"], start["momentum"]
     expected = rate * np.exp(-0.1 * rate * gradients["learning_rate"])
-    np.testing.assert_allclose(learnt["learning_rate"], expected, rtol=tolerance(1e-6, 1e-5))
+    np.testing.assert_allclose(learned["learning_rate"], expected, rtol=tolerance(1e-6, 1e-5))
     logit = np.log(momentum / (1 - momentum)) - 0.1 * 0.25 * gradients["momentum"]
-    assert learnt["momentum"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=tolerance(1e-6, 1e-5))
+    assert learned["momentum"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=tolerance(1e-6, 1e-5))
     before, after = history.history["val_loss"]
     assert after < before
     loss = np.mean(np.square(training.model.predict(X[20:], verbose=0) - Y[20:]))
@@ -363,8 +363,8 @@ def test_a_schedule_of_keras_gives_each_step_its_rate():
         **settings,
     )
     rates = 0.1 * 0.5 ** np.arange(STEPS)
-    learnt = make_training("sgd", hyperparameters={"learning_rate": rates})
-    for a, b in zip(fixed.run(**DATA).weights, learnt.run(**DATA).weights):
+    learned = make_training("sgd", hyperparameters={"learning_rate": rates})
+    for a, b in zip(fixed.run(**DATA).weights, learned.run(**DATA).weights):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 

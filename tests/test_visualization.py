@@ -173,14 +173,14 @@ def test_files_are_complete_or_not_there(tmp_path):
 
 def test_schedules_have_a_panel_for_each_hyperparameter_of_steps():
     start = {"learning_rate": np.full(5, 0.1), "momentum": 0.5, "l2/*": 0.1}
-    learnt = {"learning_rate": np.linspace(0.3, 0.1, 5), "momentum": np.float64(0.9)}
-    figure = visualization.plot_schedules({"start": start, "learnt": learnt})
+    learned = {"learning_rate": np.linspace(0.3, 0.1, 5), "momentum": np.float64(0.9)}
+    figure = visualization.plot_schedules({"start": start, "learned": learned})
     rates, momenta = figure.axes
     assert (rates.get_ylabel(), momenta.get_ylabel()) == ("learning rate", "momentum")
     assert rates.get_yscale() == "log"
-    np.testing.assert_array_equal(rates.lines[1].get_ydata(), learnt["learning_rate"])
+    np.testing.assert_array_equal(rates.lines[1].get_ydata(), learned["learning_rate"])
     np.testing.assert_array_equal(momenta.lines[1].get_ydata(), np.full(5, 0.9))
-    assert [text.get_text() for text in rates.get_legend().get_texts()] == ["start", "learnt"]
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == ["start", "learned"]
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What every folder shares; it imports nothing of ours."""
+"""Helpers of all folders; it imports nothing of ours but `_seams`."""

@@ -1,4 +1,4 @@
-"""What works on some Keras backends only."""
+"""Parts for single Keras backends."""
 
 import importlib
 from collections.abc import Callable

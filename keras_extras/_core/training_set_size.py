@@ -1,4 +1,4 @@
-"""How large the training set is, learnt in `fit` by those who scale by it.
+"""How large the training set is, learned in `fit` by those who scale by it.
 
 Layers and optimizers that weigh a prior against the data need the number of training rows. Before
 training `fit` gives it to every variable of the model and of its optimizer that is marked for it.
@@ -61,7 +61,7 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
     # A variable that this very graph makes is still empty; it starts with the current size.
     if not (current_training_set_size() or value.any()):
         raise ValueError(
-            f"{owner} scales by the size of the training set, which is unknown. It is learnt in "
+            f"{owner} scales by the size of the training set, which is unknown. It is learned in "
             "`fit` from arrays, from datasets of known length, and from `steps_per_epoch` with "
             "generators and endless datasets. Give `steps_per_epoch`, or the number itself in "
             "place of 'auto'; in a training loop of your own assign it to the variable "

@@ -1,4 +1,4 @@
-"""What losses and metrics of Keras are computed of.
+"""Targets and predictions on their way into Keras' losses and metrics.
 
 Wrapped are `update_state` of Keras' metrics and `call` of its losses of functions, both public: the
 names and objects given to `compile` are Keras' own, and read from shapes what a prediction means.

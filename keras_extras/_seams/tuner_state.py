@@ -1,4 +1,4 @@
-"""What a resumed search of keras-tuner has to be given, and has no public place for.
+"""State of a resumed search of keras-tuner that has no public place.
 
 Called is `_populate_initial_space` of a tuner. Set are `_ordered_ids` and `_populate_next` of a
 `GridSearchOracle`, which its state on the disk does not hold. Known to hold since keras-tuner

@@ -1,4 +1,4 @@
-"""What accompanies `fit`."""
+"""Callbacks of `fit`."""
 
 from keras_extras.callbacks.backup_and_resume import BackupAndResume
 from keras_extras.callbacks.kl_warm_up import KLWarmUp

@@ -1,4 +1,4 @@
-"""What the weights of a model may be, given data: draws of them, and predictions from draws."""
+"""Posterior distributions of a model's weights, and predictions from their draws."""
 
 import importlib
 

@@ -23,7 +23,7 @@ _AT_ONCE = 1_000_000
 
 
 class PosteriorPredictive(tfd.MixtureSameFamily):
-    """What a model with uncertain weights predicts, given draws of the weights.
+    """The predictive distribution of a model with uncertain weights, given draws of them.
 
     ```
     p(y | x) = 1/S sum over s of p(y | x, w_s)

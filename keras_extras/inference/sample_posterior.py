@@ -217,7 +217,7 @@ def sample_posterior(
 
 
 def _frozen(model):
-    """What belongs to the model and is not sampled, but for the seeds, which nothing uses."""
+    """The variables that are not sampled, except seeds, which nothing uses."""
     return [v for v in model.non_trainable_variables if not is_seed(v)]
 
 

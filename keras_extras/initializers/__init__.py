@@ -1,4 +1,4 @@
-"""What weights start from."""
+"""Initializers of weights."""
 
 from keras_extras.initializers.activation_uniform import ActivationUniform
 

@@ -100,7 +100,7 @@ _KINDS = {
 
 @serializable
 class _LocScaleFn(_OfArguments):
-    """What `default_loc_scale_fn` returns."""
+    """The function that `default_loc_scale_fn` returns."""
 
     def __call__(
         self,
@@ -196,7 +196,7 @@ def default_mean_field_normal_fn(
 
 @serializable
 class _MeanFieldNormalFn(_OfArguments):
-    """What `default_mean_field_normal_fn` returns."""
+    """The function that `default_mean_field_normal_fn` returns."""
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def serialize_distribution(distribution: Any) -> dict[str, Any]:
-    """What a configuration holds for a distribution.
+    """Returns the configuration of a distribution.
 
     Args:
         distribution: A `tfd.Distribution` whose parameters are numbers, arrays, tensors known now

@@ -1,4 +1,4 @@
-"""ExponentiatedQuadraticKernel: the kernel of smooth functions, with learnt scales."""
+"""ExponentiatedQuadraticKernel: the kernel of smooth functions, with learned scales."""
 
 from typing import Any
 

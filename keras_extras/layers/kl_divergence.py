@@ -1,4 +1,4 @@
-"""What the regularizer and the layer of a KL divergence share: the prior and the estimate."""
+"""The prior and the estimate of the regularizer and the layer of a KL divergence."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def check_prior(distribution_b: Any) -> Any:
     elif getattr(distribution_b, "trainable_variables", ()):
         raise ValueError(
             "`distribution_b` must not hold trainable variables of TensorFlow, because Keras does "
-            "not train them. For a prior that is learnt, give a model, such as "
+            "not train them. For a prior that is learned, give a model, such as "
             "`keras.Sequential([keras_extras.layers.VariableLayer(2), "
             f"keras_extras.layers.IndependentNormal()])`. Received: {distribution_b}"
         )
@@ -61,6 +61,6 @@ def divergence(
 
 
 def _default_points(distribution):
-    """What the next layer sees of a layer's distribution, or a draw."""
+    """The tensor of a layer's distribution that the next layer sees, or a draw."""
     is_output = hasattr(distribution, "tensor_distribution")
     return tf.convert_to_tensor(distribution) if is_output else distribution.sample()

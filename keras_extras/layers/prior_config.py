@@ -13,7 +13,7 @@ from keras_extras.layers.distribution_config import (
 
 
 def serialize_prior(prior: Any, owner: str) -> Any:
-    """What a configuration holds for a distribution, a layer or a function."""
+    """Returns the configuration of a distribution, a layer or a function."""
     if isinstance(prior, tfd.Distribution):
         return serialize_distribution(prior)
     if isinstance(prior, keras.layers.Layer):

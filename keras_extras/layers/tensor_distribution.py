@@ -18,7 +18,7 @@ from keras_extras._core.quantiles import quantile
 
 
 class TensorDistribution(tfd.Distribution):
-    """What layers of distributions return: a `tfd.Distribution`, and a tensor by one function.
+    """The output of layers of distributions: a `tfd.Distribution`, and a tensor by one function.
 
     Every method and property is that of `tensor_distribution`, except that draws without a seed
     take theirs from the layer's seed generator. The tensor is computed once, so that all who

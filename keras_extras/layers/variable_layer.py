@@ -15,7 +15,7 @@ class VariableLayer(keras.layers.Layer):
     """Returns a trainable variable, and does not look at its input.
 
     It makes parameters of distributions that depend on nothing: fits of one distribution to data,
-    and priors that are learnt. It is `Dense` without a kernel.
+    and priors that are learned. It is `Dense` without a kernel.
 
     Args:
         shape: Integer or integers, the shape of the variable.

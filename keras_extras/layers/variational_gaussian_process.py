@@ -15,7 +15,7 @@ from keras_extras.layers.heads.head import event_dims
 
 @serializable
 class VariationalGaussianProcess(DistributionLayer):
-    """A Gaussian process of the inputs, learnt through a few inducing points.
+    """A Gaussian process of the inputs, learned through a few inducing points.
 
     The values of the process at `num_inducing_points` places have a normal distribution whose
     mean and scale are weights, as are the places, the noise and the kernel's parameters. Between

@@ -98,7 +98,7 @@ class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
 
     def extra_logs(self) -> dict[str, Any]:
-        """What `fit` logs beside the metrics: the learning rate."""
+        """Returns logs of `fit` beside the metrics: the learning rate."""
         return {"learning_rate": ops.copy(self.learning_rate)}
 
     def get_config(self) -> dict[str, Any]:

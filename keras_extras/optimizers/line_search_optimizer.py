@@ -236,7 +236,7 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         )
 
     def extra_logs(self) -> dict[str, Any]:
-        """What `fit` logs beside the metrics: how steep the loss is, and what it took so far."""
+        """Returns logs of `fit` beside the metrics: steepness of the loss, evaluations so far."""
         return {
             "gradient_norm": float(self._gradient_norm.numpy()),
             "evaluations": self.evaluations,

@@ -199,7 +199,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         return [v for part in self._parts if not part.searches for v in part.variables]
 
     def _scaler(self):
-        """What scales the loss for its gradient: Keras' wrapper under `mixed_float16`."""
+        """The optimizer that scales the loss: Keras' wrapper under `mixed_float16`, or this one."""
         model = self._model and self._model()
         wrapper = getattr(model, "optimizer", None)
         return wrapper if getattr(wrapper, "inner_optimizer", None) is self else self

@@ -1,4 +1,4 @@
-"""What the probabilistic regressor and classifier share: training by any method, and draws.
+"""The base of the probabilistic regressor and classifier: training by any method, and draws.
 
 They subclass scikit-learn's, so this module is imported with the first of them.
 """

@@ -262,7 +262,7 @@ def _initial_weights(trainable, seed):
 
 
 def _initial(name, shape, generator):
-    """What the layers start with: Glorot's uniform kernels, and narrow posteriors around them."""
+    """Initial weights: Glorot's uniform kernels, and narrow posteriors around them."""
     if name == "raw_scale":
         return np.full(shape, -0.5, "float32")
     if name.endswith("untransformed_scale"):

@@ -16,7 +16,7 @@ from keras_extras.pipelines.copies import copy_metrics, copy_optimizer
 
 
 class StageHistories(NamedTuple):
-    """What `AutoencoderClassifier.fit` returns: the `History` of every training.
+    """The result of `AutoencoderClassifier.fit`: the `History` of every training.
 
     Example:
 

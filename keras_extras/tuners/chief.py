@@ -1,4 +1,4 @@
-"""What a chief takes from its workers: results of the trials that it has handed out.
+"""A chief that takes from its workers only results of trials that it has handed out.
 
 keras-tuner's chief takes results from whoever connects to its port. The public methods of its
 oracle, which it calls for each request, are replaced on the one object.

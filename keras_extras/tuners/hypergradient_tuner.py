@@ -27,11 +27,11 @@ class HypergradientTuner(keras_tuner.Tuner):
     trials do what many do that sample everything.
 
     The hypermodel compiles its models with `SGD`, `RMSprop` or `Adam` and any loss and metrics;
-    what is learnt takes the place of the settings that it has the name of. The score of a trial is
-    that of the model trained with what was learnt; `"val_loss"` is the loss of the model as
-    compiled on the validation data. `learnt` holds the hyperparameters.
+    learned values replace the settings of the same name. The score of a trial is that of the
+    model trained with the learned values; `"val_loss"` is the loss of the model as compiled on the
+    validation data. `learned` returns the learned hyperparameters of a trial.
 
-    The model that `get_best_models` returns is trained on `x` with what was learnt.
+    The model that `get_best_models` returns is trained on `x` with the learned values.
 
     Args:
         oracle: A `keras_tuner.Oracle`, such as
@@ -88,7 +88,7 @@ class HypergradientTuner(keras_tuner.Tuner):
     )
     tuner.search(x[:200], y[:200], validation_data=(x[200:], y[200:]), verbose=0)
     best = tuner.oracle.get_best_trials()[0]
-    tuner.learnt(best)["learning_rate"]  # 50 numbers
+    tuner.learned(best)["learning_rate"]  # 50 numbers
     ```
     """
 
@@ -218,23 +218,25 @@ class HypergradientTuner(keras_tuner.Tuner):
 
     def _save(self, trial, model, training, history):
         folder = Path(self.get_trial_dir(trial.trial_id))
-        model.save_weights(folder / "learnt.weights.h5")
-        learnt = {name: value.tolist() for name, value in training.hyperparameters.items()}
-        content = {"hyperparameters": learnt, "history": history.history}
-        with whole_file(folder / "learnt.json") as temporary:
+        model.save_weights(folder / "learned.weights.h5")
+        learned = {name: value.tolist() for name, value in training.hyperparameters.items()}
+        content = {"hyperparameters": learned, "history": history.history}
+        with whole_file(folder / "learned.json") as temporary:
             temporary.write_text(json.dumps(content))
 
-    def learnt(self, trial: Any) -> dict[str, np.ndarray]:
+    def learned(self, trial: Any) -> dict[str, np.ndarray]:
         """Returns the continuous hyperparameters of a finished trial.
 
         Args:
             trial: A trial of `tuner.oracle`, as from `tuner.oracle.get_best_trials()`.
         """
-        content = json.loads((Path(self.get_trial_dir(trial.trial_id)) / "learnt.json").read_text())
+        content = json.loads(
+            (Path(self.get_trial_dir(trial.trial_id)) / "learned.json").read_text()
+        )
         return {name: np.asarray(value) for name, value in content["hyperparameters"].items()}
 
     def load_model(self, trial: Any) -> keras.Model:
-        """Returns the model of a trial as it was trained with what was learnt."""
+        """Returns the model of a trial as it was trained with what was learned."""
         model = self._build(trial.hyperparameters)
-        model.load_weights(Path(self.get_trial_dir(trial.trial_id)) / "learnt.weights.h5")
+        model.load_weights(Path(self.get_trial_dir(trial.trial_id)) / "learned.weights.h5")
         return model

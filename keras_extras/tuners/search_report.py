@@ -22,7 +22,7 @@ _TREES = 300
 
 
 class SearchReport:
-    """What a search of keras-tuner found: a table, three figures and a page that holds all.
+    """Results of a search of keras-tuner: a table, three figures and a page that holds all.
 
     Args:
         trials: List of `TrialRecord`s, in the order in which they began.

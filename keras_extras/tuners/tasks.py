@@ -1,4 +1,4 @@
-"""What the hypermodels learn: classes or numbers, with the losses and last layers for them."""
+"""Tasks of the hypermodels: classes or numbers, with their losses and last layers."""
 
 from typing import Any
 

@@ -230,7 +230,7 @@ def check_objective(
 
 
 def _rules(hp):
-    """What values each hyperparameter can have."""
+    """The values that each hyperparameter can have."""
     configs = {parameter.name: parameter.get_config() for parameter in hp.space}
     return {
         name: {key: value for key, value in config.items() if key not in ("conditions", "default")}

@@ -81,7 +81,7 @@ def _lost_chief(error):
 
 
 def _read(stream):
-    """What the parent wrote first, after its length."""
+    """The first message of the parent, which its length precedes."""
     size = int.from_bytes(_read_exactly(stream, 8), "big")
     return _read_exactly(stream, size)
 

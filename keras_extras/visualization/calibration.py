@@ -1,4 +1,4 @@
-"""What the figures of calibration share: integral transforms, and what chance does to shares."""
+"""Integral transforms, and bands of chance, for the figures of calibration."""
 
 from statistics import NormalDist
 from typing import Any

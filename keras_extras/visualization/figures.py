@@ -1,4 +1,4 @@
-"""What all figures share: matplotlib on first use, colours, axes, files."""
+"""Helpers of all figures: matplotlib on first use, colors, axes, files."""
 
 import math
 import os

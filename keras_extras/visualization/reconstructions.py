@@ -1,4 +1,4 @@
-"""What an autoencoder makes of its inputs, feature by feature."""
+"""Inputs of an autoencoder beside its reconstructions, feature by feature."""
 
 from collections.abc import Sequence
 from typing import Any

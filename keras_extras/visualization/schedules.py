@@ -1,4 +1,4 @@
-"""What a training learnt about its own hyperparameters."""
+"""Figures of learned hyperparameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
     Learning rates, which are positive numbers of any size, have a logarithmic axis.
 
     Args:
-        schedules: Dict from the names of runs, such as `"start"` and `"learnt"`, to their
+        schedules: Dict from the names of runs, such as `"start"` and `"learned"`, to their
             hyperparameters: dicts from names to numbers or vectors with one number for each step,
             such as `UnrolledTraining.hyperparameters`. Others, as penalties of single weights,
             are left out.
@@ -34,8 +34,8 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
     from keras_extras import visualization
 
     start = {"learning_rate": np.full(20, 0.1), "momentum": 0.5}
-    learnt = {"learning_rate": np.linspace(0.3, 0.01, 20), "momentum": 0.9}
-    figure = visualization.plot_schedules({"start": start, "learnt": learnt})
+    learned = {"learning_rate": np.linspace(0.3, 0.01, 20), "momentum": 0.9}
+    figure = visualization.plot_schedules({"start": start, "learned": learned})
     ```
     """
     runs = {run: {k: np.asarray(v) for k, v in found.items()} for run, found in schedules.items()}

@@ -194,7 +194,7 @@ def check_gradients(
 
 
 def _function_of(target, data, loss, penalties, wrt, training, generator):
-    """What is differentiated, with a scalar `loss`."""
+    """The function that is differentiated, with a scalar `loss`."""
     if isinstance(target, keras.losses.Loss):
         if loss is not None:
             raise ValueError(f"`loss` is for models; `target` is one. Received: loss={loss!r}")

@@ -19,7 +19,7 @@ _SMALLEST_DISTANCE = 0.4
 
 
 def measure(rng: np.random.Generator, collision: Collision) -> np.ndarray:
-    """What the detector reports: `(n, 17)` columns in the order of `PRIMITIVE_NAMES`."""
+    """Measurements of the detector: `(n, 17)` columns in the order of `PRIMITIVE_NAMES`."""
     tau = _smear(rng, collision.tau, _TAU_RESOLUTION)
     lepton = _smear(rng, collision.lepton, _LEPTON_RESOLUTION)
     jets = _smear(rng, collision.jets, _JET_RESOLUTION)

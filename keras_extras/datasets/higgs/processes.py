@@ -27,7 +27,7 @@ _MOST_RADIATED_JETS = 5
 
 
 class Collision(NamedTuple):
-    """What flies into the detector and can be seen; pt, eta and phi on the first axis."""
+    """Visible particles at the detector; pt, eta and phi on the first axis."""
 
     tau: np.ndarray  # (3, n), the hadrons of a tau or a jet mistaken for them
     lepton: np.ndarray  # (3, n)

@@ -53,12 +53,12 @@ def _is_like(vector, inputs):
 
 
 def directions_config(directions: np.ndarray | Callable[[Any], Any] | None) -> Any:
-    """What a configuration holds for them."""
+    """Returns their configuration."""
     if isinstance(directions, np.ndarray):
         return directions.tolist()
     return serialize_function(directions, "directions")
 
 
 def directions_from_config(config: Any) -> Any:
-    """What `check_directions` takes, from what `directions_config` returned."""
+    """Returns directions for `check_directions` from a result of `directions_config`."""
     return deserialize_function(config)

@@ -105,7 +105,7 @@ def _multivariate_normal(dtype, shape, name, trainable, add_variable_fn):
 
 
 def _diagonal_scale(shape, dtype=None):
-    """What `FillScaleTriL` makes a diagonal of small standard deviations of."""
+    """Parameters of which `FillScaleTriL` makes a diagonal of small standard deviations."""
     size = int((8 * shape[0] + 1) ** 0.5) // 2
     matrix = tf.eye(size, dtype=dtype) * _INITIAL_RAW_SCALE
     return tfb.FillTriangular().inverse(matrix)
