@@ -1,7 +1,7 @@
 """Derivative-free training of three networks: this package and its peers, side by side.
 
 - `higgs`: an autoencoder 30-10-30 in KernelML's form (604 weights, two scalars that are not
-  negative after each filter) on standardised Higgs events, in batches of 500.
+  negative after each filter) on standardized Higgs events, in batches of 500.
 - `synthetic`: the same network on 20,000 rows of 30 features that 8 latent factors make.
 - `digits`: a classifier 64-32-10 (2,410 weights) of scikit-learn's digits, in batches of 256.
 

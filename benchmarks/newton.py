@@ -1,7 +1,7 @@
 """LBFGS and NewtonCG in `fit` beside scikit-learn's solvers and Adam.
 
 Two logistic regressions with C = 1, all rows as one batch: breast cancer (569 rows, 31 weights,
-standardised) and digits (1,797 rows, 650 weights, divided by 16). All solvers stop where the
+standardized) and digits (1,797 rows, 650 weights, divided by 16). All solvers stop where the
 largest entry of the gradient is 1e-6; Adam takes 1,000 epochs. Printed are
 
 - how far the loss is over the minimum, relative, and the coefficients from the best ones;
@@ -71,7 +71,7 @@ def problem(name: str) -> Problem:
 def loss_and_gradient(
     kernel: np.ndarray, bias: np.ndarray, p: Problem
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The penalised loss in double precision, and its gradient."""
+    """The penalized loss in double precision, and its gradient."""
     rows = np.arange(len(p.x))
     logits = p.x @ kernel + bias
     is_binary = logits.shape[1] == 1

@@ -45,7 +45,7 @@ def make_classifier() -> keras.Model:
 
 
 def make_pipeline(features: np.ndarray, seed: int) -> keras_extras.pipelines.AutoencoderClassifier:
-    """Imputation and standardisation, an autoencoder, and the classifier on both."""
+    """Imputation and standardization, an autoencoder, and the classifier on both."""
     imputer = layers.MissingValueImputer()
     imputer.adapt(features)
     standardize = keras.layers.Normalization()

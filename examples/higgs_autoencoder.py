@@ -1,7 +1,7 @@
 """An autoencoder trained without gradients, and a classifier on what it encodes.
 
 Events of the Higgs boson machine learning challenge, in which some values are undefined, are
-imputed and standardised. A stock Keras autoencoder with an Einstein-form latent layer compresses
+imputed and standardized. A stock Keras autoencoder with an Einstein-form latent layer compresses
 their 30 features to 10, trained by MonteCarloOptimizer in stock `fit`. A classifier then tells
 signal from background by the features, by the latents, and by both.
 
@@ -78,7 +78,7 @@ def make_classifier() -> keras.Model:
 def make_pipeline(
     features: np.ndarray, form: str, realizations: int, seed: int
 ) -> keras_extras.pipelines.AutoencoderClassifier:
-    """KernelML's autoencoder, behind imputation and standardisation, before a perceptron."""
+    """KernelML's autoencoder, behind imputation and standardization, before a perceptron."""
     imputer = keras_extras.layers.MissingValueImputer()
     imputer.adapt(features)
     standardize = keras.layers.Normalization()

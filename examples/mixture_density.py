@@ -3,7 +3,7 @@
 A telescope measures the brightness of a galaxy in six broad bands. Its redshift moves the steps
 of its spectrum through the bands, and two steps can be mistaken for each other: the 4000 Angstrom
 break of an old galaxy nearby looks like the Lyman break of a young one far away. So for one set of
-colours there are several redshifts, and a network with one normal distribution at its end can only
+colors there are several redshifts, and a network with one normal distribution at its end can only
 spread over them. Here it is compared with mixtures of normal and of logistic distributions.
 
 The galaxies are simulated. The redshifts z follow n(z) ~ z^2 exp(-(z / 0.7)^1.2), as in deep
@@ -61,7 +61,7 @@ def fluxes(redshift: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def simulate(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Six magnitudes, standardised, and the redshift of each galaxy."""
+    """Six magnitudes, standardized, and the redshift of each galaxy."""
     generator = np.random.default_rng(seed)
     redshift = sample_redshifts(count, generator)
     flux = fluxes(redshift, generator)
@@ -69,9 +69,9 @@ def simulate(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     magnitude = 25.3 + 1.2 * np.log10(generator.uniform(0.02, 1.0, size=count))
     flux *= 10 ** (-0.4 * (magnitude - 25.0))[:, None] / flux[:, 3:4]
     blended = generator.uniform(size=count) < 0.03
-    neighbour = fluxes(sample_redshifts(count, generator), generator)
+    neighbor = fluxes(sample_redshifts(count, generator), generator)
     share = (blended * generator.uniform(0.0, 0.6, size=count))[:, None] * flux[:, 3:4]
-    flux += share * neighbour / neighbour[:, 3:4]
+    flux += share * neighbor / neighbor[:, 3:4]
     noise = 0.06 + 0.02 * np.sqrt(flux)
     flux += noise * generator.normal(size=flux.shape)
     # asinh magnitudes (Lupton, Gunn and Szalay 1999): defined for negative fluxes too.

@@ -78,7 +78,7 @@ class TimedSearch(keras_tuner.BayesianOptimization):
 
 
 def make_hypermodel(x: np.ndarray, space: dict, seed: int) -> keras_tuner.HyperModel:
-    """Pipelines behind imputation, with a column for what was missing, and standardisation."""
+    """Pipelines behind imputation, with a column for what was missing, and standardization."""
     imputer = keras_extras.layers.MissingValueImputer(add_indicator=True)
     imputer.adapt(x)
     standardize = keras.layers.Normalization()

@@ -36,7 +36,7 @@ UNTUNED = {"weights": "deterministic"}
 
 
 def load_data(path: str | Path | None, seed: int) -> list[np.ndarray]:
-    """x and y to train on and to test with, both standardised by the first."""
+    """x and y to train on and to test with, both standardized by the first."""
     if path is None:
         x, y = load_diabetes(return_X_y=True)
     else:

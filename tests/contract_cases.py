@@ -110,7 +110,7 @@ def _variational(name: str, *arguments, inputs=None, more_inputs=(), **keywords)
     return LayerCase(f"{name}{sorted(keywords.items())}", make, rows, more_inputs)
 
 
-def _penalised(name: str, *arguments, **keywords) -> LayerCase:
+def _penalized(name: str, *arguments, **keywords) -> LayerCase:
     """A penalty on derivatives, which is a layer around a layer though an objective."""
 
     def make():
@@ -121,9 +121,9 @@ def _penalised(name: str, *arguments, **keywords) -> LayerCase:
 
 
 LAYERS = [
-    _penalised("SensitivityPenalty", _first_input_fades, weight=0.3),
-    _penalised("GradientPenalty", weight=0.3, target_norm=0.5),
-    _penalised("GradientPenalty", weight=0.3, num_projections=2, seed=5),
+    _penalized("SensitivityPenalty", _first_input_fades, weight=0.3),
+    _penalized("GradientPenalty", weight=0.3, target_norm=0.5),
+    _penalized("GradientPenalty", weight=0.3, num_projections=2, seed=5),
     _variational("DenseReparameterization", 4, posterior="mean_field", prior="trainable"),
     _variational("DenseReparameterization", 2, kernel_posterior_fn="multivariate_normal"),
     _variational("DenseReparameterization", 2, prior="scale_mixture", posterior="mean_field"),

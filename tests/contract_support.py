@@ -25,8 +25,8 @@ def check_config(thing: Any) -> None:
     assert rebuilt.get_config() == config, "`from_config` makes something of another config"
     document = json.dumps(keras.saving.serialize_keras_object(thing))
     restored = keras.saving.deserialize_keras_object(json.loads(document), safe_mode=True)
-    assert type(restored) is type(thing), f"Deserialised as {type(restored)}"
-    assert restored.get_config() == config, "Deserialised with another config"
+    assert type(restored) is type(thing), f"Deserialized as {type(restored)}"
+    assert restored.get_config() == config, "Deserialized with another config"
 
 
 def saved_and_loaded(model: keras.Model) -> keras.Model:

@@ -29,7 +29,7 @@ def cancer_optimum(solver: str) -> Optimum:
 
 
 def exact_cancer_loss(kernel: Any, bias: Any) -> float:
-    """The penalised loss, in double precision."""
+    """The penalized loss, in double precision."""
     x, y = _cancer()
     kernel = np.asarray(kernel, "float64")
     logits = (x @ kernel + np.asarray(bias, "float64"))[:, 0]

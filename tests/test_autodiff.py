@@ -162,7 +162,7 @@ def test_derivatives_agree_with_central_differences():
         lambda: keras.layers.GroupNormalization(2),
     ],
 )
-def test_second_derivatives_through_normalisation(norm, mode):
+def test_second_derivatives_through_normalization(norm, mode):
     """In which TensorFlow's moments stop a gradient, without harm to first derivatives only."""
     dense = keras.layers.Dense(4, "tanh")
     model = keras.Sequential([keras.Input((3,)), dense, norm(), keras.layers.Dense(2)])
@@ -173,7 +173,7 @@ def test_second_derivatives_through_normalisation(norm, mode):
     assert_close(flat(product), change, rtol=OF_DIFFERENCES)
 
 
-def test_gauss_newton_has_second_derivatives_of_penalties_through_normalisation():
+def test_gauss_newton_has_second_derivatives_of_penalties_through_normalization():
     """Of a loss of zero nothing else is left."""
     dense = keras.layers.Dense(4, "tanh")
     tail = [keras.layers.LayerNormalization(), keras.layers.Dense(2), SquarePenalty()]

@@ -48,7 +48,7 @@ def test_several_inputs_and_an_embedding():
         autodiff.gradient(model, **data, wrt="inputs")
 
 
-def test_a_layer_that_cannot_be_vectorised():
+def test_a_layer_that_cannot_be_vectorized():
     class InPython(keras.layers.Layer):
         def call(self, inputs):
             return inputs**2 if bool(ops.all(inputs < 100.0)) else inputs

@@ -28,7 +28,7 @@ def rastrigin(x):
     return ops.sum(ops.square(x) + 20 * ops.square(ops.sin(np.pi * x)))
 
 
-def minimise(function, start, optimizer, steps, target=-np.inf):
+def minimize(function, start, optimizer, steps, target=-np.inf):
     """The variable and the number of steps after which it is at the target."""
     w = keras.Variable(np.array(start, "float32"))
 
@@ -56,13 +56,13 @@ def test_needs_about_as_many_evaluations_as_pycma(function, start, sigma, refere
     counts = []
     for seed in range(3):
         optimizer = CMAES(sigma=sigma, keep="best", seed=seed)
-        counts.append(10 * minimise(function, [start] * 10, optimizer, 1000, 1e-8)[1])
+        counts.append(10 * minimize(function, [start] * 10, optimizer, 1000, 1e-8)[1])
     assert np.median(counts) < 1.25 * reference, f"evaluations {counts}, pycma {reference}"
 
 
 def test_only_ranks_count():
     runs = [
-        minimise(f, [1.0, -2.0, 0.5], CMAES(seed=3), 30)[0].numpy()
+        minimize(f, [1.0, -2.0, 0.5], CMAES(seed=3), 30)[0].numpy()
         for f in (sphere, lambda x: ops.log(sphere(x)), lambda x: 1e3 * ops.sqrt(sphere(x)))
     ]
     np.testing.assert_allclose(runs[1], runs[0], rtol=1e-4, atol=1e-5)
@@ -72,10 +72,10 @@ def test_only_ranks_count():
 def test_restarts_leave_local_minima():
     """On Rastrigin's function small populations end in a local minimum, large ones do not."""
     single = CMAES(sigma=1.0, population_size=8, keep="best", seed=2)
-    stuck, _ = minimise(rastrigin, [2.2] * 4, single, 1500)
+    stuck, _ = minimize(rastrigin, [2.2] * 4, single, 1500)
     assert rastrigin(stuck.numpy()) > 0.9
     repeated = CMAES(sigma=1.0, population_size=8, restarts=5, keep="best", seed=2)
-    found, _ = minimise(rastrigin, [2.2] * 4, repeated, 3000, 1e-6)
+    found, _ = minimize(rastrigin, [2.2] * 4, repeated, 3000, 1e-6)
     assert rastrigin(found.numpy()) < 1e-6
     assert int(repeated._run) > 0
 
@@ -83,7 +83,7 @@ def test_restarts_leave_local_minima():
 def test_learns_the_inverse_of_the_curvature():
     hessian = np.array([[4.0, 1.0, 0.0], [1.0, 2.0, -0.5], [0.0, -0.5, 0.5]], "float32")
     optimizer = CMAES(sigma=0.3, population_size=40, seed=0)
-    minimise(lambda x: ops.dot(x, ops.dot(hessian, x)), [1.0, 1.0, 1.0], optimizer, 60)
+    minimize(lambda x: ops.dot(x, ops.dot(hessian, x)), [1.0, 1.0, 1.0], optimizer, 60)
     covariance = np.array(optimizer._covariance)
     product = hessian @ covariance
     np.testing.assert_allclose(product / (np.trace(product) / 3), np.eye(3), atol=0.35)
@@ -97,7 +97,7 @@ def test_constraint_by_transform():
         return u - excess * np.ones(2, "float32")
 
     optimizer = CMAES(sigma=0.3, keep="best", seed=1, transforms={"*": allowed})
-    w, _ = minimise(rosenbrock, [0.0, 0.0], optimizer, 400)
+    w, _ = minimize(rosenbrock, [0.0, 0.0], optimizer, 400)
     np.testing.assert_allclose(w.numpy(), [0.96633, 0.93367], atol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_trains_a_model_in_fit(jit_compile):
 
 def test_candidates_without_a_finite_loss_rank_last():
     optimizer = CMAES(sigma=0.5, seed=0)
-    half = minimise(
+    half = minimize(
         lambda x: ops.where(x[0] < 0, float("nan"), sphere(x - 0.2)), [1.0] * 3, optimizer, 100
     )[0]
     np.testing.assert_allclose(half.numpy(), 0.2, atol=1e-3)
@@ -160,14 +160,14 @@ def test_too_many_weights_are_told_the_way_out():
 
 def test_bounds():
     optimizer = CMAES(sigma=0.3, seed=0, transforms={"*": transforms.Bounds(0.5, 3.0)})
-    w, _ = minimise(sphere, [2.0, 1.0], optimizer, 200)
+    w, _ = minimize(sphere, [2.0, 1.0], optimizer, 200)
     assert np.all(w.numpy() >= 0.5)
     np.testing.assert_allclose(w.numpy(), 0.5, atol=1e-3)
 
 
 def test_restarts_begin_around_the_first_weights():
     optimizer = CMAES(sigma=1e-3, restarts=1, keep="best", seed=0)
-    w, _ = minimise(lambda x: 0.0 * sphere(x), [5.0, -3.0, 2.0], optimizer, 40)
+    w, _ = minimize(lambda x: 0.0 * sphere(x), [5.0, -3.0, 2.0], optimizer, 40)
     assert int(optimizer._run) == 1  # a flat loss has converged
     np.testing.assert_allclose(optimizer._first, [5.0, -3.0, 2.0], atol=1e-6)
     np.testing.assert_allclose(optimizer.parameters[0].coordinates, w, atol=0.05)

@@ -112,7 +112,7 @@ def test_without_a_likelihood_the_loss_stands_for_the_noise():
     np.testing.assert_array_equal(weak, strong)
 
 
-def minimised(loss, start, steps=60, **arguments):
+def minimized(loss, start, steps=60, **arguments):
     import tensorflow as tf
 
     w = keras.Variable(start, name="w")
@@ -125,14 +125,14 @@ def minimised(loss, start, steps=60, **arguments):
 
 def test_weights_that_the_loss_does_not_hold_have_no_bounds():
     """The third is free, and of the first two only the sum is held."""
-    lower, _, upper = minimised(lambda w: 1.0 + (w[0] + w[1]) ** 2 + w[3] ** 2, [1.0, -1.0, 5.0, 0])
+    lower, _, upper = minimized(lambda w: 1.0 + (w[0] + w[1]) ** 2 + w[3] ** 2, [1.0, -1.0, 5.0, 0])
     np.testing.assert_array_equal(lower[:3], [-np.inf] * 3)
     np.testing.assert_array_equal(upper[:3], [np.inf] * 3)
     assert -1 < lower[3] < 0 < upper[3] < 1
 
 
 def test_intervals_stay_within_transforms():
-    lower, center, upper = minimised(
+    lower, center, upper = minimized(
         lambda w: 1.0 + ops.sum((w - 0.5) ** 2),
         [0.05, 0.95, 0.5],
         transforms={"*": transforms.Bounds(0.0, 1.0)},
@@ -196,7 +196,7 @@ def test_the_number_of_rows_must_be_known():
 def test_entries_that_are_coupled_have_no_interval_of_their_own(transform):
     start = transform(ops.convert_to_tensor([0.1, 0.2, 0.4]))
     target = np.array(start)
-    lower, center, upper = minimised(
+    lower, center, upper = minimized(
         lambda w: 1.0 + ops.sum((w - target) ** 2), target, transforms={"*": transform}
     )
     np.testing.assert_array_equal(lower, -np.inf)
@@ -222,7 +222,7 @@ def test_ends_under_a_constraint_of_keras(constraint, ends):
 
 def test_a_weight_that_is_not_held_has_no_ends_within_bounds_either():
     bounds = {"*": transforms.Bounds(-3.0, 3.0)}
-    lower, _, upper = minimised(lambda w: 1.0 + w[0] ** 2, [0.0, 1.0], transforms=bounds)
+    lower, _, upper = minimized(lambda w: 1.0 + w[0] ** 2, [0.0, 1.0], transforms=bounds)
     assert -1 < lower[0] < 0 < upper[0] < 1
     assert (lower[1], upper[1]) == (-np.inf, np.inf)
 

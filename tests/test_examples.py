@@ -79,14 +79,14 @@ def test_mixture_density(tmp_path, capsys):
 
 
 def test_photometric_redshifts_are_ambiguous():
-    """Neighbours in colour are far apart in redshift for many galaxies, and near for others."""
+    """Neighbors in color are far apart in redshift for many galaxies, and near for others."""
     example = load(ROOT / "examples" / "mixture_density.py")
     x, z = example.simulate(4_000, seed=0)
     assert z.min() > 0
     assert z.max() < 4.01
     distances = np.linalg.norm(x[:500, None] - x[None], axis=-1)
-    neighbours = z[np.argsort(distances, axis=1)[:, 1:9]]
-    spread = neighbours.max(axis=1) - neighbours.min(axis=1)
+    neighbors = z[np.argsort(distances, axis=1)[:, 1:9]]
+    spread = neighbors.max(axis=1) - neighbors.min(axis=1)
     assert np.mean(spread > 1.2) > 0.2
     assert np.mean(spread < 0.6) > 0.2
 
@@ -101,8 +101,8 @@ def test_variational_autoencoder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_maximise_significance(tmp_path, capsys):
-    example = load(ROOT / "examples" / "maximise_significance.py")
+def test_maximize_significance(tmp_path, capsys):
+    example = load(ROOT / "examples" / "maximize_significance.py")
     results = example.main(hidden=2, out=tmp_path, fast=True)
     assert [path.name for path in tmp_path.iterdir()] == ["significance.png"]
     assert list(results) == ["cross-entropy", "then tuned"]

@@ -118,7 +118,7 @@ def test_the_curvature_is_that_of_all_derivatives(name):
     jacobian = np.concatenate([np.reshape(part, (30, num_classes, -1)) for part in parts], axis=2)
     p = np.asarray(outputs if likelihood else tf.nn.softmax(outputs), "float64")
     information = np.stack([np.diag(row) - np.outer(row, row) for row in p])
-    if likelihood:  # Probabilities are normalised: by their logarithms the information is that.
+    if likelihood:  # Probabilities are normalized: by their logarithms the information is that.
         information /= p[:, :, None] * p[:, None, :]
     expected = np.einsum("npd,npq,nqe->de", jacobian, information, jacobian)
     y = np.eye(num_classes, dtype="float32")[_RNG.integers(0, num_classes, 30)]

@@ -125,7 +125,7 @@ def test_bad_hessian():
 
 
 def test_a_flat_bowl_is_no_saddle():
-    """Curvatures far below those of standardised data are positive all the same."""
+    """Curvatures far below those of standardized data are positive all the same."""
     w = keras.Variable([1.0, -2.0])
     optimizer = NewtonCG(hessian="products", tolerance=1e-14)
     optimizer.minimize(lambda: 1e-9 * ops.sum(ops.convert_to_tensor([1.0, 3.0]) * w**2), [w])

@@ -14,7 +14,7 @@ from keras_extras._core.path_patterns import match_patterns
 from keras_extras.optimizers import CMAES, MonteCarloOptimizer, priors, transforms
 
 
-def minimise(target, start, steps=300, shape=(3,), **kwargs):
+def minimize(target, start, steps=300, shape=(3,), **kwargs):
     """Searches the minimum of the squared distance to `target`; returns the variable."""
     with keras.name_scope("layer"):
         w = keras.Variable(np.broadcast_to(np.float32(start), shape), name="w")
@@ -45,15 +45,15 @@ def test_priors_draw_from_their_distribution(prior, reference):
 
 
 def test_the_search_moves_in_units_of_the_prior():
-    unit, _ = minimise([1.0, 1.0, 1.0], 0.0, steps=10)
-    wide, _ = minimise(
+    unit, _ = minimize([1.0, 1.0, 1.0], 0.0, steps=10)
+    wide, _ = minimize(
         [100.0, 100.0, 100.0], 0.0, steps=10, priors={"*/w": priors.Normal(0.0, 100.0)}
     )
     np.testing.assert_allclose(wide.numpy(), 100 * unit.numpy(), rtol=1e-3)
 
 
 def test_the_search_starts_from_the_best_draw_of_the_prior():
-    start, _ = minimise(
+    start, _ = minimize(
         [5.0, 5.0, 5.0],
         0.0,
         steps=1,
@@ -62,7 +62,7 @@ def test_the_search_starts_from_the_best_draw_of_the_prior():
         priors={"*/w": priors.Uniform(0.0, 10.0)},
     )
     assert np.sum((start.numpy() - 5) ** 2) < 2.5
-    kept, _ = minimise(
+    kept, _ = minimize(
         [5.0, 5.0, 5.0],
         5.0,
         steps=1,
@@ -106,7 +106,7 @@ def test_positive_and_its_inverse():
     ],
 )
 def test_constrained_minimum_is_found(transform, target, start, expected, tolerance):
-    w, _ = minimise(target, start, transforms={"*/w": transform})
+    w, _ = minimize(target, start, transforms={"*/w": transform})
     np.testing.assert_allclose(w.numpy(), expected, atol=tolerance)
 
 
@@ -159,8 +159,8 @@ def test_discrete_values_are_found_at_default_width(kind, make):
 )
 def test_priors_of_ordinary_width_leave_the_unit_as_it_is(prior, unit):
     start = np.full(3, unit, "float32")
-    w, _ = minimise(start, 0.0, steps=5, priors={"*/w": prior})
-    plain, _ = minimise(start / unit, 0.0, steps=5)
+    w, _ = minimize(start, 0.0, steps=5, priors={"*/w": prior})
+    plain, _ = minimize(start / unit, 0.0, steps=5)
     np.testing.assert_allclose(w.numpy(), unit * plain.numpy(), rtol=0.01)
 
 
@@ -227,7 +227,7 @@ def test_every_candidate_obeys_transforms_and_keras_constraints(constrained):
 
 
 def test_weights_set_from_outside_are_followed():
-    w, optimizer = minimise([0.0, 0.0, 0.0], 1.0, transforms={"*/w": transforms.Positive()})
+    w, optimizer = minimize([0.0, 0.0, 0.0], 1.0, transforms={"*/w": transforms.Positive()})
     w.assign([5.0, 6.0, 7.0])
     optimizer.learning_rate = 1e-9
     optimizer.minimize(lambda: ops.sum(w**2), [w])
@@ -249,12 +249,12 @@ def test_the_first_pattern_that_matches_counts():
 def test_a_pattern_without_a_variable_is_an_error(name):
     entry = {"priors": priors.Normal(), "transforms": transforms.Positive()}[name]
     with pytest.raises(ValueError, match=r"'\*/gamma', which matches none of 'layer/w'"):
-        minimise([0.0, 0.0, 0.0], 1.0, steps=1, **{name: {"*/gamma": entry}})
+        minimize([0.0, 0.0, 0.0], 1.0, steps=1, **{name: {"*/gamma": entry}})
 
 
 def test_a_transform_that_changes_the_shape_is_an_error():
     with pytest.raises(ValueError, match=r"turns shape \(3,\) into \(\)"):
-        minimise([0.0, 0.0, 0.0], 1.0, steps=1, transforms={"*/w": ops.sum})
+        minimize([0.0, 0.0, 0.0], 1.0, steps=1, transforms={"*/w": ops.sum})
 
 
 @pytest.mark.parametrize(

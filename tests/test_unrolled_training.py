@@ -247,7 +247,7 @@ def test_moving_statistics_are_trained_and_random_layers_are_fixed():
     ],
     ids=["layer", "group"],
 )
-def test_normalisation_is_differentiated_twice(layer):
+def test_normalization_is_differentiated_twice(layer):
     """With the gradient that `tf.nn.moments` stops, these are wrong by a percent or more."""
     training = make_training(
         "sgd", model=make_model(middle=[layer()]), hyperparameters={"learning_rate": 0.1}

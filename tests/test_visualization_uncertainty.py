@@ -199,7 +199,7 @@ def test_transforms_of_discrete_distributions_are_uniform(distribution, y_true):
     assert np.all((lower < curve.observed) & (curve.observed < upper))
 
 
-def test_the_randomised_transform_spreads_over_the_step_of_the_target():
+def test_the_randomized_transform_spreads_over_the_step_of_the_target():
     distribution = tfd.Poisson(np.full(N, 1.5))
     histogram = PIT.from_distribution(np.full(N, 2), distribution, num_bins=1000)
     inside = histogram.edges[:-1][histogram.count > 0]

@@ -12,7 +12,7 @@ PACKAGE = "keras_extras"
 
 
 def serializable(cls=None, *, name: str | None = None):
-    """Registers a class or function for (de)serialisation under `"keras_extras>Name"`.
+    """Registers a class or function for (de)serialization under `"keras_extras>Name"`.
 
     Args:
         cls: The class or function.

@@ -81,9 +81,9 @@ class BatchLoss(PiecewiseConstantLoss):
                 f"{owner} needs predictions of shape (n,) or (n, columns). Reshape what has more "
                 f"axes. {received}"
             )
-        labelled = 1 if len(y_true) == 1 else y_true[-1]
+        labeled = 1 if len(y_true) == 1 else y_true[-1]
         rows_differ = None not in (y_true[0], y_pred[0]) and y_true[0] != y_pred[0]
-        if len(y_true) not in (1, 2) or labelled != columns or rows_differ:
+        if len(y_true) not in (1, 2) or labeled != columns or rows_differ:
             raise ValueError(
                 f"{owner} needs as many labels as predictions: `y_true` must have shape "
                 f"{'(n,) or (n, 1)' if columns == 1 else f'(n, {columns})'}. Integer classes "

@@ -92,12 +92,12 @@ class FBetaLoss(BatchLoss):
             return ops.sum(ops.where(rows, weights, 0.0), axis=axis)
 
         hits = total(ops.logical_and(has_label, is_chosen))
-        labelled, chosen = total(has_label), total(is_chosen)
+        labeled, chosen = total(has_label), total(is_chosen)
         square = self.beta**2
         # TP + FN is what has the label, and TP + FP what was chosen.
-        scores = ops.divide_no_nan((1.0 + square) * hits, square * labelled + chosen)
+        scores = ops.divide_no_nan((1.0 + square) * hits, square * labeled + chosen)
         if self.average == "weighted":
-            return 1.0 - ops.divide_no_nan(ops.sum(scores * labelled), ops.sum(labelled))
+            return 1.0 - ops.divide_no_nan(ops.sum(scores * labeled), ops.sum(labeled))
         return 1.0 - ops.mean(scores)
 
     def _decisions(self, y_pred):

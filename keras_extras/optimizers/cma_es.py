@@ -29,7 +29,7 @@ class CMAES(FullBatch, PopulationOptimizer):
     r"""Trains by an evolution strategy that adapts the covariance matrix of its steps.
 
     For every batch `population_size` candidates are drawn from a normal distribution, evaluated in
-    one vectorised call, and ranked. The mean moves to a weighted average of the better half, and
+    one vectorized call, and ranked. The mean moves to a weighted average of the better half, and
     the covariance learns from the directions of the better and, with negative weights, of the
     worse ones,
 

@@ -29,7 +29,7 @@ class LBFGS(LineSearchOptimizer):
     are forgotten and the next step goes down the gradient. A loss that is not finite makes the
     line search step back; if loss or gradient are not finite at the weights that a batch starts
     from, training stops with a `ValueError` and the weights stay as they were. Weights with a
-    Keras constraint are an error: this is minimisation over all values.
+    Keras constraint are an error: this is minimization over all values.
 
     `evaluations` counts evaluations of loss and gradient, and `converged` is whether the
     last batch left nothing to do; such a batch costs one evaluation, and

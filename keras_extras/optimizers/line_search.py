@@ -52,7 +52,7 @@ def strong_wolfe(
         value: Scalar, the loss at `point`.
         gradient: Vector, the gradient at `point`.
         first_step: Scalar, the step to try first.
-        epsilon: Float, the relative distance of neighbouring numbers of this precision.
+        epsilon: Float, the relative distance of neighboring numbers of this precision.
 
     References:
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, section 3.5.

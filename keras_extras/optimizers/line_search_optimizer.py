@@ -109,7 +109,7 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         constrained = [v.path for v in variables if v.constraint is not None]
         if constrained:
             raise ValueError(
-                f"{type(self).__name__} minimises over all values of the weights and cannot keep "
+                f"{type(self).__name__} minimizes over all values of the weights and cannot keep "
                 "a constraint; leave it out, compute the weight from a free one, as in "
                 "`keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES. Received: "
                 f"constraints of {', '.join(map(repr, constrained))}"

@@ -44,7 +44,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
 
     For every batch, `population_size` candidates are drawn in pairs on either side of the current
     weights w, `w + sigma * e` and `w - sigma * e`, and all are evaluated on the batch in one
-    vectorised call. The differences of their losses estimate the gradient of the loss smoothed
+    vectorized call. The differences of their losses estimate the gradient of the loss smoothed
     over the sampling distribution,
 
         g = sum_i (L(w + sigma e_i) - L(w - sigma e_i)) e_i / (2 sigma n),

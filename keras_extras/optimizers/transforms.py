@@ -255,7 +255,7 @@ class OneHot(_Coupled):
 
 @serializable
 class Choice(Transform):
-    """Lets each entry take one of the given values; neighbours are those next in order.
+    """Lets each entry take one of the given values; neighbors are those next in order.
 
     The coordinates are positions in the sorted values, rounded, and reflected at both ends, so
     that the first and the last value are as likely as any. For categories without an order take

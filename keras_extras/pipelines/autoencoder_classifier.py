@@ -40,7 +40,7 @@ class AutoencoderClassifier(TwoStageTrainer):
         decoder: Keras layer or model from latents to the shape of the inputs.
         classifier: Keras layer or model from features to predictions.
         preprocessor: Keras layer or model applied to the inputs before both stages, or None. The
-            autoencoder reconstructs what comes out of it, so imputation and standardisation
+            autoencoder reconstructs what comes out of it, so imputation and standardization
             belong here and not into the encoder. Adapt it beforehand. It is used as it is, not
             copied, and not trained. Defaults to `None`.
         features: What the classifier sees: `"latent"`, of shape `(n, realizations * units)`, or

@@ -13,7 +13,7 @@ from keras_extras.inference.weight_function import WeightFunction
 
 
 class Members(keras.Model):
-    """Copies of a network in one vectorised model, which trains in stock `fit`.
+    """Copies of a network in one vectorized model, which trains in stock `fit`.
 
     The weights of all members are stacked along a first axis, and a product of matrices is one for
     all members. The loss is that of the posterior mode, or of the variational posterior of random

@@ -24,7 +24,7 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
     """A neural network with uncertain weights that predicts probabilities of classes.
 
     It is an estimator of scikit-learn: `fit`, `predict`, `predict_proba`, `score` (accuracy),
-    `clone`, pipelines, grid searches and pickling are as there. Inputs are standardised inside.
+    `clone`, pipelines, grid searches and pickling are as there. Inputs are standardized inside.
     Probabilities are averaged over draws of the weights. Fits of equal arguments and numbers of
     columns share one compiled network.
 

@@ -57,7 +57,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
     """
 
     def _fit_network(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
-        """Trains networks on inputs, which are standardised here, and prepared targets.
+        """Trains networks on inputs, which are standardized here, and prepared targets.
 
         Each network leaves out the rows of one fold. These find when to stop, and how to calibrate
         the predictions, in which all networks take part: networks trained with other rows would be

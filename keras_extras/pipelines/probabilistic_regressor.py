@@ -34,7 +34,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
     """A neural network with uncertain weights that predicts distributions of numbers.
 
     It is an estimator of scikit-learn: `fit`, `predict`, `score` (R^2), `clone`, pipelines, grid
-    searches and pickling are as there. Inputs and targets are standardised inside. Fits of equal
+    searches and pickling are as there. Inputs and targets are standardized inside. Fits of equal
     arguments and numbers of columns share one compiled network, so that only the first of a cross
     validation compiles.
 

@@ -222,7 +222,7 @@ class SearchReport:
         return ax.figure
 
     def plot_parallel_coordinates(self) -> Any:
-        """Plots each trial as a line through its hyperparameters, coloured by its score.
+        """Plots each trial as a line through its hyperparameters, colored by its score.
 
         Where one does not count the line goes below its axis. Positive numbers over a wide range
         are on a logarithmic axis.

@@ -10,7 +10,7 @@ import numpy as np
 from keras_extras._core.files import whole_file
 from keras_extras._core.optional import import_optional
 
-# Okabe and Ito (2008): colours that stay apart for colour-blind readers.
+# Okabe and Ito (2008): colors that stay apart for color-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Beyond these the margins of axes leave the range of floats.
 _LARGEST, _SMALLEST = 1e120, 1e-120

@@ -15,7 +15,7 @@ def plot_latents(
     max_points: int = 4000,
     ax: Any = None,
 ) -> Any:
-    """Plots latents, coloured by class, on their first two principal components.
+    """Plots latents, colored by class, on their first two principal components.
 
     Args:
         latents: Array of shape `(n, units)`, units of at least 2.

@@ -18,7 +18,7 @@ class PITHistogram:
     it. It is uniform on [0, 1] if the targets are draws of the predicted distributions. The
     histogram of distributions that are too narrow is high at both ends, of too wide ones in the
     middle, and of predictions that are too high on the left. For discrete distributions the
-    transform is randomised over the step of the distribution function,
+    transform is randomized over the step of the distribution function,
 
     ```
     F(y - 1) + u (F(y) - F(y - 1)),  u uniform on [0, 1]
@@ -30,7 +30,7 @@ class PITHistogram:
     References:
         Dawid (1984), "Statistical theory: the prequential approach"; Gneiting, Balabdaoui and
         Raftery (2007), "Probabilistic forecasts, calibration and sharpness", section 3.1; Smith
-        (1985), "Diagnostic checks of non-standard time series models", for the randomisation.
+        (1985), "Diagnostic checks of non-standard time series models", for the randomization.
 
     Args:
         edges: Array of shape `(num_bins + 1,)`, the ends of the bins, from 0 to 1.
@@ -64,7 +64,7 @@ class PITHistogram:
             distribution: A `tfd.Distribution`, such as `model(x)`, of batch shape `(n,)` or
                 `(n, 1)`, or of event shape `(1,)`, with the method `cdf`.
             num_bins: Integer, the number of bins. Defaults to `10`.
-            seed: Integer seed of the randomisation for discrete distributions. Defaults to `0`.
+            seed: Integer seed of the randomization for discrete distributions. Defaults to `0`.
 
         Returns:
             The `PITHistogram`.

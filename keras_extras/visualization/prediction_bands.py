@@ -166,6 +166,6 @@ def _points(x_train, y_train):
 
 
 def _tint(color, share):
-    """The colour `#rrggbb` with a share of it left and white for the rest."""
+    """The color `#rrggbb` with a share of it left and white for the rest."""
     channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     return tuple(1 - share * (1 - channels))

@@ -67,7 +67,7 @@ class QuantileCalibration:
                 `(n, 1)`, or of event shape `(1,)`, with the method `cdf`.
             num_levels: Integer, how many levels to take, evenly between 0 and 1. Defaults to
                 `19`, in steps of 0.05.
-            seed: Integer seed of the randomisation for discrete distributions. Defaults to `0`.
+            seed: Integer seed of the randomization for discrete distributions. Defaults to `0`.
 
         Returns:
             The `QuantileCalibration`.

@@ -12,7 +12,7 @@ from keras_extras.visualization.figures import COLORS, make_figure, style_axes
 def plot_schedules(schedules: Mapping[str, Mapping[str, Any]]) -> Any:
     """Plots learning rates, momenta and other hyperparameters of steps, one panel for each.
 
-    Each run has a colour. A hyperparameter that is one number for all steps is a level line.
+    Each run has a color. A hyperparameter that is one number for all steps is a level line.
     Learning rates, which are positive numbers of any size, have a logarithmic axis.
 
     Args:

@@ -33,7 +33,7 @@ def load_events(
     W bosons with a jet that is mistaken for a tau. Modelled are: masses (Breit-Wigner), isotropic
     decays with exact kinematics, the shares of momentum that neutrinos take from the taus,
     radiated jets and the recoil against them, soft particles, resolutions, and thresholds as in
-    the challenge's selection. Not modelled are: matrix elements, spin, the masses of leptons and
+    the challenge's selection. Not modeled are: matrix elements, spin, the masses of leptons and
     jets, the tagging of bottom jets, and misidentification other than of that jet. Numbers such
     as the share of each process and the spectrum of the jets are set so that the columns look
     like the real ones. `derived_features` computes all derived columns but `DER_mass_MMC`, for

@@ -7,10 +7,10 @@ falling. It is then tuned for the significance itself, by MonteCarloOptimizer in
 full batches. Each seed is a cross-validation in three parts: every event is judged by classifiers
 that were trained, stopped and given a threshold without it.
 
-    python examples/maximise_significance.py                  # simulated events, about ten minutes
-    python examples/maximise_significance.py --data atlas     # downloads the CERN open-data file
-    python examples/maximise_significance.py --data FILE.csv  # the challenge's or the open format
-    python examples/maximise_significance.py --fast           # a smoke test of a few seconds
+    python examples/maximize_significance.py                  # simulated events, about ten minutes
+    python examples/maximize_significance.py --data atlas     # downloads the CERN open-data file
+    python examples/maximize_significance.py --data FILE.csv  # the challenge's or the open format
+    python examples/maximize_significance.py --fast           # a smoke test of a few seconds
 """
 
 import argparse
@@ -41,7 +41,7 @@ def take(events: higgs.HiggsEvents, rows: np.ndarray) -> higgs.HiggsEvents:
 
 
 def make_classifier(features: np.ndarray, hidden: int) -> keras.Model:
-    """Imputation, standardisation, and a linear classifier or a perceptron, with logits."""
+    """Imputation, standardization, and a linear classifier or a perceptron, with logits."""
     imputer, standardize = keras_extras.layers.MissingValueImputer(), keras.layers.Normalization()
     imputer.adapt(features)
     standardize.adapt(imputer(features))
@@ -182,7 +182,7 @@ def main(
     hidden: int = 0,
     sigma: float = 0.15,
     learning_rate: float = 0.01,
-    out: str | Path = "outputs/maximise_significance",
+    out: str | Path = "outputs/maximize_significance",
     fast: bool = False,
 ) -> dict[str, list[float]]:
     """Runs the example and returns the significances of its table, one for each seed."""
@@ -219,6 +219,6 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=int, default=0, help="hidden units; 0: a linear one")
     parser.add_argument("--sigma", type=float, default=0.15, help="how far tuning looks around")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="of tuning")
-    parser.add_argument("--out", default="outputs/maximise_significance", help="folder of figures")
+    parser.add_argument("--out", default="outputs/maximize_significance", help="folder of figures")
     parser.add_argument("--fast", action="store_true", help="few events, few epochs, one seed")
     main(**vars(parser.parse_args()))
