@@ -1,4 +1,4 @@
-"""What a program takes that another library keeps private, as far as its text shows.
+"""Private names of other libraries that a program uses, as far as its text shows.
 
 An attribute with an underscore counts as ours where a class of the package defines it or a method
 gives it to `self`. An attribute of the same name that another library has is then not seen;

@@ -75,6 +75,8 @@ def test_the_prior_of_the_greatest_evidence():
     best = laplace.optimize_prior_stddev()
     assert best == laplace.prior_stddev
     values = [laplace.log_marginal_likelihood(best * factor) for factor in (0.9, 1.0, 1.1)]
+    with pytest.raises(ValueError, match="`prior_stddev` must be greater than 0"):
+        laplace.log_marginal_likelihood(-best)
     assert values[1] == max(values)
     grid = 10.0 ** np.linspace(-6, 6, 2001)
     # The weights stay where they are, so that of the exact evidence is near, not the same.

@@ -63,7 +63,7 @@ else:
     os.kill(os.getpid(), 9)
 """
 
-# In a process of its own: Python and JAX warn where a process of many threads forks.
+# In another process: Python and JAX warn if a process with several threads forks.
 _DIE_BEFORE_THE_CHILD = """
 import os, sys, time
 from keras_extras._core.locks import lock_folder
@@ -79,7 +79,7 @@ os.kill(os.getpid(), 9)
 
 
 def run(program, *arguments):
-    """What a process prints that runs a program."""
+    """Returns the output of a program."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 

@@ -285,6 +285,7 @@ def test_wrong_hyperparameters_are_named(hyperparameters, message):
         (keras.optimizers.AdamW(), "SGD, RMSprop or Adam.*AdamW"),
         (keras.optimizers.SGD(0.1, clipnorm=1.0), "leave `clipnorm` off"),
         (keras.optimizers.Adam(amsgrad=True), "leave `amsgrad` off"),
+        ("mse", "comes before `loss` as in `compile`. Received: optimizer='mse'"),
     ],
 )
 def test_what_is_not_unrolled_is_named(optimizer, message):

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.backend import is_traced
+from keras_extras._seams.wrapped_methods import owner_of
 
 
 def loss_function(
@@ -94,6 +95,6 @@ def loss_in_dtype(loss: Any, dtype: str) -> keras.losses.Loss:
             "`loss` must be a Keras loss, its name, or a function of `y_true` and `y_pred`. "
             f"Received: loss={loss!r}"
         )
-    wrappers = keras.losses.MeanSquaredError.__mro__  # The class is not public, what it is for is.
-    wrapper = next(cls for cls in wrappers if "call" in vars(cls))
+    # The class of losses of functions is not public, its subclasses are.
+    wrapper = owner_of(keras.losses.MeanSquaredError, "call")
     return wrapper(found, name=getattr(found, "__name__", None), dtype=dtype)

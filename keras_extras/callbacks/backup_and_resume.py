@@ -44,7 +44,7 @@ class BackupAndResume(keras.callbacks.Callback):
     It belongs at the end of the list of callbacks, after those that change the model at the end of
     an epoch. Call `keras.utils.set_random_seed` at the start of the script. `History` holds the
     epochs since the restart, and other callbacks, such as `keras.callbacks.EarlyStopping`, start
-    anew. If the learning rate differs from that of the backup, the callback warns and keeps the
+    again. If the learning rate differs from that of the backup, the callback warns and keeps the
     one of the backup.
 
     Args:
@@ -125,5 +125,5 @@ def _read(folder):
     except (FileNotFoundError, KeyError, TypeError) as error:
         raise ValueError(
             "`backup_dir` must hold backups of this version of `BackupAndResume`. Received: "
-            f"{str(folder)!r}, without a sound {_FILE}. Delete the folder to start anew"
+            f"{str(folder)!r}, without a sound {_FILE}. Delete the folder to start again"
         ) from error

@@ -24,7 +24,7 @@ def check_optimizer(saved: dict[str, Any], now: dict[str, Any]) -> None:
     if saved["class_name"] != now["class_name"]:
         raise ValueError(
             "`model` must be compiled with the optimizer that training began with, "
-            f"{saved['class_name']}; delete `backup_dir` to start anew. Received: "
+            f"{saved['class_name']}; delete `backup_dir` to start again. Received: "
             f"optimizer={now['class_name']}"
         )
     before, after = saved["config"], now["config"]
@@ -38,6 +38,6 @@ def check_optimizer(saved: dict[str, Any], now: dict[str, Any]) -> None:
         warnings.warn(
             f"Training goes on from a backup in which {saved['class_name']} began with "
             f"{'; '.join(differ)}. Its state, with the learning rate, is that of the backup. Set "
-            "`model.optimizer.learning_rate` in a callback, or delete `backup_dir` to start anew.",
+            "`model.optimizer.learning_rate` in a callback, or delete `backup_dir` to start again.",
             stacklevel=3,
         )

@@ -32,7 +32,7 @@ def load_training_state(model: keras.Model, folder: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"`model` must be built, and the one that {folder} is a backup of; delete the folder "
-            f"to start anew. Received: model={model.name!r}, which does not fit: {error}"
+            f"to start again. Received: model={model.name!r}, which does not fit: {error}"
         ) from error
 
 

@@ -54,8 +54,8 @@ class ChainBackup:
 
         Args:
             positions: Array of shape `(chains, size)`, where chains would start.
-            log_probs_fn: Function from positions to their log densities, by which models and
-                priors are told apart.
+            log_probs_fn: Function from positions to their log densities, which identify models and
+                priors.
             generator: The source of seeds, which is set to its state at that time.
 
         Raises:

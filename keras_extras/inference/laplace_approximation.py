@@ -248,8 +248,14 @@ class LaplaceApproximation:
         Args:
             prior_stddev: Float; of a dict of standard deviations, the number by which all are
                 multiplied; `None` for those of the approximation. Defaults to `None`.
+
+        Raises:
+            ValueError: If `prior_stddev` is not positive.
         """
-        precision = self._precision if prior_stddev is None else prior_stddev**-2
+        if prior_stddev is None:
+            precision = self._precision
+        else:
+            precision = check_number("prior_stddev", prior_stddev, above=0.0) ** -2
         size = len(self._matrix)
         log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))

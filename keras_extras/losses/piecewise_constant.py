@@ -10,6 +10,7 @@ import keras
 
 from keras_extras._core.optimizers import optimizer_of
 from keras_extras._seams.train_function import watch_train_functions
+from keras_extras._seams.wrapped_methods import owner_of
 
 
 class PiecewiseConstantLoss(keras.losses.Loss):
@@ -46,5 +47,4 @@ def _kind(loss):
 
 
 def _has_own_train_step(model):
-    owner = next(cls for cls in type(model).__mro__ if "train_step" in vars(cls))
-    return owner not in keras.Model.__mro__
+    return owner_of(type(model), "train_step") not in keras.Model.__mro__

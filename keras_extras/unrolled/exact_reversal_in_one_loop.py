@@ -26,7 +26,7 @@ class ReversiblePathInOneLoop(ReversiblePath):
         """Returns how many words of each weight are set aside, or some more."""
         momentum = values.get("momentum", self._step.rule.settings["momentum"])
         momenta = np.broadcast_to(np.asarray(momentum, "float32"), self._steps)
-        # A power of two, because each number is compiled anew.
+        # A power of two, because each number is compiled separately.
         return 2 ** math.ceil(math.log2(words_set_aside(exact_reversal.numerators_of(momenta)) + 1))
 
     def forward_and_backward(

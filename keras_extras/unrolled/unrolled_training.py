@@ -164,8 +164,8 @@ class UnrolledTraining:
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
         self.jit_compile = check_flag("jit_compile", jit_compile)
-        self._losses = WeightedLosses(loss, model)
         self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
+        self._losses = WeightedLosses(loss, model)
         self._hyperparameters = read_hyperparameters(
             hyperparameters,
             list(self._rule.settings),

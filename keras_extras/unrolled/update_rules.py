@@ -56,7 +56,13 @@ def update_rule(optimizer: Any, steps: int, learned: Sequence[str]) -> UpdateRul
     Raises:
         ValueError: If it is another optimizer, or has a setting that is not unrolled.
     """
-    optimizer = keras.optimizers.get(optimizer)
+    try:
+        optimizer = keras.optimizers.get(optimizer)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`optimizer` must be keras.optimizers.SGD, RMSprop or Adam, or its name, and comes "
+            f"before `loss` as in `compile`. Received: optimizer={optimizer!r}"
+        ) from error
     families = {
         keras.optimizers.SGD: _sgd,
         keras.optimizers.RMSprop: _rmsprop,

@@ -47,8 +47,8 @@ class PerStep:
 class PerWeight:
     """A hyperparameter of `UnrolledTraining` with one value for each entry of the weights.
 
-    All are equal at the start. Every variable that the pattern matches gets an array of its own
-    shape, named after the variable.
+    All are equal at the start. Every variable that the pattern matches gets an array of the
+    variable's shape and name.
 
     Args:
         value: Float, where all entries start.

@@ -37,7 +37,7 @@ def _dispatching(stock_train_step, optimizer_of, take_step):
         if optimizer is None:
             return stock_train_step(self, state, data)
         is_compiled = self.jit_compile and not self.run_eagerly
-        # Compiled by themselves, loops and branches would be compiled anew in each step.
+        # Compiled by themselves, loops and branches would be compiled in each step.
         compiling = nullcontext() if is_compiled else jax.disable_jit()
         with compiling, substituted(pairs_of_state(self, state)) as scope:
             logs = take_step(self, optimizer, optimizer.placed_batch(data))
