@@ -4,6 +4,7 @@ seams alone, and heavy or optional libraries only when they are used."""
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,6 +125,15 @@ def test_seams_use_what_is_listed():
         text = path.read_text()
         used[path.relative_to(PACKAGE / "_seams").as_posix()] = private_uses(text, own_names(text))
     assert {name: uses for name, uses in used.items() if uses} == PRIVATE_IN_SEAMS
+
+
+def test_models_are_called_with_other_values_in_one_place():
+    """Everything else goes through `evaluate` and `substituted`, whose scopes nest."""
+    pattern = re.compile(r"\bstateless_call\b|\bStatelessScope\(")
+    found = {
+        p.relative_to(PACKAGE).as_posix() for p in PYTHON_FILES if pattern.search(p.read_text())
+    }
+    assert found == {"_core/stateless.py", "_seams/stateless_scopes.py"}
 
 
 def test_scripts_and_tests_use_no_private_tree():

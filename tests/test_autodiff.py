@@ -44,6 +44,14 @@ def test_least_squares():
     assert_close(of_inputs, np.kron(np.eye(6), 2 * kernel @ kernel.T / 6))
 
 
+def test_derivatives_in_a_scope_are_those_of_its_values():
+    model = linear(1)
+    kernel = model.trainable_variables[0]
+    with keras.StatelessScope([(kernel, 2.0 * ops.ones(kernel.shape))]):
+        of_inputs = autodiff.jacobian(model, X, wrt="inputs")
+    assert_close(of_inputs, np.full((len(X), 1, X.shape[1]), 2.0))
+
+
 def test_logistic_regression_with_sample_weights():
     model = linear(1, "sigmoid")
     p = model.predict(X, verbose=0)[:, 0]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.backend import is_traced
+from keras_extras._core.model_function import evaluate
 from keras_extras._seams.wrapped_methods import owner_of
 
 
@@ -54,8 +55,7 @@ def loss_function(
         )
     owner.compile(optimizer=None, loss=loss)
     function = _loss_of_model(owner, training)
-    with keras.StatelessScope():  # A random layer keeps its state.
-        outputs = model(x)
+    outputs = evaluate(model, x, penalties=False).outputs
     function(x, y, outputs, sample_weight)  # Keras makes losses at the first call.
     return function
 

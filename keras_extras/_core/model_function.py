@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_extras._core.stateless import substituted
+
 
 class Evaluation(NamedTuple):
     """Result of `evaluate`.
@@ -14,20 +16,22 @@ class Evaluation(NamedTuple):
         outputs: Structure of tensors and distributions, as they leave the model.
         loss: The value of the loss; `None` without one.
         penalties: List of the tensors that regularizers and layers add to the loss.
-        state: List aligned with `model.non_trainable_variables` of their values after the call;
-            `None` for those that were neither given nor assigned.
+        added: List of those among them that layers add by `add_loss`, whether or not penalties were
+            collected.
+        assigned: List of the variables that the call assigned, each with its value after the call.
     """
 
     outputs: Any
     loss: Any
     penalties: list[Any]
-    state: list[Any]
+    added: list[Any]
+    assigned: list[tuple[keras.Variable, Any]]
 
 
 def evaluate(
     model: keras.Model,
     x: Any,
-    training: bool = False,
+    training: bool | None = False,
     weights: Sequence[Any] | None = None,
     state: Iterable[tuple[keras.Variable, Any]] = (),
     loss: Callable[[Any], Any] | None = None,
@@ -39,7 +43,8 @@ def evaluate(
     Args:
         model: Built Keras model or layer.
         x: Inputs.
-        training: Boolean, whether layers behave as in training. Defaults to `False`.
+        training: Boolean, whether layers behave as in training; `None` for the mode of the call
+            around this one. Defaults to `False`.
         weights: Tensors aligned with `model.trainable_variables`; `None` for those it has. Defaults
             to `None`.
         state: Pairs of a variable and its value, such as moving statistics and the states of seed
@@ -48,17 +53,20 @@ def evaluate(
         penalties: Boolean, whether to collect penalties. Defaults to `True`.
         call: Function `(x, training=...)` to call in the place of the model. Defaults to `None`.
     """
-    collect_losses = penalties or loss is not None
-    if weights is None and collect_losses:
+    if weights is None and (penalties or loss is not None):
         # Keras finds the regularized weights of a scope only where they are given.
         weights = list(map(ops.copy, model.trainable_variables))
     pairs = [*zip(model.trainable_variables, weights or ()), *state]
-    with keras.StatelessScope(pairs, collect_losses=collect_losses) as scope:
-        outputs = (call or model)(x, training=training)
+    mode = {} if training is None else {"training": training}
+    variables = model.variables
+    with substituted(pairs) as scope:
+        before = list(map(scope.get_current_value, variables))
+        outputs = (call or model)(x, **mode)
         value = None if loss is None else loss(outputs)
-        added = list(model.losses) if penalties else []
-    after = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
-    return Evaluation(outputs, value, added, after)
+        found = list(model.losses) if penalties else []
+    after = map(scope.get_current_value, variables)
+    assigned = [(v, new) for v, old, new in zip(variables, before, after) if new is not old]
+    return Evaluation(outputs, value, found, scope.losses, assigned)
 
 
 def is_seed(variable: keras.Variable) -> bool:

@@ -3,7 +3,7 @@
 Keras trains on JAX in a `keras.StatelessScope`, where values of variables are passed on and never
 assigned. Such scopes do not know of each other, and a branch or the body of a loop that assigns a
 variable would leave a value there that belongs to the branch alone. What is here carries the
-values along; outside of a scope it is what Keras has.
+values along; outside of a scope it is what Keras has. No other file opens such a scope.
 """
 
 import contextlib
@@ -22,12 +22,19 @@ def substituted(
 ) -> Iterator[keras.StatelessScope]:
     """A `keras.StatelessScope` that begins with the values of the scope around it.
 
+    Variables keep the values that they have before it, and what it assigns is forgotten.
+
     Args:
         pairs: Variables and the values that they are to have.
     """
     with keras.StatelessScope(list(pairs), collect_losses=True) as scope:
         inherit_values(scope)
         yield scope
+
+
+def own_values() -> contextlib.AbstractContextManager:
+    """Within it variables have the values that they hold themselves, whatever scope is around."""
+    return keras.StatelessScope()
 
 
 def is_stateless() -> bool:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
+from keras_extras._core.stateless import substituted
 from keras_extras._seams.layer_calls import replaced_calls
 
 
@@ -35,7 +36,7 @@ def blocking_layers(
     def recording(layer, call):
         return _recording(layer.name, call, found, order)
 
-    with replaced_calls(layers, recording), keras.StatelessScope():
+    with replaced_calls(layers, recording), substituted():
         model(x, training=training)
     return found
 
@@ -55,7 +56,7 @@ def _recording(name, call, found, order):
             given = dict(zip(watched, values))
             given = [given.get(number, leaf) for number, leaf in enumerate(leaves)]
             args_given, kwargs_given = keras.tree.pack_sequence_as((args, kwargs), given)
-            with keras.StatelessScope():
+            with substituted():
                 outputs = keras.tree.flatten(call(*args_given, **kwargs_given))
             tensors = filter(_is_float, map(ops.convert_to_tensor, outputs))
             return sum((ops.cast(ops.sum(t), "float32") for t in tensors), ops.zeros((), "float32"))

@@ -81,8 +81,7 @@ class DifferentiatedModel:
             self._data_loss = loss_function(model, loss, *first_row, self.dtype, training)
 
     def _predict(self, x):
-        with keras.StatelessScope():  # A random layer keeps its state.
-            return self.model(x, training=False)
+        return evaluate(self.model, x, penalties=False).outputs
 
     def _pair_targets(self, row):
         _, y, weights = self.data
@@ -243,9 +242,8 @@ class DifferentiatedModel:
 
     def state_changes(self) -> tuple[list[Any], list[Any]]:
         """Returns the variables that a call assigns: states of seed generators, and all others."""
-        after = self._evaluate(self.values, self.data, penalties=False).state
-        pairs = zip(self.model.non_trainable_variables, after)
-        changed = [variable for variable, value in pairs if value is not None]
+        found = self._evaluate(self.values, self.data, penalties=False)
+        changed = [variable for variable, _ in found.assigned if not variable.trainable]
         seeds = [variable for variable in changed if is_seed(variable)]
         return seeds, [variable for variable in changed if not is_seed(variable)]
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_flag, check_inputs, check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import own_values
 
 _STATISTICS: dict[str, Callable[..., np.ndarray]] = {"median": np.nanmedian, "mean": np.nanmean}
 
@@ -161,7 +162,7 @@ class MissingValueImputer(keras.layers.Layer):
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            with keras.StatelessScope(), tf.init_scope():
+            with own_values(), tf.init_scope():
                 return _holds_numbers(self.statistics)
         if keras.backend.backend() == "jax":
             import jax

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.probability import tf
+from keras_extras._core.stateless import substituted
 
 
 def draw_variational(
@@ -34,7 +35,7 @@ def draw_variational(
     """
     found = []
     state = [(variable, tf.constant(value)) for variable, value in zip(variables, values)]
-    with keras.StatelessScope(state_mapping=state):
+    with substituted(state):
         for layer in network.layers:
             if hasattr(layer, "kernel_posterior"):
                 posteriors = (layer.kernel_posterior, layer.bias_posterior)

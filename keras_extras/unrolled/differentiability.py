@@ -16,9 +16,8 @@ def updated_statistics(model: keras.Model, x: Any) -> list[keras.Variable]:
         model: Built Keras model.
         x: Some rows of inputs.
     """
-    after = evaluate(model, x, training=True, penalties=False).state
-    assigned = [v for v, value in zip(model.non_trainable_variables, after) if value is not None]
-    return [v for v in assigned if keras.backend.is_float_dtype(v.dtype)]
+    assigned = [v for v, _ in evaluate(model, x, training=True, penalties=False).assigned]
+    return [v for v in assigned if not v.trainable and keras.backend.is_float_dtype(v.dtype)]
 
 
 def check_gradients_exist(

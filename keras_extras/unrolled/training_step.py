@@ -265,11 +265,11 @@ class TrainingStep:
             if is_seed(variable):
                 seed = (self._seed + number) % 2**31, step
                 given[id(variable)] = ops.stack([ops.cast(n, variable.dtype) for n in seed])
-        fixed = model.non_trainable_variables
-        found = evaluate(model, x, training, weights, [(v, given[id(v)]) for v in fixed])
+        state = [(v, given[id(v)]) for v in model.non_trainable_variables]
+        found = evaluate(model, x, training, weights, state)
         zero = ops.zeros((), self.dtype)
         penalty = sum((ops.cast(t, self.dtype) for t in found.penalties), zero)
-        after = {id(v): t for v, t in zip(fixed, found.state)}
+        after = {**given, **{id(v): t for v, t in found.assigned}}
         return found.outputs, penalty, [after[id(v)] for v in self._statistics]
 
 

@@ -10,7 +10,7 @@ from keras import ops
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.differentiation import check_second_derivatives, vector_jacobian_products
 from keras_extras._core.masks import mask_of, with_mask
-from keras_extras._core.stateless import substituted
+from keras_extras._core.model_function import evaluate
 from keras_extras.layers.derivative_objectives.differentiated_inputs import DifferentiatedInputs
 
 
@@ -47,23 +47,22 @@ class DerivativeWrapper(keras.layers.Wrapper):
             inputs: `DifferentiatedInputs` of `call`.
             *arguments: What `products` takes behind function and value.
         """
-        variables = self.layer.variables
         changed: list = []
 
         def call_layer(value):
             """The output, and what the call leaves behind: states, losses and a mask."""
-            with substituted() as scope:
-                before = list(map(scope.get_current_value, variables))
-                output = self._call_layer(inputs.inputs_of(value))
-            after = list(map(scope.get_current_value, variables))
-            changed[:] = [n for n, old in enumerate(before) if after[n] is not old]
-            return output, ([after[n] for n in changed], scope.losses, mask_of(output))
+            x = inputs.inputs_of(value)
+            found = evaluate(self.layer, x, training=None, penalties=False)
+            self._check_output(found.outputs)
+            changed[:] = [variable for variable, _ in found.assigned]
+            states = [state for _, state in found.assigned]
+            return found.outputs, (states, found.added, mask_of(found.outputs))
 
         self._check_second_derivatives(call_layer, inputs.value)
         (output, left_behind), derivatives = products(call_layer, inputs.value, *arguments)
         states, losses, mask = left_behind
-        for number, state in zip(changed, states):
-            variables[number].assign(state)
+        for variable, state in zip(changed, states):
+            variable.assign(state)
         for loss in losses:
             self.add_loss(loss)
         if any(derivative is None for derivative in derivatives):
@@ -100,8 +99,7 @@ class DerivativeWrapper(keras.layers.Wrapper):
             )
         return DifferentiatedInputs(inputs, self.wrt, self.layer, type(self).__name__)
 
-    def _call_layer(self, inputs):
-        output = self.layer(inputs)
+    def _check_output(self, output):
         # Distributions count as tensors for Keras.
         if not ops.is_tensor(output) or hasattr(output, "made_from"):
             raise TypeError(
@@ -109,7 +107,6 @@ class DerivativeWrapper(keras.layers.Wrapper):
                 "distributions, wrap the layers that give its parameters. Received: "
                 f"layer={self.layer.name!r}, whose output is a {type(output).__name__}"
             )
-        return output
 
     def compute_output_spec(self, *arguments: Any, **keywords: Any) -> Any:
         # Traces the call, so that a missing derivative is an error while models are put together.
