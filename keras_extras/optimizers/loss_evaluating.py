@@ -29,6 +29,11 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     it as often as it likes, and moves the weights. In a custom training loop call
     `optimizer.minimize(loss_fn, variables)`.
 
+    The loss of a batch goes by three names. `loss_fn()` has no arguments and reads the variables,
+    as in Keras; `minimize` takes it. `loss_of(values)` is the pure function of the values of the
+    variables, with which `search` is called. `loss_at(coordinates)` is that of the coordinates of a
+    search that are not the values themselves, such as the logarithms of positive weights.
+
     A subclass overrides `search`, and `build` for its state. What `search` finds goes through
     `descend`, which brings everything Keras does around an update: learning rate schedules,
     clipping, weight decay, moving averages and the count of iterations.
@@ -181,23 +186,23 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def take_step(
         self,
-        loss_and_outputs: Callable[[], tuple[Any, Any]],
+        loss_fn: Callable[[], tuple[Any, Any]],
         variables: Sequence[keras.Variable],
         batch_size: Any,
     ) -> tuple[Any, Any]:
         """Takes one step of `fit`, and returns loss and outputs for the logs.
 
         Args:
-            loss_and_outputs: A function without arguments that returns a scalar loss and any
-                structure of tensors.
+            loss_fn: As in `minimize`, but it returns the loss and outputs, any structure of
+                tensors.
             variables: List of `keras.Variable`s to change.
             batch_size: Integer or scalar tensor, the rows that the loss is a mean of.
 
         Returns:
             Its loss and outputs with the weights just found.
         """
-        self.minimize(lambda: loss_and_outputs()[0], variables, batch_size)
-        return loss_and_outputs()
+        self.minimize(lambda: loss_fn()[0], variables, batch_size)
+        return loss_fn()
 
     def descend(
         self, gradients: Sequence[Any], variables: Sequence[keras.Variable] | None = None

@@ -138,20 +138,20 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         self._check_variables(variables)
         before = {id(v): ops.copy(v) for v in variables}
 
-        def loss_at(own, values):
-            values = {**before, **dict(zip(map(id, own), values))}
+        def loss_of_some(moved, values):
+            values = {**before, **dict(zip(map(id, moved), values))}
             return loss_of([values[id(v)] for v in variables])
 
         scaler = self._scaler()
         _, gradients = value_and_gradients(
-            lambda values: scaler.scale_loss(loss_at(self._descended, values)),
+            lambda values: scaler.scale_loss(loss_of_some(self._descended, values)),
             [before[id(v)] for v in self._descended],
         )
         self._check_gradients(gradients)
         descend = functools.partial(self._descend, scaler, gradients)
         searches = [part for part in self._parts if part.searches]
         if searches:
-            self._search_parts(searches, loss_at, before)
+            self._search_parts(searches, loss_of_some, before)
             cond(self.failed, lambda: None, descend)
         else:
             descend()
@@ -170,10 +170,11 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
                 f"for these. Received: {', '.join(repr(v.path) for v in variables)}"
             )
 
-    def _search_parts(self, searches, loss_at, before):
+    def _search_parts(self, searches, loss_of_some, before):
         """Lets each search vary its variables; if one fails, none has moved."""
         for part in searches:
-            part.optimizer.search(functools.partial(loss_at, part.variables), part.variables)
+            loss_of = functools.partial(loss_of_some, part.variables)
+            part.optimizer.search(loss_of, part.variables)
         failed = functools.reduce(ops.logical_or, [part.optimizer.failed for part in searches])
         self._failed.assign(failed)
         for v in (v for part in searches for v in part.variables):

@@ -14,7 +14,7 @@ _CACHE_BYTES = 16 * 2**20
 
 
 def evaluate_population(
-    loss_of: Callable[[Sequence[Any]], Any],
+    loss_at: Callable[[Sequence[Any]], Any],
     candidates: Sequence[Any],
     chunk_size: int | None = None,
     candidate_map: CandidateMap | None = None,
@@ -22,7 +22,7 @@ def evaluate_population(
     """Losses of a population, all candidates of a chunk in one call of a map.
 
     Args:
-        loss_of: Function from a list of tensors, or tuples of them, (one candidate) to a scalar
+        loss_at: Function from a list of tensors, or tuples of them, (one candidate) to a scalar
             loss.
         candidates: List of tensors of shape `(population, ...)`, or tuples of them, one for each
             variable.
@@ -37,24 +37,24 @@ def evaluate_population(
 
     mapped = candidate_map or vectorized_map
 
-    def losses_of(candidates):
-        return mean_over_replicas(lambda part: mapped(loss_of, part), candidates)
+    def losses_at(candidates):
+        return mean_over_replicas(lambda part: mapped(loss_at, part), candidates)
 
     candidates = list(candidates)
     population = keras.tree.flatten(candidates)[0].shape[0]
     is_sequential = candidate_map is not None and candidate_map.is_sequential
     if is_sequential or chunk_size is None or chunk_size >= population:
-        losses = losses_of(candidates)
+        losses = losses_at(candidates)
     else:
         whole = population - population % chunk_size
         chunks = [
             ops.reshape(c[:whole], (whole // chunk_size, chunk_size, *c.shape[1:]))
             for c in candidates
         ]
-        losses = ops.map(losses_of, chunks)
+        losses = ops.map(losses_at, chunks)
         losses = ops.reshape(losses, (whole,))
         if whole < population:
-            rest = losses_of([c[whole:] for c in candidates])
+            rest = losses_at([c[whole:] for c in candidates])
             losses = ops.concatenate([losses, rest])
     return ops.where(ops.isfinite(losses), losses, float("nan"))
 

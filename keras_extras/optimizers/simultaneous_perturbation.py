@@ -48,14 +48,14 @@ def evaluate_pair(
 ) -> tuple[Any, Any]:
     """Returns the losses at `width` on either side of the coordinates, one after the other."""
 
-    def loss_at_side(side, direction):
+    def evaluate(side, direction):
         steps = [scaled(e, side * width * p.scale) for p, e in zip(parameters, direction)]
         return mean_over_replicas(
             lambda steps: loss_beside(loss_at, parameters, steps), list(steps)
         )
 
-    plus = loss_at_side(1.0, draw())
-    return plus, loss_at_side(-1.0, draw(after=plus))
+    plus = evaluate(1.0, draw())
+    return plus, evaluate(-1.0, draw(after=plus))
 
 
 def better_candidate(

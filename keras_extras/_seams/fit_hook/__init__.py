@@ -47,7 +47,7 @@ def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1)
 
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 
-    def loss_and_outputs():
+    def loss_fn():
         y_pred = model(x, training=True)
         loss = compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
         # Keras divides losses by the number of replicas.
@@ -60,9 +60,7 @@ def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1)
     states = model.non_trainable_variables
     before = [ops.copy(state) for state in states]
     batch_size = ops.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
-    loss, (y_pred, after) = optimizer.take_step(
-        loss_and_outputs, model.trainable_variables, batch_size
-    )
+    loss, (y_pred, after) = optimizer.take_step(loss_fn, model.trainable_variables, batch_size)
 
     # The pass that the logs show also updates moving statistics and seeds. A batch that no
     # candidate could be evaluated on logs NaN and leaves no trace.

@@ -42,44 +42,44 @@ class CandidateMap:
         self._values: int | None = None
         self.is_sequential = self._vectorize is False
 
-    def candidate_bytes(self, loss_of: Loss, shapes: Sequence[tuple[int, ...]]) -> int:
+    def candidate_bytes(self, loss_at: Loss, shapes: Sequence[tuple[int, ...]]) -> int:
         """Returns about how much memory one candidate takes: all that its loss is computed by.
 
         Args:
-            loss_of: Function from a list of tensors (one candidate) to a scalar loss.
+            loss_at: Function from a list of tensors (one candidate) to a scalar loss.
             shapes: The shapes of these tensors.
         """
-        self._examine(loss_of, [keras.KerasTensor(shape, "float32") for shape in shapes])
+        self._examine(loss_at, [keras.KerasTensor(shape, "float32") for shape in shapes])
         values = 0 if self.is_sequential else self._values or 0
         return 4 * (values + sum(math.prod(shape) for shape in shapes))
 
-    def __call__(self, loss_of: Loss, candidates: Sequence[Any]) -> Any:
+    def __call__(self, loss_at: Loss, candidates: Sequence[Any]) -> Any:
         """Returns the loss of each candidate.
 
         Args:
-            loss_of: Function from a list of tensors, or tuples of them, to a scalar loss.
+            loss_at: Function from a list of tensors, or tuples of them, to a scalar loss.
             candidates: List of tensors of shape `(population, ...)`, or tuples of them.
         """
         first = keras.tree.map_structure(
             lambda c: keras.KerasTensor(c.shape[1:], keras.backend.standardize_dtype(c.dtype)),
             candidates,
         )
-        self._examine(loss_of, first)
+        self._examine(loss_at, first)
         if self.is_sequential:
-            return self._one_by_one(loss_of, candidates)
+            return self._one_by_one(loss_at, candidates)
         try:
-            return vectorized_map(loss_of, candidates)
+            return vectorized_map(loss_at, candidates)
         except Exception as error:
             if self._vectorize is True:
                 raise _not_vectorized(self._owner, error) from error
-            losses = self._one_by_one(loss_of, candidates)
+            losses = self._one_by_one(loss_at, candidates)
             self._turn_sequential(error)
             return losses
 
-    def _one_by_one(self, loss_of, candidates):
+    def _one_by_one(self, loss_at, candidates):
         def loss_in_float32(candidate):
             with self.naming_the_way_out():
-                return ops.cast(loss_of(candidate), "float32")
+                return ops.cast(loss_at(candidate), "float32")
 
         return _backend().one_by_one(loss_in_float32, candidates)
 
@@ -98,14 +98,14 @@ class CandidateMap:
                 f"candidate after another. Received: a loss that fails with: {error}"
             ) from error
 
-    def _examine(self, loss_of, candidate):
+    def _examine(self, loss_at, candidate):
         if self._values is not None:
             return
         self._values = 0
         if self.is_sequential:
             return
         try:
-            self._values, obstacle = _backend().examine(loss_of, candidate)
+            self._values, obstacle = _backend().examine(loss_at, candidate)
         except Exception as error:
             # A mistake in the loss raises where candidates are evaluated.
             lacks_values = isinstance(error, MissingValuesError) or _backend().lacks_values(error)

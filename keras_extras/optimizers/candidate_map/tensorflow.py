@@ -85,15 +85,15 @@ def lacks_values(error: Exception) -> bool:
     return "symbolic" in str(error).lower()
 
 
-def examine(loss_of: Callable[[Any], Any], candidate: Any) -> tuple[int, str | None]:
+def examine(loss_at: Callable[[Any], Any], candidate: Any) -> tuple[int, str | None]:
     """Returns how many numbers a loss is computed by, and why it cannot be vectorized, or `None`.
 
     Args:
-        loss_of: Function from a candidate to a scalar loss.
+        loss_at: Function from a candidate to a scalar loss.
         candidate: Structure of `keras.KerasTensor`s.
     """
     spec = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), candidate)
-    concrete = tf.function(loss_of, autograph=False).get_concrete_function(spec)
+    concrete = tf.function(loss_at, autograph=False).get_concrete_function(spec)
     graph = concrete.graph
     outputs = [tensor.shape for operation in graph.get_operations() for tensor in operation.outputs]
     values = sum(
