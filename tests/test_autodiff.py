@@ -23,6 +23,7 @@ from keras import ops
 from precision import WIDE, needs_tensorflow
 
 from keras_extras import autodiff, layers, losses
+from keras_extras.autodiff.dense_derivatives import jacobian_matrix
 
 pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("float64")]
 
@@ -50,6 +51,18 @@ def test_derivatives_in_a_scope_are_those_of_its_values():
     with keras.StatelessScope([(kernel, 2.0 * ops.ones(kernel.shape))]):
         of_inputs = autodiff.jacobian(model, X, wrt="inputs")
     assert_close(of_inputs, np.full((len(X), 1, X.shape[1]), 2.0))
+
+
+def test_the_matrix_of_a_linear_function():
+    matrices = [RNG.normal(size=(4, 3)), RNG.normal(size=(4, 2))]
+    values = [ops.zeros((size,), "float64") for size in (3, 2)]
+
+    def function(values):
+        first, second = (ops.matmul(a, value) for a, value in zip(matrices, values))
+        return [first[:2] + second[:2], first[2:] + second[2:]]
+
+    found = jacobian_matrix(function, values, function(values))
+    assert_close(found, np.concatenate(matrices, axis=1))
 
 
 def test_logistic_regression_with_sample_weights():

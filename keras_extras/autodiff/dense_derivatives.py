@@ -10,6 +10,8 @@ from keras_extras._core.differentiation import (
     jacobian_vector_product,
     value_and_gradients,
 )
+from keras_extras._core.flat_vectors import flat, num_entries, unit_vector
+from keras_extras._core.vectorized_map import vectorized_map
 
 CURVATURE_MODES = ("reverse_over_reverse", "forward_over_reverse")
 
@@ -48,6 +50,21 @@ def hessian_product(
 def pullback(function: Callable, values: Sequence[Any], vector: Sequence[Any]) -> list[Any]:
     """Returns the gradient of the inner product of `vector` and a function's flattened outputs."""
     return dense_gradients(lambda values: inner_product(function(values), vector), values)
+
+
+def jacobian_matrix(function: Callable, values: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """Returns the Jacobian of a function, of shape `(entries of outputs, entries of values)`.
+
+    Args:
+        function: From a list of tensors to a list of tensors.
+        values: List of tensors.
+        outputs: List of tensors like those that it returns.
+    """
+
+    def row(number):
+        return flat(pullback(function, values, unit_vector(number, outputs)))
+
+    return vectorized_map(row, ops.arange(num_entries(outputs)))
 
 
 def inner_product(one: Sequence[Any], other: Sequence[Any]) -> Any:

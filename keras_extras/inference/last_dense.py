@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.probability import tf
 from keras_extras._seams.layer_calls import replaced_calls
 from keras_extras.inference.weight_function import WeightFunction
@@ -59,20 +60,33 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
             return tf.zeros(())
         layer, shape = calls[-1]
         positions = [places[id(variable)] for variable in layer.trainable_variables]
-        own = [weights[number] for number in positions]
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(weights)
-            with cut_at(layer, tape) as cut:
+
+        def around(weights):
+            with cut_at(layer) as cut:
                 parameters = function.parameters(weights, (), row)
-        around = tape.gradient(parameters, weights)
-        before = tape.gradient(cut.features, own)
-        if shape[0] == 1 and len(shape) == 2 and not any(g is not None for g in around + before):
+            return parameters, cut.features
+
+        def before(own):
+            return around(replaced(weights, positions, own))[1]
+
+        _, of_parameters = value_and_gradients(around, weights, has_aux=True)
+        _, of_features = value_and_gradients(before, [weights[number] for number in positions])
+        depends = any(gradient is not None for gradient in of_parameters + of_features)
+        if shape[0] == 1 and len(shape) == 2 and not depends:
             found.append(LastDense(layer, positions, shape[1], layer.units))
         return tf.zeros(())
 
     if layers:
         tf.function(trace, autograph=False).get_concrete_function(weights, row)
     return found[0] if found else None
+
+
+def replaced(weights: Sequence[Any], positions: Sequence[int], values: Sequence[Any]) -> list[Any]:
+    """Returns the weights with other values at some positions."""
+    weights = list(weights)
+    for position, value in zip(positions, values):
+        weights[position] = value
+    return weights
 
 
 def _layers_of(model):
@@ -105,11 +119,14 @@ def _noting(calls, layer, call):
 
 
 @contextlib.contextmanager
-def cut_at(layer: keras.layers.Dense, tape: Any) -> Iterator[SimpleNamespace]:
+def cut_at(layer: keras.layers.Dense, leaf: Any = None) -> Iterator[SimpleNamespace]:
     """Within it, a call of the layer sets `features`, `outputs` and `leaf` of what is yielded.
 
-    The leaf equals the outputs, has no gradient by the weights, and is watched by the tape. All
-    that follows the layer depends on it.
+    All that follows the layer depends on the leaf in the place of the outputs.
+
+    Args:
+        layer: The layer.
+        leaf: Tensor; `None` for the outputs without their gradient. Defaults to `None`.
     """
     cut = SimpleNamespace()
 
@@ -118,8 +135,7 @@ def cut_at(layer: keras.layers.Dense, tape: Any) -> Iterator[SimpleNamespace]:
         cut.outputs = keras.ops.matmul(inputs, layer.kernel)
         if layer.use_bias:
             cut.outputs = keras.ops.add(cut.outputs, layer.bias)
-        cut.leaf = tf.stop_gradient(cut.outputs)
-        tape.watch(cut.leaf)
+        cut.leaf = tf.stop_gradient(cut.outputs) if leaf is None else leaf
         return cut.leaf if _is_linear(layer) else layer.activation(cut.leaf)
 
     with replaced_calls([layer], lambda layer, stock_call: call):

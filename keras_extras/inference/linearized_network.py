@@ -1,6 +1,5 @@
 """LinearizedNetwork: a model made linear in its weights, and the curvature of its likelihood."""
 
-import contextlib
 import logging
 import weakref
 from collections.abc import Sequence
@@ -9,13 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
+from keras_extras._core.differentiation import check_second_derivatives
+from keras_extras._core.flat_vectors import num_entries, unit_vector
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
+from keras_extras.autodiff.dense_derivatives import (
+    CURVATURE_MODES,
+    dense_gradients,
+    hessian_product,
+    jacobian_matrix,
+)
 from keras_extras.autodiff.program import Program
 from keras_extras.inference.gauss_newton import gauss_newton
-from keras_extras.inference.last_dense import cut_at, last_dense
+from keras_extras.inference.last_dense import cut_at, last_dense, replaced
 from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -146,28 +152,36 @@ class LinearizedNetwork:
         def of_row(row):
             row = keras.tree.map_structure(lambda values: values[None], row)
             everything = [tf.convert_to_tensor(weight) for weight in weights]
-            watched = [everything[self._chosen[number]] for number in body]
-            with tf.GradientTape(persistent=True) as tape, contextlib.ExitStack() as stack:
-                tape.watch(watched)
-                if last is not None:
-                    cut = stack.enter_context(cut_at(last.layer, tape))
-                output = self.function.parameters(everything, (), row)
-                parameters = output[0]
-                entries = tf.reshape(parameters, [-1])
-                if last is not None:
-                    ends = tf.reshape(cut.features if by_features else cut.outputs, [-1])
-            rows = {"parameters": parameters}
-            if last is None:
-                ends = entries
-            else:
+            places = [self._chosen[number] for number in body]
+
+            def call(values, leaf=None):
+                given = replaced(everything, places, values)
+                if last is None:
+                    return self.function.parameters(given, (), row), None
+                with cut_at(last.layer, leaf) as cut:
+                    return self.function.parameters(given, (), row), cut
+
+            def end_of(parameters, cut):
+                if cut is None:
+                    return parameters
+                return cut.features if by_features else cut.outputs
+
+            watched = [everything[place] for place in places]
+            parameters, cut = call(watched)
+            rows = {"parameters": parameters[0]}
+            if cut is not None:
                 rows["features"] = cut.features[0]
                 if last.layer.use_bias:
                     one = tf.ones((1,), cut.features.dtype)
                     rows["features"] = tf.concat([rows["features"], one], axis=0)
-                if output is not cut.leaf:
-                    rows["tail"] = _jacobian(tape, entries, [cut.leaf])
+                if parameters is not cut.leaf:
+                    rows["tail"] = jacobian_matrix(
+                        lambda leaf: [call(watched, *leaf)[0]], [cut.leaf], [parameters]
+                    )
             if body:
-                rows["jacobian"] = _jacobian(tape, ends, watched)
+                rows["jacobian"] = jacobian_matrix(
+                    lambda values: [end_of(*call(values))], watched, [end_of(parameters, cut)]
+                )
             return rows
 
         rows = self._of_rows(of_row, weights, x)
@@ -254,24 +268,19 @@ class LinearizedNetwork:
 _linearized: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def _jacobian(tape, entries, values):
-    """Derivatives of a vector, of shape `(entries, values)`, those of all values side by side."""
-    parts = tape.jacobian(entries, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return tf.concat([tf.reshape(part, (entries.shape[0], -1)) for part in parts], axis=1)
-
-
 def _curvature_of(function, parameters):
     """Second derivatives of a function of each row, of shape `(rows, entries, entries)`."""
-    entries = int(np.prod(parameters.shape[1:]))
+    one = parameters[0]
+    size = num_entries([one])
 
-    def gradient_of(values):
-        _, gradients = value_and_gradients(lambda values: tf.reduce_sum(function(*values)), values)
-        return gradients[0]
+    def total(values):
+        return tf.reduce_sum(function(*values))
 
-    check_second_derivatives(gradient_of, [parameters])
-    with tf.GradientTape() as tape:
-        tape.watch(parameters)
-        gradient = tf.reshape(gradient_of([parameters]), (-1, entries))
-    zero = tf.UnconnectedGradients.ZERO
-    rows = tape.batch_jacobian(gradient, parameters, unconnected_gradients=zero)
-    return tf.reshape(rows, (-1, entries, entries))
+    def column(number):
+        (unit,) = unit_vector(number, [one])
+        vector = [tf.broadcast_to(unit, tf.shape(parameters))]
+        (product,) = hessian_product(total, [parameters], vector, CURVATURE_MODES[0])
+        return tf.reshape(product, (-1, size))
+
+    check_second_derivatives(lambda values: dense_gradients(total, values), [parameters])
+    return tf.transpose(vectorized_map(column, tf.range(size)), (1, 2, 0))
