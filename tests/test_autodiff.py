@@ -54,8 +54,8 @@ def test_derivatives_in_a_scope_are_those_of_its_values():
 
 
 def test_the_matrix_of_a_linear_function():
-    matrices = [RNG.normal(size=(4, 3)), RNG.normal(size=(4, 2))]
-    values = [ops.zeros((size,), "float64") for size in (3, 2)]
+    matrices = [ops.convert_to_tensor(RNG.normal(size=(4, size)), WIDE) for size in (3, 2)]
+    values = [ops.zeros((size,), WIDE) for size in (3, 2)]
 
     def function(values):
         first, second = (ops.matmul(a, value) for a, value in zip(matrices, values))
