@@ -3,7 +3,8 @@
 Keras trains on JAX in a `keras.StatelessScope`, where values of variables are passed on and never
 assigned. Such scopes do not know of each other, and a branch or the body of a loop that assigns a
 variable would leave a value there that belongs to the branch alone. What is here carries the
-values along; outside of a scope it is what Keras has. No other file opens such a scope.
+values along; outside of a scope it is what Keras has. No file but this and its seam opens
+such a scope.
 """
 
 import contextlib
