@@ -5,12 +5,11 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=SECTIONS)
 class IndependentBeta(IndependentHead):
     """Beta distributions of entries, for numbers between 0 and 1.
 
@@ -23,15 +22,7 @@ class IndependentBeta(IndependentHead):
     `concentration0`. The mean is concentration1 / (concentration1 + concentration0). Targets of
     exactly 0 or 1 have no finite density in general: move them inside.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
+    {sections}
 
     Example:
 

@@ -4,8 +4,26 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_extras._core.docstrings import fill_text
 from keras_extras._core.probability import tf, tfd
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head, event_dims
+
+# Of the docstrings of its children.
+SECTIONS = fill_text(
+    """
+    Args:
+        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+        {head_arguments}
+
+    Input shape:
+        `(..., params_size(event_shape))`.
+
+    Output shape:
+        `(..., *event_shape)` for draws.
+    """,
+    head_arguments=HEAD_ARGUMENTS,
+)
 
 
 class IndependentHead(Head):

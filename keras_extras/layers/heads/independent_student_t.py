@@ -5,13 +5,12 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=SECTIONS)
 class IndependentStudentT(IndependentHead):
     """Student's t distributions of entries: normal in the middle, with tails for outliers.
 
@@ -24,15 +23,7 @@ class IndependentStudentT(IndependentHead):
     The thirds of the inputs are the raw degrees of freedom, the locations and the raw scales.
     With more than 2 degrees of freedom mean and variance exist.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
+    {sections}
 
     Example:
 
