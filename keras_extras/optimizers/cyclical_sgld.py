@@ -67,11 +67,7 @@ class CyclicalSGLD(SGLD):
         **kwargs: Any,
     ):
         super().__init__(
-            learning_rate=learning_rate,
-            thinning_steps=thinning_steps,
-            seed=seed,
-            name=name,
-            **kwargs,
+            learning_rate, thinning_steps=thinning_steps, seed=seed, name=name, **kwargs
         )
         self.cycle_steps = check_integer("cycle_steps", cycle_steps)
         self.exploration = check_number("exploration", exploration, at_least=0.0)
