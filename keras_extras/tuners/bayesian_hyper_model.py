@@ -10,9 +10,10 @@ from keras_extras import layers, losses
 from keras_extras import metrics as our_metrics
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable, When
+from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, When, space_arguments
 
 _VARIATIONAL = {
     "flipout": layers.DenseFlipout,
@@ -28,6 +29,7 @@ _HEADS = {
 }
 
 
+@fill_docstring(space=space_arguments("bayesian"), raises=RAISES_OF_TASK)
 class BayesianHyperModel(Tunable):
     """Perceptrons with uncertain weights whose predictions are distributions.
 
@@ -58,15 +60,9 @@ class BayesianHyperModel(Tunable):
         num_outputs: Integer, the classes or the columns of numbers. Defaults to `1`.
         preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
         metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"bayesian"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If `task` is unknown, or an entry of `space` is unknown or empty.
+    {raises}
 
     Example:
 

@@ -10,12 +10,14 @@ from keras_extras import layers, losses
 from keras_extras import metrics as our_metrics
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras.tuners.tasks import make_all
-from keras_extras.tuners.tunable import Tunable
+from keras_extras.tuners.tunable import RAISES, Tunable, space_arguments
 
 _FAMILIES = {"normal": layers.MixtureNormal, "logistic": layers.MixtureLogistic}
 
 
+@fill_docstring(space=space_arguments("mixture_density"), raises=RAISES)
 class MixtureDensityHyperModel(Tunable):
     """Perceptrons that predict a mixture, for targets with several answers to one input.
 
@@ -42,15 +44,9 @@ class MixtureDensityHyperModel(Tunable):
         num_outputs: Integer, the columns of the targets. Defaults to `1`.
         preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
         metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"mixture_density"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty.
+    {raises}
 
     Example:
 

@@ -7,13 +7,15 @@ import keras
 import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.tuners.tasks import make_all
-from keras_extras.tuners.tunable import Tunable
+from keras_extras.tuners.tunable import Tunable, space_arguments
 
 _SETTINGS = ("population_size", "sigma", "learning_rate", "update_probability", "noise")
 
 
+@fill_docstring(space=space_arguments("monte_carlo"))
 class MonteCarloHyperModel(Tunable):
     """Any model, trained by `MonteCarloOptimizer`, whose settings are searched.
 
@@ -35,11 +37,7 @@ class MonteCarloHyperModel(Tunable):
         metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
         optimizer: Dict of further arguments of `MonteCarloOptimizer`, such as `transforms`.
             Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"monte_carlo"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
     Raises:
         TypeError: If `model` cannot be called, or `space` is no dict.

@@ -7,10 +7,12 @@ import keras
 from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable
+from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, space_arguments
 
 
+@fill_docstring(space=space_arguments("tabular"), raises=RAISES_OF_TASK)
 class TabularHyperModel(Tunable):
     """Perceptrons for the rows of a table: what any other hypermodel has to beat.
 
@@ -37,15 +39,9 @@ class TabularHyperModel(Tunable):
         preprocessor: Keras layer before the network, adapted and not trained, such as
             `keras.layers.Normalization`. Defaults to `None`.
         metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"tabular"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If `task` is unknown, or an entry of `space` is unknown or empty.
+    {raises}
 
     Example:
 
