@@ -10,6 +10,8 @@ import keras
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# As Python does for a script: benchmarks import what they share.
+sys.path.append(str(ROOT / "benchmarks"))
 
 
 def load(path: Path) -> ModuleType:
