@@ -208,7 +208,7 @@ def test_data_that_is_not_the_same_is_told(tmp_path):
     data = _DATA["dataset"]()
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "dataset", data, Stop(6))
-    with pytest.warns(UserWarning, match="was trained on in this process.*Make it anew"):
+    with pytest.warns(UserWarning, match="was trained on in this process.*Make it again"):
         fit(tmp_path / "dataset", data)
 
 

@@ -30,7 +30,7 @@ def default_loc_scale_fn(
     scale = eps + softplus(untransformed scale)
     ```
 
-    with `eps` the spacing of floating-point numbers at 1. The scale is computed anew whenever it
+    with `eps` the spacing of floating-point numbers at 1. The scale is computed whenever it
     is used, so that gradients reach its variable.
 
     Args:

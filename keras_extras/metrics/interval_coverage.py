@@ -19,7 +19,7 @@ class IntervalCoverage(IntervalMetric):
     overconfidence. Intervals of counts hold whole numbers and cover at least `c`. Of vectors
     each entry counts by itself.
 
-    For several levels take several metrics, each with a `name` of its own.
+    For several levels take several metrics, each with its own `name`.
 
     Whether a target is inside is decided by the distribution function; distributions that have
     none are judged by 1,000 draws.

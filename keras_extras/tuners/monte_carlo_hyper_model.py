@@ -32,7 +32,7 @@ class MonteCarloHyperModel(Tunable):
     Args:
         model: Function from `keras_tuner.HyperParameters` to a new model, or a
             `keras_tuner.HyperModel`. How that model is compiled does not matter. What it searches
-            needs names of its own.
+            needs names that the table does not have.
         loss: The loss, as in `keras.Model.compile`; it needs no gradient.
         metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
         optimizer: Dict of further arguments of `MonteCarloOptimizer`, such as `transforms`.

@@ -29,7 +29,7 @@ class TabularHyperModel(Tunable):
     | `"epochs"` | 10 to 100 |
 
     What `search` is given, such as `epochs`, goes before the space. For a `tf.data.Dataset`, which
-    has batches of its own, let the space say `{"batch_size": None}`.
+    has its own batches, let the space say `{"batch_size": None}`.
 
     Args:
         num_features: Integer, the columns of the inputs.

@@ -26,7 +26,7 @@ class DenseLocalReparameterization(DenseVariationalLayer):
     loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
     ```
 
-    Noise is drawn for each entry of the outputs, as if each row had a kernel of its own. Gradients
+    Noise is drawn for each entry of the outputs, as if each row had its own kernel. Gradients
     of a batch vary less than with `DenseReparameterization`. The bias is drawn once. The
     divergences are summed over all weights.
 
