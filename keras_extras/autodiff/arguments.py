@@ -41,3 +41,9 @@ IN_FORM_OF_GRADIENT = """
     Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
     structure like `x`; of both, a `WeightsAndInputs`.
     """
+# Of the products of the derivatives of outputs and a vector.
+RAISES_OF_OUTPUTS = """
+    Raises:
+        TypeError: If `model` is no Keras model or layer.
+        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+    """

@@ -6,13 +6,13 @@ import keras
 
 from keras_extras._core import differentiation
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras.autodiff.arguments import DATA, TRAINING, WRT
+from keras_extras.autodiff.arguments import DATA, RAISES_OF_OUTPUTS, TRAINING, WRT
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
-@fill_docstring(data=DATA, wrt=WRT, training=TRAINING)
+@fill_docstring(raises=RAISES_OF_OUTPUTS, data=DATA, wrt=WRT, training=TRAINING)
 def jacobian_vector_product(
     model: keras.Model,
     x: Any,
@@ -41,9 +41,7 @@ def jacobian_vector_product(
     Returns:
         A structure like the outputs of the model.
 
-    Raises:
-        TypeError: If `model` is no Keras model or layer.
-        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+    {raises}
 
     Example:
 

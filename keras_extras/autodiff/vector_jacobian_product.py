@@ -5,13 +5,25 @@ from typing import Any
 import keras
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras.autodiff.arguments import DATA, IN_FORM_OF_GRADIENT, TRAINING, WRT
+from keras_extras.autodiff.arguments import (
+    DATA,
+    IN_FORM_OF_GRADIENT,
+    RAISES_OF_OUTPUTS,
+    TRAINING,
+    WRT,
+)
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.dense_derivatives import pullback
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel, as_vector
 
 
-@fill_docstring(data=DATA, wrt=WRT, training=TRAINING, in_form_of_gradient=IN_FORM_OF_GRADIENT)
+@fill_docstring(
+    raises=RAISES_OF_OUTPUTS,
+    data=DATA,
+    wrt=WRT,
+    training=TRAINING,
+    in_form_of_gradient=IN_FORM_OF_GRADIENT,
+)
 def vector_jacobian_product(
     model: keras.Model,
     x: Any,
@@ -38,9 +50,7 @@ def vector_jacobian_product(
     Returns:
         {in_form_of_gradient}
 
-    Raises:
-        TypeError: If `model` is no Keras model or layer.
-        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+    {raises}
 
     Example:
 
