@@ -6,13 +6,13 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
-from keras_extras import layers, losses
-from keras_extras import metrics as our_metrics
+from keras_extras import layers
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
-from keras_extras.tuners.tasks import Task, make_all
+from keras_extras.tuners.perceptrons import compiled_for_likelihood, first_layers
+from keras_extras.tuners.tasks import Task
 from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, When, space_arguments
 
 _VARIATIONAL = {
@@ -140,22 +140,13 @@ class BayesianHyperModel(Tunable):
             head = layers.OneHotCategorical(self.task.num_outputs, convert_to_tensor_fn="mean")
         else:
             head = _HEADS[values["head"]](self.task.num_outputs, convert_to_tensor_fn="mean")
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = first_layers(self.num_features, self.preprocessor)
         for _ in range(values["hidden_layers"]):
             stack.append(self._dense(values, values["units"], values["activation"]))
             if values["weights"] == "mc_dropout":
                 stack.append(layers.MCDropout(values["dropout_rate"]))
         model = keras.Sequential([*stack, self._dense(values, head.num_params), head])
-        model.compile(
-            keras.optimizers.Adam(values["learning_rate"]),
-            losses.NegativeLogLikelihood(),
-            metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
-        )
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return compiled_for_likelihood(model, values["learning_rate"], self.metrics)
 
     def _dense(self, values, units, activation=None):
         layer = _VARIATIONAL.get(values["weights"])

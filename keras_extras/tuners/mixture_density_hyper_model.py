@@ -6,12 +6,11 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
-from keras_extras import layers, losses
-from keras_extras import metrics as our_metrics
+from keras_extras import layers
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras.tuners.tasks import make_all
+from keras_extras.tuners.perceptrons import compiled_for_likelihood, first_layers
 from keras_extras.tuners.tunable import RAISES, Tunable, space_arguments
 
 _FAMILIES = {"normal": layers.MixtureNormal, "logistic": layers.MixtureLogistic}
@@ -98,9 +97,7 @@ class MixtureDensityHyperModel(Tunable):
         self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = first_layers(self.num_features, self.preprocessor)
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"], activation=values["activation"]))
             stack.append(keras.layers.Dropout(values["dropout"]))
@@ -108,11 +105,4 @@ class MixtureDensityHyperModel(Tunable):
             values["num_components"], self.num_outputs, convert_to_tensor_fn="mean"
         )
         model = keras.Sequential([*stack, keras.layers.Dense(head.num_params), head])
-        model.compile(
-            keras.optimizers.Adam(values["learning_rate"]),
-            losses.NegativeLogLikelihood(),
-            metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
-        )
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return compiled_for_likelihood(model, values["learning_rate"], self.metrics)

@@ -8,6 +8,7 @@ from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
+from keras_extras.tuners.perceptrons import compiled, first_layers
 from keras_extras.tuners.tasks import Task, make_all
 from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, space_arguments
 
@@ -92,9 +93,7 @@ class TabularHyperModel(Tunable):
         self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = first_layers(self.num_features, self.preprocessor)
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"]))
             if values["batch_normalization"]:
@@ -105,7 +104,4 @@ class TabularHyperModel(Tunable):
         optimizer = keras.optimizers.AdamW(
             values["learning_rate"], weight_decay=values["weight_decay"]
         )
-        model.compile(optimizer, self.task.loss, metrics=make_all(self.metrics))
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return compiled(model, optimizer, loss=self.task.loss, metrics=make_all(self.metrics))
