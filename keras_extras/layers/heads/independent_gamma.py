@@ -5,11 +5,11 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(sections=sections("IndependentGamma", "[[2.0, 2.0]]", "mean()  # 1.0"))
 class IndependentGamma(IndependentHead):
     """Gamma distributions of entries, for positive numbers.
 
@@ -23,20 +23,7 @@ class IndependentGamma(IndependentHead):
     mean is concentration / rate.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentGamma()
-    distribution = layer(np.array([[2.0, 2.0]]))
-    distribution.mean()  # 1.0
-    ```
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(raw_concentration: Any, raw_rate: Any, validate_args: bool) -> Any:

@@ -9,21 +9,40 @@ from keras_extras._core.probability import tf, tfd
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head, event_dims
 
-# Of the docstrings of its children.
-SECTIONS = fill_text(
-    """
+
+def sections(head: str, inputs: str, result: str) -> str:
+    """Returns the end of the docstring of a head.
+
     Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
+        head: Its name.
+        inputs: Inputs of the example, as code.
+        result: A call of a method of the distribution, and what it returns.
+    """
+    return fill_text(
+        f"""
+        Args:
+            event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+            {{head_arguments}}
 
-    Input shape:
-        `(..., params_size(event_shape))`.
+        Input shape:
+            `(..., params_size(event_shape))`.
 
-    Output shape:
-        `(..., *event_shape)` for draws.
-    """,
-    head_arguments=HEAD_ARGUMENTS,
-)
+        Output shape:
+            `(..., *event_shape)` for draws.
+
+        Example:
+
+        ```python
+        import numpy as np
+        import keras_extras
+
+        layer = keras_extras.layers.{head}()
+        distribution = layer(np.array({inputs}))
+        distribution.{result}
+        ```
+        """,
+        head_arguments=HEAD_ARGUMENTS,
+    )
 
 
 class IndependentHead(Head):
@@ -41,7 +60,7 @@ class IndependentHead(Head):
         **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
     """
 
-    params_per_entry = 1
+    params_per_entry = 2
     arguments: tuple[str, ...] = ("event_shape",)
 
     def __init__(

@@ -6,11 +6,15 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(
+    sections=sections(
+        "IndependentLaplace", "[[1.0, 0.0]]", "stddev()  # sqrt(2) softplus(0) = 0.980"
+    )
+)
 class IndependentLaplace(IndependentHead):
     """Laplace distributions of entries, with a location and a scale each.
 
@@ -23,20 +27,7 @@ class IndependentLaplace(IndependentHead):
     fits the median, as the absolute error does.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentLaplace()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.stddev()  # sqrt(2) softplus(0) = 0.980
-    ```
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

@@ -6,11 +6,11 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(sections=sections("IndependentLogistic", "[[1.0, 0.0]]", "mean()  # 1.0"))
 class IndependentLogistic(IndependentHead):
     """Logistic distributions of entries, with a location and a scale each.
 
@@ -23,20 +23,7 @@ class IndependentLogistic(IndependentHead):
     heavier than those of the normal distribution.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentLogistic()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

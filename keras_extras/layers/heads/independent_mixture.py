@@ -10,25 +10,44 @@ from keras_extras.layers.heads.head import Head, event_dims
 from keras_extras.layers.heads.independent_head import IndependentHead
 from keras_extras.layers.heads.mixture_same_family import REFERENCE, MixtureSameFamily
 
-# Of the docstrings of its children.
-SECTIONS = fill_text(
-    """
-    {reference}
+
+def sections(head: str, inputs: str, result: str) -> str:
+    """Returns the end of the docstring of a head.
 
     Args:
-        num_components: Integer, the number of components.
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
+        head: Its name.
+        inputs: Inputs of the example, as code.
+        result: A call of a method of the distribution, and what it returns.
+    """
+    return fill_text(
+        f"""
+        {{reference}}
 
-    Input shape:
-        `(..., params_size(num_components, event_shape))`.
+        Args:
+            num_components: Integer, the number of components.
+            event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+            {{head_arguments}}
 
-    Output shape:
-        `(..., *event_shape)` for draws.
-    """,
-    reference=REFERENCE,
-    head_arguments=HEAD_ARGUMENTS,
-)
+        Input shape:
+            `(..., params_size(num_components, event_shape))`.
+
+        Output shape:
+            `(..., *event_shape)` for draws.
+
+        Example:
+
+        ```python
+        import numpy as np
+        import keras_extras
+
+        layer = keras_extras.layers.{head}(2)
+        distribution = layer(np.array({inputs}))
+        distribution.{result}
+        ```
+        """,
+        reference=REFERENCE,
+        head_arguments=HEAD_ARGUMENTS,
+    )
 
 
 class IndependentMixture(Head):

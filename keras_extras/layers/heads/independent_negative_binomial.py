@@ -8,11 +8,11 @@ from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
 from keras_extras._seams.poisson_draws import poisson
 from keras_extras.layers.heads.head import finite_logarithm
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(sections=sections("IndependentNegativeBinomial", "[[0.0, 0.0]]", "mean()  # 1.0"))
 class IndependentNegativeBinomial(IndependentHead):
     """Negative binomial distributions of entries, for counts that vary more than Poisson's.
 
@@ -27,20 +27,7 @@ class IndependentNegativeBinomial(IndependentHead):
     their own, which trains better than the success probabilities of the textbook form.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentNegativeBinomial()
-    distribution = layer(np.array([[0.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(log_mean: Any, raw_total_count: Any, validate_args: bool) -> Any:

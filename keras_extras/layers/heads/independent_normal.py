@@ -6,11 +6,13 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(
+    sections=sections("IndependentNormal", "[[1.0, 0.0]]", "stddev()  # softplus(0) = 0.693")
+)
 class IndependentNormal(IndependentHead):
     """Normal distributions of entries, with a location and a scale each.
 
@@ -22,20 +24,7 @@ class IndependentNormal(IndependentHead):
     The first half of the inputs are the locations, the second half the raw scales.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentNormal()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.stddev()  # softplus(0) = 0.693
-    ```
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

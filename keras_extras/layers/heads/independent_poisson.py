@@ -6,11 +6,11 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras._seams.poisson_draws import poisson
 from keras_extras.layers.heads.head import finite_logarithm
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(sections=sections("IndependentPoisson", "[[0.0]]", "mean()  # 1.0"))
 class IndependentPoisson(IndependentHead):
     """Poisson distributions of entries, for counts.
 
@@ -22,18 +22,9 @@ class IndependentPoisson(IndependentHead):
     The inputs are the logarithms of the rates.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentPoisson()
-    distribution = layer(np.array([[0.0]]))
-    distribution.mean()  # 1.0
-    ```
     """
+
+    params_per_entry = 1
 
     @staticmethod
     def entries(log_rate: Any, validate_args: bool) -> Any:

@@ -6,11 +6,11 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import SECTIONS, IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(sections=SECTIONS)
+@fill_docstring(sections=sections("IndependentStudentT", "[[0.0, 1.0, 0.0]]", "mean()  # 1.0"))
 class IndependentStudentT(IndependentHead):
     """Student's t distributions of entries: normal in the middle, with tails for outliers.
 
@@ -24,17 +24,6 @@ class IndependentStudentT(IndependentHead):
     With more than 2 degrees of freedom mean and variance exist.
 
     {sections}
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentStudentT()
-    distribution = layer(np.array([[0.0, 1.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
     """
 
     params_per_entry = 3

@@ -36,9 +36,11 @@ class MultivariateNormalDiag(MultivariateNormal):
 
     @staticmethod
     def scale_size(event_size: int) -> int:
+        """Returns how many of the parameters are of the scale."""
         return event_size
 
     @staticmethod
     def with_scale(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
+        """Returns the distribution of a mean and the parameters of the scale."""
         scale = tf.math.softplus(raw_scale) + 1e-5
         return tfd.MultivariateNormalDiag(loc, scale, validate_args=validate_args)

@@ -40,10 +40,12 @@ class MultivariateNormalTriL(MultivariateNormal):
 
     @staticmethod
     def scale_size(event_size: int) -> int:
+        """Returns how many of the parameters are of the scale."""
         return event_size * (event_size + 1) // 2
 
     @staticmethod
     def with_scale(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
+        """Returns the distribution of a mean and the parameters of the scale."""
         lower = tfp.math.fill_triangular(raw_scale)
         # By masks: under XLA the gradient of `set_diag` fails with an unknown batch size.
         diagonal = tf.eye(lower.shape[-1], dtype=lower.dtype)

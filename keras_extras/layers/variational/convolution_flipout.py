@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
@@ -11,7 +11,6 @@ from keras_extras.layers.variational.convolution_variational_layer import (
 )
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
-from keras_extras.layers.variational.weight_divergence import normal_entries
 
 _METHOD = """
     ```
@@ -36,13 +35,8 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
-        centered = tfd.Independent(
-            tfd.Normal(tf.zeros_like(entries.loc), entries.scale), self.rank + 2
-        )
-        noise = self.draw(centered, self.kernel_posterior_tensor_fn)
-        outputs = self.convolve(inputs, entries.loc)
+        loc, noise = self.draw_noise()
+        outputs = self.convolve(inputs, loc)
         flipped = self.convolve(self._flip(inputs), noise)
         outputs += self._flip(flipped)
         return self.finish(outputs, training)

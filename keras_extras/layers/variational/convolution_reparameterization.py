@@ -29,9 +29,7 @@ class ConvolutionReparameterization(ConvolutionVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
-        return self.finish(self.convolve(inputs, kernel), training)
+        return self.finish(self.convolve(inputs, self.draw_kernel()), training)
 
 
 @serializable

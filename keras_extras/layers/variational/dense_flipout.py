@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import (
     NORMAL_KERNEL,
@@ -12,7 +12,6 @@ from keras_extras.layers.variational.dense_variational_layer import (
 )
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
-from keras_extras.layers.variational.weight_divergence import normal_entries
 
 
 @serializable
@@ -42,11 +41,8 @@ class DenseFlipout(DenseVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
-        centered = tfd.Independent(tfd.Normal(tf.zeros_like(entries.loc), entries.scale), 2)
-        noise = self.draw(centered, self.kernel_posterior_tensor_fn)
-        outputs = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
+        loc, noise = self.draw_noise()
+        outputs = tf.matmul(inputs, tf.cast(loc, inputs.dtype))
         flipped = random_signs(inputs, tf.shape(inputs), self.next_seed())
         flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
         outputs += random_signs(flipped, tf.shape(flipped), self.next_seed())

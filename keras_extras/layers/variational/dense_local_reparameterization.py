@@ -43,8 +43,7 @@ class DenseLocalReparameterization(DenseVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
+        entries = normal_entries(self.computed(self.kernel_posterior))
         loc = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
         # Variances in the dtype of the variables, because squares of half floats overflow.
         squares = tf.square(tf.cast(inputs, entries.scale.dtype))

@@ -86,7 +86,5 @@ class DenseReparameterization(DenseVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
-        outputs = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
+        outputs = tf.matmul(inputs, tf.cast(self.draw_kernel(), inputs.dtype))
         return self.finish(outputs, training)

@@ -59,20 +59,21 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
 
     def __init__(
         self,
-        activation: Any = None,
-        activity_regularizer: Any = None,
-        kernel_posterior_fn: Any = "mean_field",
-        kernel_posterior_tensor_fn: Any = "sample",
-        kernel_prior_fn: Any = "standard_normal",
-        kernel_divergence_fn: Any = "kl_divergence",
-        bias_posterior_fn: Any = "deterministic",
-        bias_posterior_tensor_fn: Any = "sample",
-        bias_prior_fn: Any = None,
-        bias_divergence_fn: Any = "kl_divergence",
-        kl_weight: Any = None,
-        posterior: str | None = None,
-        prior: Any = None,
-        seed: int | None = None,
+        *,
+        activation: Any,
+        activity_regularizer: Any,
+        kernel_posterior_fn: Any,
+        kernel_posterior_tensor_fn: Any,
+        kernel_prior_fn: Any,
+        kernel_divergence_fn: Any,
+        bias_posterior_fn: Any,
+        bias_posterior_tensor_fn: Any,
+        bias_prior_fn: Any,
+        bias_divergence_fn: Any,
+        kl_weight: Any,
+        posterior: str | None,
+        prior: Any,
+        seed: int | None,
         **kwargs: Any,
     ):
         require_probability()
@@ -144,6 +145,17 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
             divergence_fn = estimate
         drawn = self.draw(posterior, tensor_fn)
         return self._weighted(tf.convert_to_tensor(divergence_fn(posterior, weight.prior, drawn)))
+
+    def draw_kernel(self) -> Any:
+        """Returns a draw of the kernel, or what the user's function makes of its posterior."""
+        return self.draw(self.computed(self.kernel_posterior), self.kernel_posterior_tensor_fn)
+
+    def draw_noise(self) -> tuple[Any, Any]:
+        """Returns the location of a normal kernel, and a draw of what is added to it."""
+        entries = normal_entries(self.computed(self.kernel_posterior))
+        centered = tfd.Normal(tf.zeros_like(entries.loc), entries.scale)
+        noise = tfd.Independent(centered, len(self.kernel_posterior.event_shape))
+        return entries.loc, self.draw(noise, self.kernel_posterior_tensor_fn)
 
     def computed(self, distribution: Any) -> Any:
         """Returns the distribution with its scale computed once, not at every use."""
