@@ -21,7 +21,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from common import command_line, run_parts
+from common import arguments_of_parts, run_parts
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -146,7 +146,4 @@ def main(parts: str = ",".join(PARTS), steps: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    parser = command_line(__doc__)
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
-    parser.add_argument("--steps", type=int, default=1000, help="of the shorter trainings")
-    main(**vars(parser.parse_args()))
+    main(**arguments_of_parts(__doc__, PARTS, 1000))

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
-from common import command_line, run_parts
+from common import arguments_of_parts, run_parts
 from common.step_times import StepTimes
 
 from keras_extras.optimizers import MonteCarloOptimizer
@@ -135,7 +135,4 @@ def main(parts: str = ",".join(PARTS), steps: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    parser = command_line(__doc__)
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
-    parser.add_argument("--steps", type=int, default=10, help="in each timing")
-    main(**vars(parser.parse_args()))
+    main(**arguments_of_parts(__doc__, PARTS, 10))

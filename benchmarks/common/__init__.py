@@ -19,6 +19,14 @@ def command_line(description: str) -> argparse.ArgumentParser:
     )
 
 
+def arguments_of_parts(description: str, parts: Mapping[str, Callable], steps: int) -> dict:
+    """The arguments of the command line of a benchmark in parts, as `run_parts` takes them."""
+    parser = command_line(description)
+    parser.add_argument("--parts", default=",".join(parts), help="which, with commas")
+    parser.add_argument("--steps", type=int, default=steps, help="of each part")
+    return vars(parser.parse_args())
+
+
 def conditions(names: Sequence[str] = ("keras", "tensorflow")) -> tuple[str, dict[str, str]]:
     """The machine, and the versions of packages."""
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"

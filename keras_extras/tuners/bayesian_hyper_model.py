@@ -11,9 +11,9 @@ from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
-from keras_extras.tuners.perceptrons import compiled_for_likelihood, first_layers
+from keras_extras.tuners.perceptrons import Perceptrons, sections_of_likelihood
 from keras_extras.tuners.tasks import Task
-from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, When, space_arguments
+from keras_extras.tuners.tunable import RAISES_OF_TASK, When
 
 _VARIATIONAL = {
     "flipout": layers.DenseFlipout,
@@ -29,8 +29,8 @@ _HEADS = {
 }
 
 
-@fill_docstring(space=space_arguments("bayesian"), raises=RAISES_OF_TASK)
-class BayesianHyperModel(Tunable):
+@fill_docstring(sections=sections_of_likelihood("bayesian", RAISES_OF_TASK))
+class BayesianHyperModel(Perceptrons):
     """Perceptrons with uncertain weights whose predictions are distributions.
 
     `model(x)` is a distribution, the loss its negative log-likelihood with the divergence of the
@@ -58,11 +58,7 @@ class BayesianHyperModel(Tunable):
         task: `"classification"`, of labels 0, 1, ... as one-hot rows, or `"regression"`. Defaults
             to `"regression"`.
         num_outputs: Integer, the classes or the columns of numbers. Defaults to `1`.
-        preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
-        metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
-        {space}
-
-    {raises}
+    {sections}
 
     Example:
 
@@ -129,24 +125,21 @@ class BayesianHyperModel(Tunable):
             "epochs": Int("epochs", 20, 200, step=20, default=60),
         }
         known = {"weights": _KINDS, "head": (None,) if self.task.is_classifier else tuple(_HEADS)}
-        super().__init__(defaults, space, known, name, tunable)
-        self.num_features = check_integer("num_features", num_features)
+        super().__init__(num_features, preprocessor, metrics, defaults, space, known, name, tunable)
         self.training_set_size = check_integer("training_set_size", training_set_size)
-        self.preprocessor = preprocessor
-        self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
         if self.task.is_classifier:
             head = layers.OneHotCategorical(self.task.num_outputs, convert_to_tensor_fn="mean")
         else:
             head = _HEADS[values["head"]](self.task.num_outputs, convert_to_tensor_fn="mean")
-        stack = first_layers(self.num_features, self.preprocessor)
+        stack = self.first_layers()
         for _ in range(values["hidden_layers"]):
             stack.append(self._dense(values, values["units"], values["activation"]))
             if values["weights"] == "mc_dropout":
                 stack.append(layers.MCDropout(values["dropout_rate"]))
         model = keras.Sequential([*stack, self._dense(values, head.num_params), head])
-        return compiled_for_likelihood(model, values["learning_rate"], self.metrics)
+        return self.compiled_for_likelihood(model, values["learning_rate"])
 
     def _dense(self, values, units, activation=None):
         layer = _VARIATIONAL.get(values["weights"])

@@ -1,31 +1,66 @@
-"""What hypermodels of perceptrons share: how networks begin, and how they are compiled."""
+"""Perceptrons: the base of hypermodels of dense networks."""
 
 from typing import Any
 
 import keras
 
-from keras_extras import losses, metrics
+from keras_extras import losses
+from keras_extras import metrics as our_metrics
+from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_text
 from keras_extras.tuners.tasks import make_all
+from keras_extras.tuners.tunable import Tunable, space_arguments
 
 
-def first_layers(num_features: int, preprocessor: keras.layers.Layer | None) -> list[Any]:
-    """Returns the inputs, and the preprocessor if there is one."""
-    inputs = keras.Input((num_features,))
-    return [inputs] if preprocessor is None else [inputs, preprocessor]
+def sections_of_likelihood(name: str, raises: str) -> str:
+    """Returns the end of the arguments, and the errors, of a hypermodel of distributions."""
+    return fill_text(
+        """
+            preprocessor: Keras layer before the network, adapted and not trained. Defaults to
+                `None`.
+            metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to
+                `None`.
+            {space}
 
-
-def compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer, **arguments: Any) -> Any:
-    """Returns the model, compiled as it is where keras-tuner loads weights saved in training."""
-    model.compile(optimizer, **arguments)
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def compiled_for_likelihood(model: keras.Model, learning_rate: float, more_metrics: Any) -> Any:
-    """Returns a model of distributions, compiled for their likelihood."""
-    return compiled(
-        model,
-        keras.optimizers.Adam(learning_rate),
-        loss=losses.NegativeLogLikelihood(),
-        metrics=[metrics.NegativeLogLikelihood(), *(make_all(more_metrics) or ())],
+        {raises}
+        """,
+        space=space_arguments(name),
+        raises=raises,
     )
+
+
+class Perceptrons(Tunable):
+    """Dense networks for rows of numbers.
+
+    Args:
+        num_features: Integer, the columns of the inputs.
+        preprocessor: Keras layer before the network, or None.
+        metrics: List of metrics, or None.
+        *arguments: Of `Tunable`.
+    """
+
+    def __init__(self, num_features: int, preprocessor: Any, metrics: Any, *arguments: Any):
+        super().__init__(*arguments)
+        self.num_features = check_integer("num_features", num_features)
+        self.preprocessor = preprocessor
+        self.metrics = metrics
+
+    def first_layers(self) -> list[Any]:
+        """Returns the inputs, and the preprocessor if there is one."""
+        inputs = keras.Input((self.num_features,))
+        return [inputs] if self.preprocessor is None else [inputs, self.preprocessor]
+
+    def compiled(self, model: keras.Model, **arguments: Any) -> keras.Model:
+        """Compiles a model as it is where keras-tuner loads weights that it saved in training."""
+        model.compile(**arguments)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def compiled_for_likelihood(self, model: keras.Model, learning_rate: float) -> keras.Model:
+        """Compiles a model whose output is a distribution."""
+        return self.compiled(
+            model,
+            optimizer=keras.optimizers.Adam(learning_rate),
+            loss=losses.NegativeLogLikelihood(),
+            metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
+        )

@@ -6,15 +6,14 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
-from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras.tuners.perceptrons import compiled, first_layers
+from keras_extras.tuners.perceptrons import Perceptrons
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import RAISES_OF_TASK, Tunable, space_arguments
+from keras_extras.tuners.tunable import RAISES_OF_TASK, space_arguments
 
 
 @fill_docstring(space=space_arguments("tabular"), raises=RAISES_OF_TASK)
-class TabularHyperModel(Tunable):
+class TabularHyperModel(Perceptrons):
     """Perceptrons for the rows of a table: what any other hypermodel has to beat.
 
     | space | default |
@@ -86,14 +85,11 @@ class TabularHyperModel(Tunable):
             "batch_size": Int("batch_size", 32, 512, step=2, sampling="log", default=128),
             "epochs": Int("epochs", 10, 100, step=10, default=30),
         }
-        super().__init__(defaults, space, {}, name, tunable)
+        super().__init__(num_features, preprocessor, metrics, defaults, space, {}, name, tunable)
         self.task = Task(task, num_outputs)
-        self.num_features = check_integer("num_features", num_features)
-        self.preprocessor = preprocessor
-        self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = first_layers(self.num_features, self.preprocessor)
+        stack = self.first_layers()
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"]))
             if values["batch_normalization"]:
@@ -104,4 +100,6 @@ class TabularHyperModel(Tunable):
         optimizer = keras.optimizers.AdamW(
             values["learning_rate"], weight_decay=values["weight_decay"]
         )
-        return compiled(model, optimizer, loss=self.task.loss, metrics=make_all(self.metrics))
+        return self.compiled(
+            model, optimizer=optimizer, loss=self.task.loss, metrics=make_all(self.metrics)
+        )

@@ -56,12 +56,7 @@ class CheckpointedPath(TrainingPath):
         return state, losses.concat()[: self._steps], kept
 
     def backward(
-        self,
-        adjoint: State,
-        record: list,
-        start: State,
-        values: Mapping[str, Any],
-        data: Batches,
+        self, adjoint: State, record: list, start: State, values: Mapping[str, Any], data: Batches
     ) -> tuple[State, dict[str, Any], Any]:
         def body(k, adjoint, totals):
             first, end = self._limits(k)

@@ -135,12 +135,7 @@ class ReversiblePath(TrainingPath):
         return self._state(weights, velocities), losses.stack(), record
 
     def backward(
-        self,
-        adjoint: State,
-        record: tuple,
-        start: State,
-        values: Mapping[str, Any],
-        data: Batches,
+        self, adjoint: State, record: tuple, start: State, values: Mapping[str, Any], data: Batches
     ) -> tuple[State, dict[str, Any], Any]:
         initial, weights, velocities, buffer = record
         steps = self._steps

@@ -7,22 +7,16 @@ from typing import Any
 from keras_extras._core.docstrings import fill_text
 from keras_extras._core.probability import tf, tfd
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.head import Head, event_dims
+from keras_extras.layers.heads.head import Head, event_dims, example
 
 
 def sections(head: str, inputs: str, result: str) -> str:
-    """Returns the end of the docstring of a head.
-
-    Args:
-        head: Its name.
-        inputs: Inputs of the example, as code.
-        result: A call of a method of the distribution, and what it returns.
-    """
+    """Returns the end of the docstring of a head, with what `example` takes."""
     return fill_text(
-        f"""
+        """
         Args:
             event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-            {{head_arguments}}
+            {head_arguments}
 
         Input shape:
             `(..., params_size(event_shape))`.
@@ -30,18 +24,10 @@ def sections(head: str, inputs: str, result: str) -> str:
         Output shape:
             `(..., *event_shape)` for draws.
 
-        Example:
-
-        ```python
-        import numpy as np
-        import keras_extras
-
-        layer = keras_extras.layers.{head}()
-        distribution = layer(np.array({inputs}))
-        distribution.{result}
-        ```
+        {example}
         """,
         head_arguments=HEAD_ARGUMENTS,
+        example=example(f"{head}()", inputs, result),
     )
 
 
