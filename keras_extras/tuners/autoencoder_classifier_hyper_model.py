@@ -13,16 +13,10 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras.layers import EinsteinLatent, ScaleShift
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.pipelines import AutoencoderClassifier
+from keras_extras.tuners.hyper_model_arguments import RAISES, space_arguments
 from keras_extras.tuners.pipeline_callbacks import of_pipeline
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import (
-    RAISES,
-    Tunable,
-    When,
-    check_objective,
-    check_rows,
-    space_arguments,
-)
+from keras_extras.tuners.tunable import Tunable, When, check_objective, check_rows
 
 _EINSTEIN_FORMS = ("field_equation", "linear", "log", "inverse", "diagonal")
 _FORMS = ("dense", *_EINSTEIN_FORMS, "tensor")

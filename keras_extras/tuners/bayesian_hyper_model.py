@@ -11,9 +11,10 @@ from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
-from keras_extras.tuners.perceptrons import Perceptrons, sections_of_likelihood
+from keras_extras.tuners.hyper_model_arguments import RAISES_OF_TASK, sections_of_likelihood
+from keras_extras.tuners.perceptrons import Perceptrons
 from keras_extras.tuners.tasks import Task
-from keras_extras.tuners.tunable import RAISES_OF_TASK, When
+from keras_extras.tuners.tunable import When
 
 _VARIATIONAL = {
     "flipout": layers.DenseFlipout,

@@ -10,8 +10,8 @@ from keras_extras import layers
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras.tuners.perceptrons import Perceptrons, sections_of_likelihood
-from keras_extras.tuners.tunable import RAISES
+from keras_extras.tuners.hyper_model_arguments import RAISES, sections_of_likelihood
+from keras_extras.tuners.perceptrons import Perceptrons
 
 _FAMILIES = {"normal": layers.MixtureNormal, "logistic": layers.MixtureLogistic}
 

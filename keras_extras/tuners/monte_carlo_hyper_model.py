@@ -9,8 +9,9 @@ from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.tuners.hyper_model_arguments import space_arguments
 from keras_extras.tuners.tasks import make_all
-from keras_extras.tuners.tunable import Tunable, space_arguments
+from keras_extras.tuners.tunable import Tunable
 
 _SETTINGS = ("population_size", "sigma", "learning_rate", "update_probability", "noise")
 

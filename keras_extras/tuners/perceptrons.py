@@ -7,26 +7,8 @@ import keras
 from keras_extras import losses
 from keras_extras import metrics as our_metrics
 from keras_extras._core.checks import check_integer
-from keras_extras._core.docstrings import fill_text
 from keras_extras.tuners.tasks import make_all
-from keras_extras.tuners.tunable import Tunable, space_arguments
-
-
-def sections_of_likelihood(name: str, raises: str) -> str:
-    """Returns the end of the arguments, and the errors, of a hypermodel of distributions."""
-    return fill_text(
-        """
-            preprocessor: Keras layer before the network, adapted and not trained. Defaults to
-                `None`.
-            metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to
-                `None`.
-            {space}
-
-        {raises}
-        """,
-        space=space_arguments(name),
-        raises=raises,
-    )
+from keras_extras.tuners.tunable import Tunable
 
 
 class Perceptrons(Tunable):

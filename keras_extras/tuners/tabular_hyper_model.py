@@ -7,9 +7,9 @@ import keras
 from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
 from keras_extras._core.docstrings import fill_docstring
+from keras_extras.tuners.hyper_model_arguments import RAISES_OF_TASK, space_arguments
 from keras_extras.tuners.perceptrons import Perceptrons
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import RAISES_OF_TASK, space_arguments
 
 
 @fill_docstring(space=space_arguments("tabular"), raises=RAISES_OF_TASK)

@@ -16,26 +16,6 @@ _POSITIVE = ("learning_rate", "prior_stddev", "sigma")
 _SCHEDULE = keras.optimizers.schedules.LearningRateSchedule
 
 
-# Of the docstrings of hypermodels.
-RAISES = """
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty.
-    """
-RAISES_OF_TASK = RAISES.replace("If an entry", "If `task` is unknown, or an entry")
-
-
-def space_arguments(name: str) -> str:
-    """Returns the last arguments of a hypermodel for its docstring, `name` by default."""
-    return f"""
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"{name}"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
-        """
-
-
 class When(NamedTuple):
     """An entry of a space that counts only when another one has certain values.
 
