@@ -7,19 +7,15 @@ many epochs are compared.
     python benchmarks/bayesian_layers.py
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
-from importlib import metadata
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line, conditions, write_json
 
 import keras_extras
 from keras_extras import layers
@@ -106,8 +102,7 @@ def main(epochs: int = 15, steps: int = 100, out: str | os.PathLike | None = Non
     Returns:
         Dict with the measurements of steps and predictions.
     """
-    versions = {name: metadata.version(name) for name in ("keras", "tensorflow")}
-    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    machine, versions = conditions()
     print(f"{machine}, {versions}; medians of {epochs} epochs of {steps} steps")
     results: dict = {
         "dense, batch 256, 512 to 512": compare_steps(DENSE, (512,), 256, steps, epochs),
@@ -123,16 +118,14 @@ def main(epochs: int = 15, steps: int = 100, out: str | os.PathLike | None = Non
     print("predictions, 100 draws of 1,000 rows")
     for name, value in predictions.items():
         print(f"  {name:34}{value:8.2f}")
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "versions": versions, "results": results}
-        (folder / "bayesian_layers.json").write_text(json.dumps(document, indent=2))
+    write_json(
+        out, "bayesian_layers.json", {"machine": machine, "versions": versions, "results": results}
+    )
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15, help="epochs to time")
     parser.add_argument("--steps", type=int, default=100, help="training steps of an epoch")
     parser.add_argument("--out", default=None, help="folder for a JSON file")

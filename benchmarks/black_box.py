@@ -7,8 +7,6 @@ functions are losses of one weight vector, in `optimizer.minimize`.
     pip install "keras-extras[peers]"     # for pycma
 """
 
-import argparse
-import json
 import math
 import os
 import statistics
@@ -21,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from common import command_line, write_json
 from keras import ops
 
 import keras_extras
@@ -121,17 +120,12 @@ def main(
             ratio = medians[0] / medians[1]
             print(f"{name:12}{size:4}{texts[0]:>18}{texts[1]:>18}{ratio:8.2f}", flush=True)
             results[f"{name} {size}"] = {"CMAES": ours, "pycma": theirs, "ratio": ratio}
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "black_box.json").write_text(json.dumps(results, indent=1))
+    write_json(out, "black_box.json", results)
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--functions", default=",".join(PROBLEMS), help="with commas")
     parser.add_argument("--seeds", type=int, default=5, help="how often each is run")
     parser.add_argument("--out", default=None, help="folder for a JSON file")

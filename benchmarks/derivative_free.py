@@ -18,7 +18,6 @@ MonteCarloOptimizer has its default arguments in all of them, or others by `--no
     pip install "keras-extras[peers]"                          # for evosax and PyGAD
 """
 
-import argparse
 import functools
 import json
 import os
@@ -34,6 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -426,9 +426,7 @@ def main(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--data", default="simulated", help="simulated, atlas or a CSV file")
     parser.add_argument("--tasks", default=",".join(TASKS), help="which tasks, with commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="wall clock for each method")

@@ -14,7 +14,6 @@ and says so.
     python benchmarks/gpu.py --parts target --data PATH      # a CSV of the Higgs challenge
 """
 
-import argparse
 import datetime
 import itertools
 import os
@@ -26,6 +25,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import keras
 import numpy as np
+from common import command_line
+from common.step_times import StepTimes
 
 import keras_extras
 from keras_extras.optimizers import MonteCarloOptimizer
@@ -51,18 +52,6 @@ def peak() -> float:
         multiply(a).block_until_ready()
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / statistics.median(seconds)
-
-
-class StepTimes(keras.callbacks.Callback):
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append(time.perf_counter() - self.start)
 
 
 def candidates_a_second(widths, batch: int, population: int, noise: str, policy: str) -> float:
@@ -181,9 +170,7 @@ def main(parts: str = "throughput,target", data: str = "simulated", epochs: int 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--parts", default="throughput,target", help="which, with commas")
     parser.add_argument("--data", default="simulated", help="simulated, atlas or a CSV file")
     parser.add_argument("--epochs", type=int, default=300, help="most epochs for the target")

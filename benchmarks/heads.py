@@ -8,19 +8,15 @@ each, and the medians over many epochs are compared, in Keras' default graph and
     python benchmarks/heads.py
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
-from importlib import metadata
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line, conditions, write_json
 from keras import ops
 
 import keras_extras
@@ -93,8 +89,7 @@ def main(epochs: int = 31, steps: int = 200, out: str | os.PathLike | None = Non
     Returns:
         Dict from `"graph"` and `"XLA"` to the medians and the ratio.
     """
-    versions = {name: metadata.version(name) for name in ("keras", "tensorflow")}
-    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    machine, versions = conditions()
     print(f"{machine}, {versions}; batch {BATCH}, width {WIDTH}, {epochs} pairs of {steps} steps")
     results = {
         mode: compare(mode == "XLA", epochs=epochs, steps=steps) for mode in ("graph", "XLA")
@@ -103,16 +98,12 @@ def main(epochs: int = 31, steps: int = 200, out: str | os.PathLike | None = Non
     for mode, result in results.items():
         head, by_hand, ratio = result.values()
         print(f"{mode:18}{head:9.0f} us{by_hand:9.0f} us{ratio:9.3f}")
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "versions": versions, "results": results}
-        (folder / "heads.json").write_text(json.dumps(document, indent=2))
+    write_json(out, "heads.json", {"machine": machine, "versions": versions, "results": results})
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=31, help="pairs of epochs to time")
     parser.add_argument("--steps", type=int, default=200, help="training steps of an epoch")
     parser.add_argument("--out", default=None, help="folder for a JSON file")

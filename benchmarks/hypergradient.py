@@ -13,16 +13,15 @@ each step and the momentum.
     python benchmarks/hypergradient.py
 """
 
-import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from common import arguments_of_parts, run_parts
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -143,21 +142,8 @@ PARTS = {
 
 
 def main(parts: str = ",".join(PARTS), steps: int = 1000) -> None:
-    """Runs each part in a process of its own, for memory has only one peak in each."""
-    names = parts.split(",")
-    if len(names) == 1:
-        PARTS[names[0]](steps)
-        return
-    for name in names:
-        subprocess.run(
-            [sys.executable, __file__, "--parts", name, "--steps", str(steps)], check=True
-        )
+    run_parts(__file__, PARTS, parts, steps)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
-    parser.add_argument("--steps", type=int, default=1000, help="of the shorter trainings")
-    main(**vars(parser.parse_args()))
+    main(**arguments_of_parts(__doc__, PARTS, 1000))

@@ -11,12 +11,12 @@ updates as 10 epochs of MNIST take (4,690); the validation loss is that of 360 r
     python benchmarks/hypergradient_descent.py
 """
 
-import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from common import command_line
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -100,9 +100,7 @@ def main(epochs: int = 10, updates: int = MNIST_UPDATES, times: float = 1.0) -> 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, default=10, help="of the first table")
     parser.add_argument("--updates", type=int, default=MNIST_UPDATES, help="of the second table")
     parser.add_argument("--times", type=float, default=1.0, help="the default rates of the rates")

@@ -11,7 +11,6 @@ Over 1,200 intervals the standard error of a coverage of 90 % is at least 0.9 %.
     python benchmarks/interval_coverage.py
 """
 
-import argparse
 import os
 import time
 
@@ -20,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from common import command_line
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
@@ -108,9 +108,7 @@ def main(data_sets: int = 200, steps: int = 160, seed: int = 0) -> dict[str, flo
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--data-sets", type=int, default=200, help="how many of each kind")
     parser.add_argument("--steps", type=int, default=160, help="of ten updates each")
     parser.add_argument("--seed", type=int, default=0, help="of the data sets")

@@ -11,18 +11,17 @@
     python benchmarks/large_models.py
 """
 
-import argparse
 import os
 import statistics
-import subprocess
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from common import arguments_of_parts, run_parts
+from common.step_times import StepTimes
 
 from keras_extras.optimizers import MonteCarloOptimizer
 
@@ -46,23 +45,6 @@ def batches(rows: int, features: int) -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, features)).astype("float32")
     return tf.data.Dataset.from_tensors((x, rng.integers(0, 10, rows))).repeat()
-
-
-class StepTimes(keras.callbacks.Callback):
-    """Collects the seconds that each step of `fit` or `predict` takes."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append(time.perf_counter() - self._start)
-
-    on_predict_batch_begin = on_train_batch_begin
-    on_predict_batch_end = on_train_batch_end
 
 
 def seconds(function, **arguments) -> float:
@@ -149,21 +131,8 @@ PARTS = {"pair": pair, "low_rank_pair": low_rank_pair, "noise": noise, "populati
 
 
 def main(parts: str = ",".join(PARTS), steps: int = 10) -> None:
-    """Runs each part in a process of its own, for memory has only one peak in each."""
-    names = parts.split(",")
-    if len(names) == 1:
-        PARTS[names[0]](steps)
-        return
-    for name in names:
-        subprocess.run(
-            [sys.executable, __file__, "--parts", name, "--steps", str(steps)], check=True
-        )
+    run_parts(__file__, PARTS, parts, steps)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
-    parser.add_argument("--steps", type=int, default=10, help="in each timing")
-    main(**vars(parser.parse_args()))
+    main(**arguments_of_parts(__doc__, PARTS, 10))

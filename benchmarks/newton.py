@@ -14,7 +14,6 @@ largest entry of the gradient is 1e-6; Adam takes 1,000 epochs. Printed are
     python benchmarks/newton.py
 """
 
-import argparse
 import os
 import time
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import scipy.optimize
+from common import command_line
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
@@ -178,8 +178,6 @@ def main(epochs: int = 1000) -> dict[str, dict[str, Run]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, default=1000, help="how many Adam gets")
     main(**vars(parser.parse_args()))

@@ -10,18 +10,14 @@ can trade places. Times are of a second run, after everything is compiled, warm-
 NumPyro is optional (`pip install "keras-extras[peers]"`).
 """
 
-import argparse
-import json
 import os
-import platform
 import time
-from importlib import metadata
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line, conditions, write_json
 
 from keras_extras import inference
 
@@ -178,8 +174,7 @@ def main(
         print(f"NumPyro is left out: {error}")
     names = ["keras", "tensorflow", "tensorflow-probability"]
     names += ["numpyro", "jax"] if "NumPyro" in results else []
-    versions = {name: metadata.version(name) for name in names}
-    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    machine, versions = conditions(names)
     print(f"{machine}, {versions}; {chains} chains, {burnin} + {draws} transitions")
     for name, result in results.items():
         print(f"{name:14}" + "".join(f"  {key}: {value:.4g};" for key, value in result.items()))
@@ -187,16 +182,12 @@ def main(
         key = "effective samples a second"
         results["ratio"] = results["keras-extras"][key] / results["NumPyro"][key]
         print(f"ratio of effective samples a second, ours to NumPyro's: {results['ratio']:.2f}")
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "versions": versions, "results": results}
-        (folder / "nuts.json").write_text(json.dumps(document, indent=2))
+    write_json(out, "nuts.json", {"machine": machine, "versions": versions, "results": results})
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0])
     parser.add_argument("--chains", type=int, default=4, help="chains of each")
     parser.add_argument("--burnin", type=int, default=500, help="warm-up steps of each chain")
     parser.add_argument("--draws", type=int, default=500, help="draws of each chain")

@@ -8,7 +8,6 @@ here take no gradients and go on to 0.046990. One step before the clock starts c
     python benchmarks/ridge.py
 """
 
-import argparse
 import os
 import statistics
 import time
@@ -17,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line
 
 from keras_extras.optimizers import CMAES, MonteCarloOptimizer
 
@@ -100,8 +100,6 @@ def main(seeds: int = 3) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how often, each from new weights")
     main(**vars(parser.parse_args()))

@@ -8,7 +8,6 @@ cost is proportional to the size, 0 where a fixed cost hides it.
     python benchmarks/scaling.py --parts population,weights
 """
 
-import argparse
 import os
 import statistics
 import time
@@ -18,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from common import command_line
 
 from keras_extras import inference, unrolled
 from keras_extras.optimizers import CMAES, LBFGS, MonteCarloOptimizer
@@ -168,9 +168,7 @@ def main(parts: str = ",".join(PARTS), repeats: int = 5, count: int = 5) -> dict
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--parts", default=",".join(PARTS), help="beginnings of names, with commas")
     parser.add_argument("--repeats", type=int, default=5, help="timings of each size")
     parser.add_argument("--count", type=int, default=5, help="how many of the sizes")

@@ -11,7 +11,6 @@
     python benchmarks/tuners.py --parts memory
 """
 
-import argparse
 import os
 import resource
 import sys
@@ -25,6 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import keras_tuner
+from common import command_line
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -214,8 +214,6 @@ def main(parts: str = ",".join(PARTS)) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
     main(**vars(parser.parse_args()))

@@ -13,19 +13,16 @@ PATH is the folder `UCI_Datasets` of the repository yaringal/DropoutUncertaintyE
 `test_K`. Without `--data` the diabetes data of scikit-learn are split at random.
 """
 
-import argparse
-import json
 import os
-import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from common import command_line, conditions, write_json
 
 from keras_extras.pipelines import ProbabilisticRegressor
 
@@ -140,8 +137,7 @@ def main(
     Returns:
         Dict from sets to methods to measurements.
     """
-    versions = {name: metadata.version(name) for name in ("keras", "tensorflow")}
-    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    machine, versions = conditions()
     print(f"{machine}, {versions}; {splits} splits")
     print(f"{'set':10}{'method':26}{'RMSE':>8}{'NLL':>16}{'90 % coverage':>15}{'seconds':>9}")
     results = {}
@@ -163,16 +159,12 @@ def main(
         print(f"{name:10}best: {best}, {results[name][best]['nll']:.3f}{beside}", flush=True)
     total = sum(result["seconds"] for of_set in results.values() for result in of_set.values())
     print(f"the whole table in {total:.0f} s")
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "versions": versions, "results": results}
-        (folder / "uci.json").write_text(json.dumps(document, indent=2))
+    write_json(out, "uci.json", {"machine": machine, "versions": versions, "results": results})
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0])
     parser.add_argument("--data", default=None, help="folder of the sets")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="which sets")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """A classifier of Higgs events that knows what it does not know.
 
 An autoencoder compresses the events of the Higgs boson machine learning challenge to 10 latents. A
-classifier whose weights have posteriors (Flipout layers) tells signal from background by the
+classifier whose weights have posteriors (Flipout layers) separates signal from background by the
 features and the latents. Averaged over 100 draws of the weights it gives probabilities, and for
 each event the mutual information: how much of its doubt is about the weights, which more events
 would settle, rather than about the event.

@@ -2,8 +2,8 @@
 
 Events of the Higgs boson machine learning challenge, in which some values are undefined, are
 imputed and standardized. A stock Keras autoencoder with an Einstein-form latent layer compresses
-their 30 features to 10, trained by MonteCarloOptimizer in stock `fit`. A classifier then tells
-signal from background by the features, by the latents, and by both.
+their 30 features to 10, trained by MonteCarloOptimizer in stock `fit`. A classifier then
+separates signal from background by the features, by the latents, and by both.
 
     python examples/higgs_autoencoder.py                  # simulated events, about two minutes
     python examples/higgs_autoencoder.py --data atlas     # downloads the CERN open-data file

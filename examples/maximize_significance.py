@@ -214,7 +214,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="simulated", help="simulated, atlas or a CSV file")
-    parser.add_argument("--seeds", type=int, default=10, help="runs, each with splits of its own")
+    parser.add_argument("--seeds", type=int, default=10, help="runs, each with its own splits")
     parser.add_argument("--epochs", type=int, default=60, help="of tuning, with 5 updates each")
     parser.add_argument("--hidden", type=int, default=0, help="hidden units; 0: a linear one")
     parser.add_argument("--sigma", type=float, default=0.15, help="how far tuning looks around")

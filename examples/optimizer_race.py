@@ -71,7 +71,7 @@ WITH_LINE_SEARCH = {"L-BFGS", "Newton"}
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-tf.get_logger().setLevel("ERROR")  # every optimizer and surface is a function of its own
+tf.get_logger().setLevel("ERROR")  # every optimizer and surface is a separate function
 
 
 class Surface(NamedTuple):

@@ -1,7 +1,9 @@
 """Examples and benchmarks, which are scripts: what they hold as modules, and their help."""
 
 import importlib.util
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +12,8 @@ import keras
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# As Python does for a script: benchmarks import what they share.
+sys.path.append(str(ROOT / "benchmarks"))
 
 
 def load(path: Path) -> ModuleType:
@@ -27,3 +31,15 @@ def help_of(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         runpy.run_path(str(path), run_name="__main__")
     assert end.value.code == 0
     return capsys.readouterr().out
+
+
+def output_of(program: str) -> str:
+    """What a program prints in a process of its own, which has no GPU."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert not result.returncode, result.stderr[-3000:]
+    return result.stdout

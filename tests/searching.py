@@ -63,14 +63,8 @@ class _Slow(keras_tuner.RandomSearch):
 
 def make_killed(folder, kind, trials):
     hypermodel = _plain if kind == "plain" else tuners.TabularHyperModel(3)
-    return _Slow(
-        hypermodel,
-        keras_tuner.Objective("score", "min"),
-        trials,
-        seed=1,
-        directory=folder,
-        project_name="search",
-    )
+    objective = keras_tuner.Objective("score", "min")
+    return _Slow(hypermodel, objective, trials, seed=1, directory=folder, project_name="search")
 
 
 def search_killed(folder, kind, trials):

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
@@ -44,6 +45,15 @@ def cancer_model(optimizer: Any) -> tuple[keras.Model, np.ndarray, np.ndarray]:
     model = keras.Sequential([keras.Input((x.shape[1],)), dense])
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
     return model, x.astype("float32"), y.astype("float32")
+
+
+def assert_at_optimum(model: keras.Model, optimum: Optimum) -> None:
+    """The optimizer says so, the weights are those of scikit-learn, after as many evaluations."""
+    kernel, bias = model.get_weights()
+    assert model.optimizer.converged
+    assert exact_cancer_loss(kernel, bias) == pytest.approx(optimum.loss, rel=1e-6)
+    np.testing.assert_allclose(kernel[:, 0], optimum.coefficients, atol=1e-3)
+    assert model.optimizer.evaluations <= 1.5 * optimum.evaluations
 
 
 def rosenbrock(w: Any) -> Any:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_probability as tfp
+from interruptions import StopAfterEpochs
 
 from keras_extras import inference, layers
 from keras_extras.callbacks import BackupAndResume
@@ -11,19 +12,6 @@ from keras_extras.pipelines import AutoencoderClassifier
 
 _X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 _Y = (_X[:, :1] > 0).astype("float32")
-
-
-class Stop(keras.callbacks.Callback):
-    """Stops everything once some epochs of all trainings together are done."""
-
-    def __init__(self, epochs):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epochs -= 1
-        if self.epochs < 0:
-            raise KeyboardInterrupt
 
 
 def make_model(width=3):
@@ -50,7 +38,7 @@ def test_fit(tmp_path):
     fit(whole, BackupAndResume(tmp_path / "whole"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KeyboardInterrupt):
-        fit(make_model(), Stop(2), BackupAndResume(tmp_path / "backup"))
+        fit(make_model(), StopAfterEpochs(2), BackupAndResume(tmp_path / "backup"))
     assert [path.name for path in (tmp_path / "backup").iterdir()] == ["epoch_000002"]
     with pytest.raises(ValueError, match=r"`model` must be built, and the one that.*epoch_000002"):
         fit(make_model(width=2), BackupAndResume(tmp_path / "backup"))
@@ -75,7 +63,7 @@ def make_pipeline():
 
 
 def fit_pipeline(pipeline, stop_after=99, backup_dir=None):
-    stop = Stop(stop_after)
+    stop = StopAfterEpochs(stop_after)
     return pipeline.fit(
         _X,
         _Y,

@@ -1,23 +1,19 @@
 """Targets meet distributions in the right shape or not at all, also with several replicas."""
 
 import inspect
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scripts import output_of
 
 from keras_extras.layers import DistributionLambda, VariableLayer
 from keras_extras.layers.distributions_in_fit import let_models_train_distributions
 from keras_extras.losses import NegativeLogLikelihood
 
 tfd = tfp.distributions
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def nll(y, rv_y):
@@ -217,10 +213,4 @@ print("equal")
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one():
-    result = subprocess.run(
-        [sys.executable, "-c", MIRRORED],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert "equal" in result.stdout, result.stderr[-3000:]
+    assert "equal" in output_of(MIRRORED)

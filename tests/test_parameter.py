@@ -53,23 +53,11 @@ def test_the_search_moves_in_units_of_the_prior():
 
 
 def test_the_search_starts_from_the_best_draw_of_the_prior():
-    start, _ = minimize(
-        [5.0, 5.0, 5.0],
-        0.0,
-        steps=1,
-        learning_rate=1e-9,
-        num_prior_samples=500,
-        priors={"*/w": priors.Uniform(0.0, 10.0)},
-    )
+    prior = {"*/w": priors.Uniform(0.0, 10.0)}
+    one_step = {"steps": 1, "learning_rate": 1e-9, "num_prior_samples": 500, "priors": prior}
+    start, _ = minimize([5.0, 5.0, 5.0], 0.0, **one_step)
     assert np.sum((start.numpy() - 5) ** 2) < 2.5
-    kept, _ = minimize(
-        [5.0, 5.0, 5.0],
-        5.0,
-        steps=1,
-        learning_rate=1e-9,
-        num_prior_samples=500,
-        priors={"*/w": priors.Uniform(0.0, 10.0)},
-    )
+    kept, _ = minimize([5.0, 5.0, 5.0], 5.0, **one_step)
     np.testing.assert_allclose(kept.numpy(), 5.0)
 
 

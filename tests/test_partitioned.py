@@ -282,7 +282,7 @@ def test_callbacks_set_the_learning_rate_of_each_part_or_say_why_not():
     if BEFORE_OPTIMIZER_MAP:
         with pytest.raises(ValueError, match="learning_rate"):
             fit(model, callbacks=[halve])
-        with pytest.raises(AttributeError, match="no learning rate of its own"):
+        with pytest.raises(AttributeError, match="no learning rate itself"):
             fit(model, callbacks=[keras.callbacks.ReduceLROnPlateau("loss")])
     else:
         logs = fit(model, 2, callbacks=[halve])

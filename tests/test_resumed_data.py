@@ -9,6 +9,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from interruptions import StopAfterBatches
 
 from keras_extras import callbacks
 
@@ -102,19 +103,6 @@ def in_numpy(x, y):
     return tf.ensure_shape(tf.numpy_function(lambda x: x, [x], tf.float32), [3]), y
 
 
-class Stop(keras.callbacks.Callback):
-    """Interrupts training after some batches."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.batches -= 1
-        if self.batches < 0:
-            raise KeyboardInterrupt
-
-
 def make_model(optimizer=None, seed=5, steps_per_execution=1):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
@@ -147,7 +135,7 @@ def test_goes_on_with_what_comes_next(tmp_path, name, steps_per_execution):
     without.fit(**_DATA[name](), epochs=4, verbose=0)
     for batches in (5, 1):
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path, _DATA[name], Stop(batches), **options)
+            fit(tmp_path, _DATA[name], StopAfterBatches(batches), **options)
     resumed = fit(tmp_path, _DATA[name], **options)
     assert 0 < resumed.epoch[0] < 4
     for one, other in zip(without.variables, resumed.model.variables, strict=True):
@@ -202,19 +190,19 @@ def test_data_of_chance_is_told_in_the_first_epoch(tmp_path, make_data, message)
 
 def test_data_that_is_not_the_same_is_told(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "arrays", _DATA["arrays"](), Stop(6))
+        fit(tmp_path / "arrays", _DATA["arrays"](), StopAfterBatches(6))
     with pytest.warns(UserWarning, match="the first batch is not that of the `fit` that was"):
         fit(tmp_path / "arrays", {**_DATA["arrays"](), "x": _X + np.float32(1)})
     data = _DATA["dataset"]()
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "dataset", data, Stop(6))
-    with pytest.warns(UserWarning, match="was trained on in this process.*Make it anew"):
+        fit(tmp_path / "dataset", data, StopAfterBatches(6))
+    with pytest.warns(UserWarning, match="was trained on in this process.*Make it again"):
         fit(tmp_path / "dataset", data)
 
 
 def test_another_optimizer_is_told(tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, _DATA["arrays"](), Stop(6))
+        fit(tmp_path, _DATA["arrays"](), StopAfterBatches(6))
     with pytest.raises(ValueError, match=r"must be compiled with the optimizer.* SGD; .*Adam"):
         fit(tmp_path, _DATA["arrays"](), optimizer=keras.optimizers.Adam())
     with (
@@ -230,7 +218,7 @@ def test_another_optimizer_is_told(tmp_path, caplog):
 def test_the_next_fit_starts_where_it_says(tmp_path):
     """Also after a `fit` that was resumed, and interrupted again."""
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, _DATA["arrays"](), Stop(11))
+        fit(tmp_path, _DATA["arrays"](), StopAfterBatches(11))
     model = make_model()
     with pytest.raises(KeyboardInterrupt):
         model.fit(
@@ -239,7 +227,7 @@ def test_the_next_fit_starts_where_it_says(tmp_path):
             epochs=4,
             batch_size=9,
             verbose=0,
-            callbacks=[Stop(2), callbacks.BackupAndResume(tmp_path)],
+            callbacks=[StopAfterBatches(2), callbacks.BackupAndResume(tmp_path)],
         )
     assert model.fit(_X, _Y, epochs=2, verbose=0).epoch == [0, 1]
 

@@ -57,6 +57,23 @@ def test_tfp_uses_it_as_any_other_distribution():
     np.testing.assert_allclose(doubled.log_prob(1.0), plain.log_prob(0.5) - np.log(2), rtol=1e-6)
 
 
+def test_it_has_all_that_distributions_of_every_family_have():
+    """A new version of TFP with another public method of `tfd.Distribution` fails here."""
+    public = {name for name in vars(tfd.Distribution) if not name.startswith("_")}
+    assert public <= set(vars(type(make())))
+
+
+def test_tfp_asks_it_where_another_holds_it():
+    rate = tf.Variable(1.0)
+    waiting = DistributionLambda(lambda _: tfd.Exponential(rate, validate_args=True), "mean")
+    held = tfd.BatchBroadcast(waiting(PARAMETERS), [2], validate_args=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Sample must be non-negative"):
+        held.log_prob(-1.0)
+    rate.assign(-1.0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`rate` must be positive"):
+        held.mean()
+
+
 @pytest.mark.parametrize(
     ("convert_to_tensor_fn", "expected"),
     [

@@ -127,6 +127,11 @@ def test_kl_weight_multiplies_the_divergence(weight):
     )
 
 
+def test_a_prior_of_all_weights_without_a_bias_is_that_of_the_kernel():
+    layer = built(layers.DenseFlipout(5, bias_posterior_fn=None, prior="standard_normal"))
+    np.testing.assert_allclose(divergence(layer), normal_kl(*kernel_of(layer), 0, 1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", [*_DENSE, "DenseVariational"])
 def test_dense_layers_without_spread_are_dense(name):
     arguments = {"posterior": "deterministic"} if name == "DenseVariational" else {}

@@ -1,22 +1,17 @@
 """The life of layers with Bayesian weights in Keras: files, precision, replicas, tuning."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from contract_support import policy, saved_and_loaded
+from scripts import output_of
 
 from keras_extras import layers
 
 tfd = tfp.distributions
 
-ROOT = Path(__file__).resolve().parents[1]
 
 _X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 _Y = _X[:, :1]
@@ -243,10 +238,4 @@ print("equal")
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one():
-    result = subprocess.run(
-        [sys.executable, "-c", MIRRORED],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert "equal" in result.stdout, result.stderr[-3000:]
+    assert "equal" in output_of(MIRRORED)

@@ -3,13 +3,47 @@
 import math
 from typing import Any
 
+import keras
+
+from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.distribution_kinds import (
     entries_of,
     is_mixture,
     is_multivariate_normal,
     mixture_weights,
 )
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import stateless_seed, tf, tfd
+
+# Of the docstrings of the loss and the metric.
+DRAWS = """
+        num_samples: Integer of at least 2, how many draws to take where there is no closed form.
+            Defaults to `100`.
+        seed: Integer seed of the draws. Defaults to `None`.
+    """
+
+
+class SampledScore:
+    """The number and the seeds of the draws of a loss or metric."""
+
+    def set_draws(self, num_samples: int, seed: int | None) -> None:
+        self.num_samples = check_integer("num_samples", num_samples, minimum=2)
+        self.seed = check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+
+    def score(self, y_true: Any, distribution: Any) -> Any:
+        """Returns the score of each member of the batch.
+
+        Args:
+            y_true: Tensor of targets, in the shape of a draw.
+            distribution: A `tfd.Distribution`.
+        """
+        return crps(
+            distribution, y_true, self.num_samples, lambda: stateless_seed(self.seed_generator)
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()  # type: ignore[misc]  # of the loss or the metric
+        return {**config, "num_samples": self.num_samples, "seed": self.seed}
 
 
 def has_closed_form(distribution: Any) -> bool:

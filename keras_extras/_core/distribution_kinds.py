@@ -48,6 +48,15 @@ def is_reshaped(distribution):
     return is_a(distribution, tfd.BatchReshape, tfd.BatchBroadcast)
 
 
+def _parts_of(distribution):
+    """The components of a mixture, and what a reshaped distribution holds; none of others."""
+    if is_mixture(distribution):
+        return [distribution.components_distribution]
+    if is_mixture_of_families(distribution):
+        return distribution.components
+    return [distribution.distribution] if is_reshaped(distribution) else []
+
+
 def is_multivariate_normal(distribution: Any) -> bool:
     """Whether each entry of draws is normal by itself, without saying so."""
     kinds = (
@@ -78,12 +87,9 @@ def float_dtype(distribution: Any) -> Any:
     distribution = entries_of(distribution)
     if tf.as_dtype(distribution.dtype).is_floating:
         return tf.as_dtype(distribution.dtype)
-    if is_mixture(distribution):
-        return float_dtype(distribution.components_distribution)
-    if is_mixture_of_families(distribution):
-        return float_dtype(distribution.components[0])
-    if is_reshaped(distribution):
-        return float_dtype(distribution.distribution)
+    parts = _parts_of(distribution)
+    if parts:
+        return float_dtype(parts[0])
     for value in distribution.parameters.values():
         dtype = getattr(value, "dtype", None)
         if dtype is not None and tf.as_dtype(dtype).is_floating:
@@ -94,12 +100,9 @@ def float_dtype(distribution: Any) -> Any:
 def is_discrete(distribution: Any) -> bool:
     """Whether all probability lies on whole numbers, labels or other single values."""
     distribution = entries_of(distribution)
-    if is_mixture(distribution):
-        return is_discrete(distribution.components_distribution)
-    if is_mixture_of_families(distribution):
-        return all(map(is_discrete, distribution.components))
-    if is_reshaped(distribution):
-        return is_discrete(distribution.distribution)
+    parts = _parts_of(distribution)
+    if parts:
+        return all(map(is_discrete, parts))
     if isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic):
         return True
     if isinstance(distribution, tfd.FiniteDiscrete | tfd.Empirical):
@@ -116,12 +119,9 @@ def is_discrete(distribution: Any) -> bool:
 def takes_whole_numbers(distribution: Any) -> bool:
     """Whether draws are whole numbers, and not fractions with probabilities."""
     distribution = entries_of(distribution)
-    if is_mixture(distribution):
-        return takes_whole_numbers(distribution.components_distribution)
-    if is_mixture_of_families(distribution):
-        return all(map(takes_whole_numbers, distribution.components))
-    if is_reshaped(distribution):
-        return takes_whole_numbers(distribution.distribution)
+    parts = _parts_of(distribution)
+    if parts:
+        return all(map(takes_whole_numbers, parts))
     return counts(distribution) and not isinstance(distribution, tfd.Deterministic)
 
 

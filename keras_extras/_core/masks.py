@@ -1,4 +1,4 @@
-"""Keras' masks where derivatives are taken on JAX: what is differentiated is a tensor of its own.
+"""Keras' masks where derivatives are taken on JAX: what is differentiated is another tensor.
 
 Keras hangs a mask onto a tensor, and hands it to layers only.
 """

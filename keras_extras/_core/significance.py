@@ -5,6 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
+# Of the docstrings of the loss and the metric.
+REFERENCES = """
+    References:
+        Cowan, Cranmer, Gross and Vitells (2011), "Asymptotic formulae for likelihood-based tests
+        of new physics", equation 97, [arXiv:1007.1727](https://arxiv.org/abs/1007.1727);
+        Adam-Bourdarios, Cowan, Germain, Guyon, Kegl and Rousseau (2014), "Learning to discover:
+        the Higgs boson machine learning challenge", which adds `b_r = 10`.
+    """
+
 
 def approximate_median_significance(signal: Any, background: Any, regularization: float) -> Any:
     """Returns the significance of sums of weights; 0 where that of the signal is negative.

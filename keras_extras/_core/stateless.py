@@ -56,7 +56,7 @@ def assign_eagerly(function: Callable[[], None], variables: Iterable[keras.Varia
     import jax
 
     variables = list(variables)
-    # Compiled, each branch and loop would be compiled anew in each call.
+    # Compiled, each branch and loop would be compiled again in each call.
     with jax.disable_jit(), substituted((v, v.value) for v in variables) as scope:
         function()
     for variable in variables:

@@ -36,16 +36,35 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
         ValueError: If the shapes do not fit.
     """
     y_true = in_precision_of(distribution, y_true)
-    if not isinstance(distribution.event_shape, tf.TensorShape):
-        return y_true
-    expected = distribution.batch_shape.concatenate(distribution.event_shape)
-    actual = y_true.shape
+    matched = in_shape_of(distribution, y_true)
+    if matched is not None:
+        return matched
+    expected, actual = _shape_of_draws(distribution), y_true.shape
     if expected.rank is None or actual.rank is None:
         raise ValueError(
             f"{owner} needs targets and distributions of known rank. Name the axis in "
             "`tf.squeeze(x, axis=-1)`, or write `tf.ensure_shape(x, (None,))`. "
             f"Received: y_true.shape={actual} and draws of shape {expected}"
         )
+    raise ValueError(
+        f"{owner} cannot pair targets of shape {_written(actual)} with a distribution of "
+        f"batch shape {_written(distribution.batch_shape)} and event shape "
+        f"{_written(distribution.event_shape)}. Targets must have shape {_written(expected)}. "
+        f"Received: y_true.shape={_written(actual)}"
+    )
+
+
+def in_shape_of(distribution: Any, y_true: Any) -> Any:
+    """Returns a tensor of targets in the shape of draws, by the rules of `match_targets`.
+
+    Returns:
+        A tensor; None if the shape of the targets is another, or a rank is unknown.
+    """
+    if not isinstance(distribution.event_shape, tf.TensorShape):
+        return y_true
+    expected, actual = _shape_of_draws(distribution), y_true.shape
+    if expected.rank is None or actual.rank is None:
+        return None
     ends_in_one = actual[-1:] == [1]
     if actual.rank == expected.rank + 1 and ends_in_one and not _fits(actual, expected):
         y_true = tf.squeeze(y_true, axis=-1)
@@ -54,13 +73,12 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     # A target for each row would be taken for the entries of one event, where as many.
     lacks_rows = actual.rank <= distribution.event_shape.rank < expected.rank
     if not _fits(y_true.shape, expected) or (lacks_rows and y_true.shape.rank < expected.rank):
-        raise ValueError(
-            f"{owner} cannot pair targets of shape {_written(actual)} with a distribution of "
-            f"batch shape {_written(distribution.batch_shape)} and event shape "
-            f"{_written(distribution.event_shape)}. Targets must have shape {_written(expected)}. "
-            f"Received: y_true.shape={_written(actual)}"
-        )
+        return None
     return y_true
+
+
+def _shape_of_draws(distribution):
+    return distribution.batch_shape.concatenate(distribution.event_shape)
 
 
 def in_precision_of(distribution: Any, y_true: Any) -> Any:

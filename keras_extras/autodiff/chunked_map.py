@@ -65,7 +65,7 @@ class ChunkedMap:
         compiled = None
         chunks = []
         for first in range(0, count, size):
-            # The last chunk has the size of the others, so that nothing is compiled anew for it.
+            # The last chunk has the size of the others, so that nothing is compiled for it.
             numbers = np.minimum(np.arange(first, first + size), count - 1)
             numbers = ops.convert_to_tensor(numbers, "int32")
             compiled = compiled or self._compiled(numbers, arguments)

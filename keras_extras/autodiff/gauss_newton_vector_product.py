@@ -5,8 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.masks import mask_of, with_mask
 from keras_extras.autodiff import backend
+from keras_extras.autodiff.arguments import IN_FORM_OF_GRADIENT, PRODUCT
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
@@ -14,6 +16,7 @@ from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
+@fill_docstring(product=PRODUCT, in_form_of_gradient=IN_FORM_OF_GRADIENT)
 def gauss_newton_vector_product(
     model: keras.Model,
     x: Any,
@@ -48,24 +51,10 @@ def gauss_newton_vector_product(
         [arXiv:1412.1193](https://arxiv.org/abs/1412.1193).
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
-        y: Targets; `None` if the loss needs none.
-        vector: The vector that is multiplied, in the form of the result.
-        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
-            was compiled with. Defaults to `None`.
-        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
-            given. Defaults to `True`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
-        sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
-        batch_size: Integer, rows to compute at once, as in `gradient`; `None` for all. Defaults to
-            `None`.
+        {product}
 
     Returns:
-        Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
-        structure like `x`; of both, a `WeightsAndInputs`.
+        {in_form_of_gradient}
 
     Raises:
         TypeError: If `model` is no Keras model or layer.

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.autodiff.arguments import DATA, LOSS, WRT
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.blocking_layers import blocking_layers
 from keras_extras.autodiff.data import Data
@@ -13,6 +15,7 @@ from keras_extras.autodiff.dense_derivatives import zeros_where_none
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 
 
+@fill_docstring(data=DATA, loss=LOSS, wrt=WRT)
 def gradient(
     model: keras.Model,
     x: Any,
@@ -35,15 +38,10 @@ def gradient(
     of random layers are held fixed: they have no derivative, and the model keeps those it had.
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
+        {data}
         y: Targets; `None` if the loss needs none. Defaults to `None`.
-        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
-            was compiled with. Defaults to `None`.
-        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
-            given. Defaults to `True`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
+        {loss}
+        {wrt}
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
         training: Boolean. With `True`, dropout drops, by the random numbers that the next call of
             the model would see, and batch normalization uses the statistics of the batch, through

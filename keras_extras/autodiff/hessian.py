@@ -5,7 +5,9 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.flat_vectors import flat, num_entries, split_entries, unit_vector
+from keras_extras.autodiff.arguments import DATA, LOSS, TRAINING
 from keras_extras.autodiff.batches import mean_over_batches
 from keras_extras.autodiff.chunked_map import ChunkedMap
 from keras_extras.autodiff.data import Data
@@ -14,6 +16,7 @@ from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
+@fill_docstring(data=DATA, loss=LOSS, training=TRAINING)
 def hessian(
     model: keras.Model,
     x: Any,
@@ -41,18 +44,14 @@ def hessian(
     those of `gradient`.
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
+        {data}
         y: Targets; `None` if the loss needs none. Defaults to `None`.
-        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
-            was compiled with. Defaults to `None`.
-        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
-            given. Defaults to `True`.
+        {loss}
         wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, all rows of
             them, `"both"`, the weights before the inputs, or one of several inputs, by its name or
             position. Defaults to `"weights"`.
         sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
+        {training}
         diagonal: Boolean, whether to return `H_ii` only. Defaults to `False`.
         batch_size: Integer, rows to compute at once, as in `gradient`, with `wrt="weights"`; `None`
             for all. Defaults to `None`.

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_choice
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.autodiff.arguments import IN_FORM_OF_GRADIENT, PRODUCT
 from keras_extras.autodiff.batches import sum_over_batches
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.dense_derivatives import CURVATURE_MODES, hessian_product
@@ -12,6 +14,7 @@ from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
+@fill_docstring(product=PRODUCT, in_form_of_gradient=IN_FORM_OF_GRADIENT)
 def hessian_vector_product(
     model: keras.Model,
     x: Any,
@@ -39,28 +42,14 @@ def hessian_vector_product(
         Pearlmutter (1994), "Fast exact multiplication by the Hessian".
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
-        y: Targets; `None` if the loss needs none.
-        vector: The vector that is multiplied, in the form of the result.
-        loss: The loss, in any form that `model.compile` takes; `None` for the loss that the model
-            was compiled with. Defaults to `None`.
-        penalties: Boolean, whether regularizers and losses that layers add count where `loss` is
-            given. Defaults to `True`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
-        sample_weight: Weights of the rows, as in `fit`. Defaults to `None`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
-        batch_size: Integer, rows to compute at once, as in `gradient`; `None` for all. Defaults to
-            `None`.
+        {product}
         mode: `"reverse_over_reverse"` takes the gradient of the gradient's product with the vector;
             `"forward_over_reverse"` differentiates the gradient along the vector by forward mode,
             which in TensorFlow takes more time. Defaults to
             `"reverse_over_reverse"`.
 
     Returns:
-        Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
-        structure like `x`; of both, a `WeightsAndInputs`.
+        {in_form_of_gradient}
 
     Raises:
         TypeError: If `model` is no Keras model or layer.

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer
 from keras_extras._core.differentiation import jacobian_vector_product
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.flat_vectors import (
     flat,
     flat_rows,
@@ -15,6 +16,7 @@ from keras_extras._core.flat_vectors import (
     split_entries,
     unit_vector,
 )
+from keras_extras.autodiff.arguments import DATA, TRAINING, WRT
 from keras_extras.autodiff.chunked_map import ChunkedMap
 from keras_extras.autodiff.data import Data, WeightsAndInputs
 from keras_extras.autodiff.dense_derivatives import pullback
@@ -22,6 +24,7 @@ from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
+@fill_docstring(data=DATA, wrt=WRT, training=TRAINING)
 def jacobian(
     model: keras.Model,
     x: Any,
@@ -43,11 +46,9 @@ def jacobian(
     is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
+        {data}
+        {wrt}
+        {training}
         mode: `"forward"`, `"reverse"`, or `"auto"` for the one that takes fewer passes. Defaults
             to `"auto"`.
         chunk_size: Integer, passes to compute at once. Memory grows with it, and for small models

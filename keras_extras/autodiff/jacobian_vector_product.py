@@ -5,11 +5,14 @@ from typing import Any
 import keras
 
 from keras_extras._core import differentiation
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.autodiff.arguments import DATA, RAISES_OF_OUTPUTS, TRAINING, WRT
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel
 from keras_extras.autodiff.second_derivatives import check_second_derivatives
 
 
+@fill_docstring(raises=RAISES_OF_OUTPUTS, data=DATA, wrt=WRT, training=TRAINING)
 def jacobian_vector_product(
     model: keras.Model,
     x: Any,
@@ -28,21 +31,17 @@ def jacobian_vector_product(
     Distributions count as the tensors that they convert to. What is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
+        {data}
         vector: The direction: of weights, a list of arrays aligned with
             `model.trainable_variables`; of inputs, a structure like `x`; of both, a
             `WeightsAndInputs`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
+        {wrt}
+        {training}
 
     Returns:
         A structure like the outputs of the model.
 
-    Raises:
-        TypeError: If `model` is no Keras model or layer.
-        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+    {raises}
 
     Example:
 

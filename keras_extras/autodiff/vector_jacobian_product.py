@@ -4,11 +4,26 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.autodiff.arguments import (
+    DATA,
+    IN_FORM_OF_GRADIENT,
+    RAISES_OF_OUTPUTS,
+    TRAINING,
+    WRT,
+)
 from keras_extras.autodiff.data import Data
 from keras_extras.autodiff.dense_derivatives import pullback
 from keras_extras.autodiff.differentiated_model import DifferentiatedModel, as_vector
 
 
+@fill_docstring(
+    raises=RAISES_OF_OUTPUTS,
+    data=DATA,
+    wrt=WRT,
+    training=TRAINING,
+    in_form_of_gradient=IN_FORM_OF_GRADIENT,
+)
 def vector_jacobian_product(
     model: keras.Model,
     x: Any,
@@ -27,20 +42,15 @@ def vector_jacobian_product(
     count as the tensors that they convert to. What is held fixed is as in `gradient`.
 
     Args:
-        model: Keras model or layer.
-        x: Inputs, an array or a structure of arrays with one row for each example.
+        {data}
         vector: A structure of arrays like the outputs of the model for `x`.
-        wrt: With respect to what: `"weights"`, those that are trained, `"inputs"`, `"both"`, or one
-            of several inputs, by its name or position. Defaults to `"weights"`.
-        training: Boolean, as in `gradient`. Defaults to `False`.
+        {wrt}
+        {training}
 
     Returns:
-        Of weights, a list of tensors aligned with `model.trainable_variables`; of inputs, a
-        structure like `x`; of both, a `WeightsAndInputs`.
+        {in_form_of_gradient}
 
-    Raises:
-        TypeError: If `model` is no Keras model or layer.
-        ValueError: If `vector` has other shapes, or inputs to differentiate are integers.
+    {raises}
 
     Example:
 

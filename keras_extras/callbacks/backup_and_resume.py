@@ -30,7 +30,7 @@ class BackupAndResume(keras.callbacks.Callback):
     and ends with the weights that it would have had. What `keras.callbacks.BackupAndRestore`
     leaves to chance is certain here:
 
-    - A kill at any moment leaves a whole backup. Each is written to a folder of its own, which gets
+    - A kill at any moment leaves a whole backup. Each is written to its own folder, which gets
       its name once it is complete.
     - Weights, state of the optimizer and number of the epoch are always of one moment.
     - Layers that draw random numbers, such as `keras.layers.Dropout`, go on with those that come

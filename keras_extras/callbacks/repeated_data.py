@@ -43,7 +43,7 @@ class RepeatedData:
         if self._iterator is None:
             warnings.warn(
                 "BackupAndResume goes on with the batches that come first: it knows only the data "
-                f"of `keras.Model.fit`. Received: a `fit` of {type(model).__name__} of its own",
+                f"of `keras.Model.fit`. Received: {type(model).__name__} with its own `fit`",
                 stacklevel=2,
             )
             self._state = saved or self._start(None)
@@ -82,7 +82,7 @@ class RepeatedData:
                 "After an interruption, BackupAndResume goes on with other batches than those "
                 f"that would have come, unless they come again when the script does: {reason}. "
                 "Call `keras.utils.set_random_seed` at the start of the script, before the data "
-                "is made, and take all that is random from there or from seeds of its own.",
+                "is made, and take all that is random from there or from its own seeds.",
                 stacklevel=2,
             )
 
@@ -92,12 +92,12 @@ class RepeatedData:
         if self._dataset is not None and self._dataset in _trained_on:
             reason = (
                 f"`x` is a {type(self._dataset).__name__} that was trained on in this process, and "
-                "goes on from where it was left. Make it anew"
+                "goes on from where it was left. Make it again"
             )
         elif self._first_batch() != saved["first_batch"]:
             reason = (
                 "the first batch is not that of the `fit` that was interrupted. Make the data "
-                "anew, with the same seed of `keras.utils.set_random_seed`"
+                "again, with the same seed of `keras.utils.set_random_seed`"
             )
         if reason:
             warnings.warn(

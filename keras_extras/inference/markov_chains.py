@@ -163,7 +163,7 @@ class MarkovChains:
 def _side_by_side(function):
     """A function of one vector as one of many, `(chains, size)` to `(chains,)`.
 
-    The derivative is taken within the map: XLA would compile that of a map anew at every call.
+    The derivative is taken within the map: XLA would compile that of a map again at every call.
     """
 
     def value_and_gradient(z):

@@ -80,7 +80,7 @@ def predict_distribution(
     if hasattr(model, "predict_distribution"):
         if likelihood is not None:
             raise ValueError(
-                f"`likelihood` is for models; {type(model).__name__} has one of its own. "
+                f"`likelihood` is for models; {type(model).__name__} has its own. "
                 f"Received: likelihood={likelihood!r}"
             )
         return model.predict_distribution(

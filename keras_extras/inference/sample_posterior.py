@@ -68,7 +68,7 @@ def sample_posterior(
     play no part: the prior takes their place. The model's own weights stay as they are.
 
     Called again for the same model, prior, likelihood and settings with data of the same shapes,
-    it compiles nothing anew.
+    it compiles nothing.
 
     References:
         Hoffman and Gelman (2014), "The No-U-Turn sampler",

@@ -163,7 +163,7 @@ def _head_of(output):
         )
     if layer.trainable_variables:
         raise ValueError(
-            f"The last layer {layer.name!r} must have no weights of its own, as layers such as "
+            f"The last layer {layer.name!r} must have no weights itself, as layers such as "
             "`IndependentNormal`. "
             f"Received: weights {[variable.path for variable in layer.trainable_variables]}"
         )

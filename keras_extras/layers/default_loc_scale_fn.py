@@ -11,10 +11,25 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
 
+# Of the docstrings of the two functions.
+_CHOICES = """
+        loc_initializer: Initializer of the location; `None` means
+            `RandomNormal(stddev=0.1)`. Defaults to `None`.
+        untransformed_scale_initializer: Initializer of the untransformed scale; `None` means
+            `RandomNormal(mean=-3.0, stddev=0.1)`, scales close to 0.05. Defaults to `None`.
+        loc_regularizer: Regularizer of the location. Defaults to `None`.
+        untransformed_scale_regularizer: Regularizer of the untransformed scale. Defaults to
+            `None`.
+        loc_constraint: Constraint on the location. Defaults to `None`.
+        untransformed_scale_constraint: Constraint on the untransformed scale. Defaults to `None`.
+    """
 
+
+@fill_docstring(choices=_CHOICES)
 def default_loc_scale_fn(
     is_singular: bool = False,
     loc_initializer: Any = None,
@@ -30,20 +45,12 @@ def default_loc_scale_fn(
     scale = eps + softplus(untransformed scale)
     ```
 
-    with `eps` the spacing of floating-point numbers at 1. The scale is computed anew whenever it
+    with `eps` the spacing of floating-point numbers at 1. The scale is computed whenever it
     is used, so that gradients reach its variable.
 
     Args:
         is_singular: Boolean, whether there is no scale, but `None`. Defaults to `False`.
-        loc_initializer: Initializer of the location; `None` means
-            `RandomNormal(stddev=0.1)`. Defaults to `None`.
-        untransformed_scale_initializer: Initializer of the untransformed scale; `None` means
-            `RandomNormal(mean=-3.0, stddev=0.1)`, scales close to 0.05. Defaults to `None`.
-        loc_regularizer: Regularizer of the location. Defaults to `None`.
-        untransformed_scale_regularizer: Regularizer of the untransformed scale. Defaults to
-            `None`.
-        loc_constraint: Constraint on the location. Defaults to `None`.
-        untransformed_scale_constraint: Constraint on the untransformed scale. Defaults to `None`.
+        {choices}
 
     Returns:
         Function of `(dtype, shape, name, trainable, add_variable_fn)` that returns the location
@@ -72,30 +79,32 @@ def default_loc_scale_fn(
     )
 
 
-class _OfArguments:
-    """A function with the arguments of `default_loc_scale_fn`, which files can hold."""
-
-    def __init__(self, is_singular: bool = False, **choices: Any):
-        self.is_singular = check_flag("is_singular", is_singular)
-        self.choices = {name: _KINDS[name.rpartition("_")[2]].get(v) for name, v in choices.items()}
-
-    def get_config(self) -> dict[str, Any]:
-        choices = {
-            name: _KINDS[name.rpartition("_")[2]].serialize(choice)
-            for name, choice in self.choices.items()
-        }
-        return {"is_singular": self.is_singular, **choices}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        return cls(**config)
-
-
 _KINDS = {
     "initializer": keras.initializers,
     "regularizer": keras.regularizers,
     "constraint": keras.constraints,
 }
+
+
+def _kind_of(name):
+    """The module of Keras for an argument such as `"loc_initializer"`."""
+    return _KINDS[name.rpartition("_")[2]]
+
+
+class _OfArguments:
+    """A function with the arguments of `default_loc_scale_fn`, which files can hold."""
+
+    def __init__(self, is_singular: bool = False, **choices: Any):
+        self.is_singular = check_flag("is_singular", is_singular)
+        self.choices = {name: _kind_of(name).get(choice) for name, choice in choices.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        choices = {name: _kind_of(name).serialize(v) for name, v in self.choices.items()}
+        return {"is_singular": self.is_singular, **choices}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**config)
 
 
 @serializable
@@ -144,6 +153,7 @@ def deferred(function, dtype, shape):
     )
 
 
+@fill_docstring(choices=_CHOICES)
 def default_mean_field_normal_fn(
     is_singular: bool = False,
     loc_initializer: Any = None,
@@ -157,15 +167,7 @@ def default_mean_field_normal_fn(
 
     Args:
         is_singular: Boolean, whether the distribution is a single point. Defaults to `False`.
-        loc_initializer: Initializer of the location; `None` means
-            `RandomNormal(stddev=0.1)`. Defaults to `None`.
-        untransformed_scale_initializer: Initializer of the untransformed scale; `None` means
-            `RandomNormal(mean=-3.0, stddev=0.1)`, scales close to 0.05. Defaults to `None`.
-        loc_regularizer: Regularizer of the location. Defaults to `None`.
-        untransformed_scale_regularizer: Regularizer of the untransformed scale. Defaults to
-            `None`.
-        loc_constraint: Constraint on the location. Defaults to `None`.
-        untransformed_scale_constraint: Constraint on the untransformed scale. Defaults to `None`.
+        {choices}
 
     Returns:
         Function of `(dtype, shape, name, trainable, add_variable_fn)` that returns a

@@ -13,7 +13,7 @@ Models without a layer of distributions train as they did.
 import keras
 
 from keras_extras._core.probability import tf
-from keras_extras._core.targets import in_precision_of, match_targets
+from keras_extras._core.targets import in_precision_of, in_shape_of
 from keras_extras._seams.compute_loss import adapt_predictions
 from keras_extras._seams.layers_within import layers_within
 from keras_extras.layers.distributions_in_metrics import let_metrics_take_distributions
@@ -49,41 +49,45 @@ def _makes_distributions(model):
 def _paired(model, y, y_pred):
     """The targets, those of distributions in the shape of a draw, and the predictions.
 
-    Where targets have another shape, the prediction refuses itself what has not that of a draw.
+    A prediction whose targets have another shape becomes one that refuses what has not that of a
+    draw: its loss may be one of tensors, such as a sparse crossentropy of logits, or one that knows
+    what the columns of its targets are.
     """
     if not any(hasattr(output, "tensor_distribution") for output in keras.tree.flatten(y_pred)):
         return y, y_pred
-    others = {}
-    y = _targets(model, y, y_pred, others)
-    if others:
-        y_pred = keras.tree.map_structure(lambda output: others.get(id(output), output), y_pred)
+    from keras_extras.layers.paired_distribution import PairedDistribution
+
+    refusing = {}
+
+    def match(target, output):
+        if target is None or not hasattr(output, "tensor_distribution"):
+            return target
+        target = in_precision_of(output, target)
+        matched = in_shape_of(output, target)
+        if matched is None:
+            refusing[id(output)] = PairedDistribution(output)
+        return target if matched is None else matched
+
+    y = _map_targets(match, model, y, y_pred)
+    if refusing:
+        y_pred = keras.tree.map_structure(lambda output: refusing.get(id(output), output), y_pred)
     return y, y_pred
 
 
-def _targets(model, y, y_pred, others):
-    """The targets; collects predictions with targets of another shape in `others`.
+def _map_targets(match, model, y, y_pred):
+    """The targets, each as `match` returns it for the target and its prediction.
 
     Targets for a part of the outputs, or in a structure that does not fit, are Keras' business.
     """
     if isinstance(y, dict) and isinstance(y_pred, list | tuple):
         y_pred = dict(zip(model.output_names, y_pred))
     if isinstance(y, dict) and isinstance(y_pred, dict):
-        return {name: _targets(model, y[name], y_pred.get(name), others) for name in y}
+        return {name: _map_targets(match, model, y[name], y_pred.get(name)) for name in y}
     if isinstance(y_pred, list | tuple) and len(y_pred) == 1:
         y_pred = y_pred[0]
     if isinstance(y, list | tuple):
         y_pred = y_pred if isinstance(y_pred, list | tuple) else [y_pred]
         if len(y) != len(y_pred):
             return y
-        return [_targets(model, *pair, others) for pair in zip(y, y_pred)]
-    if y is None or not hasattr(y_pred, "tensor_distribution"):
-        return y
-    try:
-        return match_targets(y, y_pred, "The loss")
-    except ValueError:
-        from keras_extras.layers.paired_distribution import PairedDistribution
-
-        # For a loss of tensors, such as a sparse crossentropy of logits, or one that knows what
-        # the columns of its targets are.
-        others[id(y_pred)] = PairedDistribution(y_pred)
-        return in_precision_of(y_pred, y)
+        return [_map_targets(match, model, *pair) for pair in zip(y, y_pred)]
+    return match(y, y_pred)

@@ -12,6 +12,14 @@ from keras_extras._core.probability import tf
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
 
+# Of the docstrings of divergences.
+WEIGHT = """
+        weight: Multiplies the divergence: a number, a tensor, a `keras.Variable` or `tf.Variable`,
+            read at each step, or a `keras.optimizers.schedules.LearningRateSchedule` of the
+            training calls of the layer. `None` means 1. `KLWarmUp` multiplies all of them.
+            Configurations keep the present value of a variable. Defaults to `None`.
+    """
+
 
 class DivergenceWeight(keras.layers.Layer):
     """A number, variable, tensor or schedule, times the share that `KLWarmUp` sets.

@@ -7,15 +7,17 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.functions import optional_function, serialize_function
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
-from keras_extras.layers.divergence_weight import DivergenceWeight
+from keras_extras.layers.divergence_weight import WEIGHT, DivergenceWeight
 from keras_extras.layers.kl_divergence import check_prior, divergence
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 
 
 @serializable
+@fill_docstring(weight=WEIGHT)
 class KLDivergenceRegularizer(keras.regularizers.Regularizer):
     """Kullback-Leibler divergence of a layer's distribution from a prior.
 
@@ -43,10 +45,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
             several test points; `None` for all. Defaults to `()`.
         test_points_fn: Function from `a` to the test points; `None` means its tensor. Defaults to
             `None`.
-        weight: Multiplies the divergence: a number, a tensor, a `keras.Variable` or `tf.Variable`,
-            read at each step, or a `keras.optimizers.schedules.LearningRateSchedule` of the
-            training calls of the layer. `None` means 1. `KLWarmUp` multiplies all of them.
-            Configurations keep the present value of a variable. Defaults to `None`.
+        {weight}
 
     Raises:
         TypeError: If `distribution_b` is none of these.

@@ -66,19 +66,20 @@ class ScaleShift(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.scale = self.add_weight(
-            name="scale",
-            shape=(),
-            initializer=self.scale_initializer,
-            regularizer=self.scale_regularizer,
-            constraint=self.scale_constraint,
+        self.scale = self._add_number(
+            "scale", self.scale_initializer, self.scale_regularizer, self.scale_constraint
         )
-        self.shift = self.add_weight(
-            name="shift",
+        self.shift = self._add_number(
+            "shift", self.shift_initializer, self.shift_regularizer, self.shift_constraint
+        )
+
+    def _add_number(self, name, initializer, regularizer, constraint):
+        return self.add_weight(
+            name=name,
             shape=(),
-            initializer=self.shift_initializer,
-            regularizer=self.shift_regularizer,
-            constraint=self.shift_constraint,
+            initializer=initializer,
+            regularizer=regularizer,
+            constraint=constraint,
         )
 
     def call(self, inputs: Any) -> Any:

@@ -15,15 +15,32 @@ from tensorflow_probability import distributions as tfd
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.probability import stateless_seed
 from keras_extras._core.quantiles import quantile
+from keras_extras._seams.held_distributions import HeldDistribution
+
+# What a distribution has for every family, and this one hands on; the class has the rest.
+_OF_DISTRIBUTION = (
+    *("name", "parameters", "parameter_properties", "param_shapes", "param_static_shapes"),
+    *("allow_nan_stats", "validate_args", "reparameterization_type", "copy"),
+    *("batch_shape", "batch_shape_tensor", "is_scalar_batch"),
+    *("event_shape", "event_shape_tensor", "is_scalar_event"),
+    *("prob", "log_prob", "unnormalized_log_prob", "cdf", "log_cdf"),
+    *("mean", "variance", "stddev", "covariance"),
+    *("entropy", "experimental_default_event_space_bijector", "experimental_fit"),
+    *("experimental_local_measure", "experimental_shard_axis_names"),
+)
+# Slices are those of the tensor, as of the symbolic outputs that models are built with;
+# `tensor_distribution[...]` slices the distribution.
+_OF_TENSOR = tf.Tensor.OVERLOADABLE_OPERATORS - {"__eq__", "__ne__"}
 
 
-class TensorDistribution(tfd.Distribution):
+class TensorDistribution(HeldDistribution, tfd.Distribution):
     """The output of layers of distributions: a `tfd.Distribution`, and a tensor by one function.
 
-    Every method and property is that of `tensor_distribution`, except that draws without a seed
-    take theirs from the layer's seed generator. The tensor is computed once, so that all who
-    convert the distribution see the same draw. Its dtype is always `keras.config.floatx()`:
-    Keras casts outputs of any other dtype for its losses, and a cast leaves a plain tensor.
+    Methods and properties are those of `tensor_distribution`, except that draws without a seed
+    take theirs from the layer's seed generator. Operators are those of the tensor, which is
+    computed once, so that all who convert the distribution see the same draw. Its dtype is always
+    `keras.config.floatx()`: Keras casts outputs of any other dtype for its losses, and a cast
+    leaves a plain tensor.
 
     Args:
         distribution: A `tfd.Distribution`.
@@ -141,6 +158,13 @@ class TensorDistribution(tfd.Distribution):
     def _of_one_entry(self):
         return self.event_shape == (1,) and entries_of(self.tensor_distribution).event_shape == ()
 
+    # The next two are no properties, because TFP copies them as functions to children.
+    def cross_entropy(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        return self.tensor_distribution.cross_entropy(*args, **kwargs)
+
+    def kl_divergence(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        return self.tensor_distribution.kl_divergence(*args, **kwargs)
+
     def mode(self, **kwargs: Any) -> tf.Tensor:
         try:
             return self.tensor_distribution.mode(**kwargs)
@@ -154,6 +178,7 @@ class TensorDistribution(tfd.Distribution):
         return float(self._tensor)
 
     def __getattr__(self, name: str) -> Any:
+        """What only its family has, such as `loc`, `logits` or `components_distribution`."""
         if name.startswith("_") or name == "tensor_distribution":
             raise AttributeError(name)
         distribution = self.tensor_distribution
@@ -177,12 +202,9 @@ def _tensor_of(value):
     return value._tensor if isinstance(value, TensorDistribution) else value
 
 
-# `in vars` leaves alone what is defined above. Slices are those of the tensor, as of the symbolic
-# outputs that models are built with; `tensor_distribution[...]` slices the distribution.
-for _name in vars(tfd.Distribution):
-    if _name not in vars(TensorDistribution) and not _name.startswith("__"):
-        setattr(TensorDistribution, _name, _of_distribution(_name))
-for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {"__eq__", "__ne__"}:
+for _name in _OF_DISTRIBUTION:
+    setattr(TensorDistribution, _name, _of_distribution(_name))
+for _name in _OF_TENSOR:
     setattr(TensorDistribution, _name, _of_tensor(_name))
 
 

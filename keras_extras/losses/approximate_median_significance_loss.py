@@ -5,12 +5,14 @@ from typing import Any
 from keras import ops
 
 from keras_extras._core.checks import check_number
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras._core.significance import approximate_median_significance
+from keras_extras._core.significance import REFERENCES, approximate_median_significance
 from keras_extras.losses.batch_loss import BatchLoss
 
 
 @serializable
+@fill_docstring(references=REFERENCES)
 class ApproximateMedianSignificanceLoss(BatchLoss):
     """Minus the approximate median significance (AMS) of the events that a classifier selects.
 
@@ -38,11 +40,7 @@ class ApproximateMedianSignificanceLoss(BatchLoss):
     `evaluate` and `fit` report the mean over batches. The significance of all events is the
     metric `keras_extras.metrics.ApproximateMedianSignificance`.
 
-    References:
-        Cowan, Cranmer, Gross and Vitells (2011), "Asymptotic formulae for likelihood-based tests
-        of new physics", equation 97, [arXiv:1007.1727](https://arxiv.org/abs/1007.1727);
-        Adam-Bourdarios, Cowan, Germain, Guyon, Kegl and Rousseau (2014), "Learning to discover:
-        the Higgs boson machine learning challenge", which adds `b_r = 10`.
+    {references}
 
     Args:
         threshold: Float. Events with a greater prediction are selected. Defaults to `0.5`.
@@ -121,13 +119,8 @@ class ApproximateMedianSignificanceLoss(BatchLoss):
         return -approximate_median_significance(signal, background, self.regularization)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "threshold": self.threshold,
-            "regularization": self.regularization,
-            "signal_total": self.signal_total,
-            "background_total": self.background_total,
-        }
+        names = ("threshold", "regularization", "signal_total", "background_total")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _sum_selected(weights, selected, total):

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import keras
-
-from keras_extras._core.checks import check_integer, check_seed
-from keras_extras._core.crps import crps, has_closed_form
-from keras_extras._core.probability import stateless_seed, tfd
+from keras_extras._core.crps import DRAWS, SampledScore, has_closed_form
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.losses.distribution_loss import DistributionLoss
 
 
 @serializable
-class ContinuousRankedProbabilityScore(DistributionLoss):
+@fill_docstring(draws=DRAWS)
+class ContinuousRankedProbabilityScore(SampledScore, DistributionLoss):
     """Continuous ranked probability score (CRPS) of the targets.
 
     ```
@@ -37,9 +36,7 @@ class ContinuousRankedProbabilityScore(DistributionLoss):
         ensemble verification", for mixtures of normal distributions.
 
     Args:
-        num_samples: Integer of at least 2, how many draws to take where there is no closed form.
-            Defaults to `100`.
-        seed: Integer seed of the draws. Defaults to `None`.
+        {draws}
         name: String name of the loss. Defaults to `"crps"`.
         reduction: Type of reduction over the batch, as of other Keras losses. Defaults to
             `"sum_over_batch_size"`.
@@ -72,17 +69,9 @@ class ContinuousRankedProbabilityScore(DistributionLoss):
         dtype: Any = None,
     ):
         super().__init__(name, reduction, dtype)
-        self.num_samples = check_integer("num_samples", num_samples, minimum=2)
-        self.seed = check_seed(seed)
-        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.set_draws(num_samples, seed)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the score of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
         reparameterized = distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
         if not (reparameterized or has_closed_form(distribution)):
             raise ValueError(
@@ -91,10 +80,4 @@ class ContinuousRankedProbabilityScore(DistributionLoss):
                 "`keras_extras.losses.NegativeLogLikelihood`, and use this score as a metric, "
                 "`keras_extras.metrics.ContinuousRankedProbabilityScore`."
             )
-        return crps(distribution, y_true, self.num_samples, self._next_seed)
-
-    def _next_seed(self):
-        return stateless_seed(self.seed_generator)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_samples": self.num_samples, "seed": self.seed}
+        return super().score(y_true, distribution)

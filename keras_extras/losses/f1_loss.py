@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.losses.fbeta_loss import FBetaLoss
+from keras_extras.losses.fbeta_loss import AVERAGE, THRESHOLD, VALUE_ERROR, FBetaLoss
 
 
 @serializable
+@fill_docstring(average=AVERAGE, threshold=THRESHOLD, value_error=VALUE_ERROR)
 class F1Loss(FBetaLoss):
     """One minus the F1 score, the harmonic mean of precision and recall.
 
@@ -20,19 +22,14 @@ class F1Loss(FBetaLoss):
         van Rijsbergen (1979), "Information Retrieval", chapter 7.
 
     Args:
-        average: How the scores of several columns become one: `"macro"`, their mean; `"micro"`,
-            the score of the counts summed over columns; `"weighted"`, their mean weighted by how
-            many rows have the label. Defaults to `"macro"`.
-        threshold: Float. Greater predictions decide for their column, whether they are
-            probabilities or logits. `None`: each row decides for the column of its greatest
-            prediction. Defaults to `0.5`.
+        {average}
+        {threshold}
         name: String name of the loss. Defaults to `"f1_loss"`.
         dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
 
     Raises:
         TypeError: If `threshold` is not a number.
-        ValueError: If an argument is out of range, or, when called, if labels and predictions
-            differ in shape or there is one column without a `threshold`.
+        {value_error}
 
     Example:
 

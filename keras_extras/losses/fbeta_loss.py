@@ -5,11 +5,29 @@ from typing import Any
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_number
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras.losses.batch_loss import BatchLoss
 
+# Of the docstrings of this loss and `F1Loss`.
+AVERAGE = """
+        average: How the scores of several columns become one: `"macro"`, their mean; `"micro"`,
+            the score of the counts summed over columns; `"weighted"`, their mean weighted by how
+            many rows have the label. Defaults to `"macro"`.
+    """
+THRESHOLD = """
+        threshold: Float. Greater predictions decide for their column, whether they are
+            probabilities or logits. `None`: each row decides for the column of its greatest
+            prediction. Defaults to `0.5`.
+    """
+VALUE_ERROR = """
+        ValueError: If an argument is out of range, or, when called, if labels and predictions
+            differ in shape or there is one column without a `threshold`.
+    """
+
 
 @serializable
+@fill_docstring(average=AVERAGE, threshold=THRESHOLD, value_error=VALUE_ERROR)
 class FBetaLoss(BatchLoss):
     """One minus the F-beta score, the harmonic mean of precision and recall.
 
@@ -31,20 +49,15 @@ class FBetaLoss(BatchLoss):
         van Rijsbergen (1979), "Information Retrieval", chapter 7.
 
     Args:
-        average: How the scores of several columns become one: `"macro"`, their mean; `"micro"`,
-            the score of the counts summed over columns; `"weighted"`, their mean weighted by how
-            many rows have the label. Defaults to `"macro"`.
+        {average}
         beta: Positive float, how many times as much recall counts as precision. Defaults to `1.0`.
-        threshold: Float. Greater predictions decide for their column, whether they are
-            probabilities or logits. `None`: each row decides for the column of its greatest
-            prediction. Defaults to `0.5`.
+        {threshold}
         name: String name of the loss. Defaults to `"fbeta_loss"`.
         dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
 
     Raises:
         TypeError: If `beta` or `threshold` is not a number.
-        ValueError: If an argument is out of range, or, when called, if labels and predictions
-            differ in shape or there is one column without a `threshold`.
+        {value_error}
 
     Example:
 

@@ -6,13 +6,15 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_number, check_same_rows
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras._core.significance import approximate_median_significance
+from keras_extras._core.significance import REFERENCES, approximate_median_significance
 from keras_extras._core.valid_values import require_values
 from keras_extras._seams.metric_direction import set_direction
 
 
 @serializable
+@fill_docstring(references=REFERENCES)
 class ApproximateMedianSignificance(keras.metrics.Metric):
     """Approximate median significance (AMS) of the events that a classifier selects.
 
@@ -37,11 +39,7 @@ class ApproximateMedianSignificance(keras.metrics.Metric):
     AMS NaN in compiled training; where a weight is 0 both may be anything. Where negative weights
     make `s` negative, the AMS is 0.
 
-    References:
-        Cowan, Cranmer, Gross and Vitells (2011), "Asymptotic formulae for likelihood-based tests
-        of new physics", equation 97, [arXiv:1007.1727](https://arxiv.org/abs/1007.1727);
-        Adam-Bourdarios, Cowan, Germain, Guyon, Kegl and Rousseau (2014), "Learning to discover:
-        the Higgs boson machine learning challenge", which adds `b_r = 10`.
+    {references}
 
     Args:
         threshold: Float. Events with a greater prediction are selected. Defaults to `0.5`.

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import keras
-
-from keras_extras._core.checks import check_integer, check_seed
-from keras_extras._core.crps import crps
-from keras_extras._core.probability import stateless_seed
+from keras_extras._core.crps import DRAWS, SampledScore
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import DistributionMean
+from keras_extras.metrics.distribution_mean import RAISES, DistributionMean
 
 
 @serializable(name="metrics.ContinuousRankedProbabilityScore")
-class ContinuousRankedProbabilityScore(DistributionMean):
+@fill_docstring(draws=DRAWS, raises=RAISES)
+class ContinuousRankedProbabilityScore(SampledScore, DistributionMean):
     """Mean continuous ranked probability score (CRPS) of the targets.
 
     ```
@@ -25,15 +23,11 @@ class ContinuousRankedProbabilityScore(DistributionMean):
     over their entries.
 
     Args:
-        num_samples: Integer of at least 2, how many draws to take where there is no closed form.
-            Defaults to `100`.
-        seed: Integer seed of the draws. Defaults to `None`.
+        {draws}
         name: String name of the metric. Defaults to `"crps"`.
         dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
 
-    Raises:
-        TypeError: In `update_state`, if the prediction is no distribution.
-        ValueError: In `update_state`, if the targets do not have the shape of a draw.
+    {raises}
 
     Example:
 
@@ -55,21 +49,4 @@ class ContinuousRankedProbabilityScore(DistributionMean):
         dtype: Any = None,
     ):
         super().__init__(name, dtype, direction="down")
-        self.num_samples = check_integer("num_samples", num_samples, minimum=2)
-        self.seed = check_seed(seed)
-        self.seed_generator = keras.random.SeedGenerator(self.seed)
-
-    def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the score of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
-        return crps(distribution, y_true, self.num_samples, self._next_seed)
-
-    def _next_seed(self):
-        return stateless_seed(self.seed_generator)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_samples": self.num_samples, "seed": self.seed}
+        self.set_draws(num_samples, seed)

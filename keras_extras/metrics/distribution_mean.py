@@ -9,6 +9,13 @@ from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets, require_distribution
 from keras_extras._seams.metric_direction import set_direction
 
+# Of the docstrings of its children.
+RAISES = """
+    Raises:
+        TypeError: In `update_state`, if the prediction is no distribution.
+        ValueError: In `update_state`, if the targets do not have the shape of a draw.
+    """
+
 
 class DistributionMean(keras.metrics.MeanMetricWrapper):
     """The weighted mean, over all batches, of a score of targets and their distributions.

@@ -3,14 +3,15 @@
 from typing import Any
 
 from keras_extras._core.cdf_around import cdf_around
-from keras_extras._core.checks import check_share
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import DistributionMean
+from keras_extras.metrics.interval_metric import IntervalMetric, sections
 
 
 @serializable
-class IntervalCoverage(DistributionMean):
+@fill_docstring(sections=sections("interval_coverage"))
+class IntervalCoverage(IntervalMetric):
     """Share of the targets that lie in the central interval of their predicted distribution.
 
     The interval of level `c` lies between the quantiles `(1 - c) / 2` and `(1 + c) / 2`, ends
@@ -18,21 +19,12 @@ class IntervalCoverage(DistributionMean):
     overconfidence. Intervals of counts hold whole numbers and cover at least `c`. Of vectors
     each entry counts by itself.
 
-    For several levels take several metrics, each with a `name` of its own.
+    For several levels take several metrics, each with its own `name`.
 
     Whether a target is inside is decided by the distribution function; distributions that have
     none are judged by 1,000 draws.
 
-    Args:
-        level: Float between 0 and 1, the probability of the interval. Defaults to `0.9`.
-        name: String name of the metric. Defaults to `"interval_coverage"`.
-        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
-
-    Raises:
-        TypeError: If `level` is not a number, or, in `update_state`, if the prediction is no
-            distribution.
-        ValueError: If `level` is not between 0 and 1, or, in `update_state`, if the targets do
-            not have the shape of a draw.
+    {sections}
 
     Example:
 
@@ -47,8 +39,7 @@ class IntervalCoverage(DistributionMean):
     """
 
     def __init__(self, level: float = 0.9, name: str = "interval_coverage", dtype: Any = None):
-        super().__init__(name, dtype)
-        self.level = check_share("level", level)
+        super().__init__(level, name, dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
         """Returns 1 for each entry inside of its interval, 0 for the others, NaN for NaN.
@@ -57,12 +48,9 @@ class IntervalCoverage(DistributionMean):
             y_true: Tensor of targets, in the shape of a draw.
             distribution: A `tfd.Distribution`.
         """
-        low, high = (1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0
+        low, high = self.ends
         before, at = cdf_around(distribution, y_true)
         # A count is beyond the quantile as soon as those before it reach the probability.
         not_passed = tf.where(before < at, before < high, before <= high)
         covered = tf.cast(tf.logical_and(at >= low, not_passed), self.dtype)
         return tf.where(tf.math.is_nan(at), float("nan"), covered)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "level": self.level}

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from keras_extras._core.checks import check_share
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf
 from keras_extras._core.quantiles import quantile
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import DistributionMean
+from keras_extras.metrics.interval_metric import IntervalMetric, sections
 
 
 @serializable
-class IntervalWidth(DistributionMean):
+@fill_docstring(sections=sections("interval_width"))
+class IntervalWidth(IntervalMetric):
     """Mean width of the central intervals of predicted distributions.
 
     The interval of level `c` lies between the quantiles `(1 - c) / 2` and `(1 + c) / 2`. Of two
@@ -20,16 +21,7 @@ class IntervalWidth(DistributionMean):
     Quantiles that a distribution does not have are found by inverting its distribution function,
     or from 1,000 draws.
 
-    Args:
-        level: Float between 0 and 1, the probability of the interval. Defaults to `0.9`.
-        name: String name of the metric. Defaults to `"interval_width"`.
-        dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
-
-    Raises:
-        TypeError: If `level` is not a number, or, in `update_state`, if the prediction is no
-            distribution.
-        ValueError: If `level` is not between 0 and 1, or, in `update_state`, if the targets do
-            not have the shape of a draw.
+    {sections}
 
     Example:
 
@@ -44,8 +36,7 @@ class IntervalWidth(DistributionMean):
     """
 
     def __init__(self, level: float = 0.9, name: str = "interval_width", dtype: Any = None):
-        super().__init__(name, dtype)
-        self.level = check_share("level", level)
+        super().__init__(level, name, dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
         """Returns the width of each entry's interval.
@@ -54,10 +45,7 @@ class IntervalWidth(DistributionMean):
             y_true: Tensor of targets, of which only the shape matters.
             distribution: A `tfd.Distribution`.
         """
-        ends = quantile(distribution, [(1.0 - self.level) / 2.0, (1.0 + self.level) / 2.0])
+        ends = quantile(distribution, self.ends)
         width = ends[1] - ends[0]
         # One distribution for all rows has one width for each.
         return tf.cast(width, self.dtype) + tf.zeros_like(y_true, dtype=self.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "level": self.level}

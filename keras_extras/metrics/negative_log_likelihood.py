@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import DistributionMean
+from keras_extras.metrics.distribution_mean import RAISES, DistributionMean
 
 
 @serializable(name="metrics.NegativeLogLikelihood")
+@fill_docstring(raises=RAISES)
 class NegativeLogLikelihood(DistributionMean):
     """Mean negative logarithm of the density, or probability, of the targets.
 
@@ -17,9 +19,7 @@ class NegativeLogLikelihood(DistributionMean):
         name: String name of the metric. Defaults to `"nll"`.
         dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
 
-    Raises:
-        TypeError: In `update_state`, if the prediction is no distribution.
-        ValueError: In `update_state`, if the targets do not have the shape of a draw.
+    {raises}
 
     Example:
 

@@ -68,7 +68,7 @@ class CMAES(FullBatch, PopulationOptimizer):
         num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
-        restarts: Integer, how often the search may begin anew with twice the population when it
+        restarts: Integer, how often the search may restart with twice the population when it
             has converged: from a draw of the prior, or for weights without one from the first
             weights with 3 `sigma` times normal noise. Needs `keep="best"`. Defaults to `0`.
         keep: Which weights the model gets: `"current"`, the mean of the search; `"average"` or

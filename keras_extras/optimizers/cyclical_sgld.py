@@ -43,11 +43,7 @@ class CyclicalSGLD(SGLD):
     import numpy as np
     from keras_extras import inference, layers, optimizers
 
-    model = keras.Sequential([
-        keras.Input((1,)),
-        keras.layers.Dense(2),
-        layers.IndependentNormal(1),
-    ])
+    model = keras.Sequential([keras.layers.Dense(2), layers.IndependentNormal(1)])
     optimizer = optimizers.CyclicalSGLD(0.1, cycle_steps=20, thinning_steps=2, prior_stddev=1.0)
     model.compile(optimizer, loss=lambda y, rv_y: -rv_y.log_prob(y))
     x = np.linspace(-1.0, 1.0, 64)[:, None]
@@ -67,11 +63,7 @@ class CyclicalSGLD(SGLD):
         **kwargs: Any,
     ):
         super().__init__(
-            learning_rate=learning_rate,
-            thinning_steps=thinning_steps,
-            seed=seed,
-            name=name,
-            **kwargs,
+            learning_rate, thinning_steps=thinning_steps, seed=seed, name=name, **kwargs
         )
         self.cycle_steps = check_integer("cycle_steps", cycle_steps)
         self.exploration = check_number("exploration", exploration, at_least=0.0)

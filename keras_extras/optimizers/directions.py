@@ -61,9 +61,9 @@ class Sign(Directions):
 class Orthogonal(Directions):
     """Random signs whose directions are orthogonal, so that none measures what another did.
 
-    The weights are split into blocks, and each weight of a block has a row of a Hadamard matrix of
-    its own as its signs over the directions; which one is drawn anew for each block, and each
-    weight draws a sign for its row. Directions are orthogonal to each other as far as whole blocks
+    The weights are split into blocks, and each weight of a block has another row of a Hadamard
+    matrix as its signs over the directions; which one is drawn for each block, and each weight
+    draws a sign for its row. Directions are orthogonal to each other as far as whole blocks
     go. If their number is a multiple of the least power of two that is not below the number of
     weights, a difference quotient is exact.
 

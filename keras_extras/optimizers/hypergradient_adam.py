@@ -6,12 +6,14 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_number, check_share
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras._seams.optimizer_variables import index_of
-from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
+from keras_extras.optimizers.hypergradient_optimizer import RAISES, HypergradientOptimizer
 
 
 @serializable
+@fill_docstring(raises=RAISES)
 class HypergradientAdam(HypergradientOptimizer):
     r"""Adam whose learning rate learns itself during `fit`.
 
@@ -49,10 +51,7 @@ class HypergradientAdam(HypergradientOptimizer):
         name: String, name of the optimizer. Defaults to `"hypergradient_adam"`.
         **kwargs: Of `keras.optimizers.Optimizer`, such as `weight_decay`.
 
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, if `learning_rate` is a schedule, with
-            `gradient_accumulation_steps`, or in training with several replicas.
+    {raises}
 
     Example:
 
@@ -82,13 +81,7 @@ class HypergradientAdam(HypergradientOptimizer):
         name: str = "hypergradient_adam",
         **kwargs: Any,
     ):
-        super().__init__(
-            learning_rate=learning_rate,
-            hypergradient_learning_rate=hypergradient_learning_rate,
-            rule=rule,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, hypergradient_learning_rate, rule, name=name, **kwargs)
         self.beta_1 = check_share("beta_1", beta_1)
         self.beta_2 = check_share("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, above=0.0)

@@ -11,6 +11,14 @@ from keras_extras._core.differentiation import dense
 from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 
+# Of the docstrings of its children.
+RAISES = """
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, if `learning_rate` is a schedule, with
+            `gradient_accumulation_steps`, or in training with several replicas.
+    """
+
 
 class HypergradientOptimizer(BetweenBatches, keras.optimizers.Optimizer):
     """Base class of optimizers whose learning rate descends the gradient of the loss.

@@ -5,12 +5,14 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_flag, check_number
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras._seams.optimizer_variables import index_of
-from keras_extras.optimizers.hypergradient_optimizer import HypergradientOptimizer
+from keras_extras.optimizers.hypergradient_optimizer import RAISES, HypergradientOptimizer
 
 
 @serializable
+@fill_docstring(raises=RAISES)
 class HypergradientSGD(HypergradientOptimizer):
     r"""Stochastic gradient descent whose learning rate learns itself during `fit`.
 
@@ -45,10 +47,7 @@ class HypergradientSGD(HypergradientOptimizer):
         name: String, name of the optimizer. Defaults to `"hypergradient_sgd"`.
         **kwargs: Of `keras.optimizers.Optimizer`, such as `weight_decay`.
 
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, if `learning_rate` is a schedule, with
-            `gradient_accumulation_steps`, or in training with several replicas.
+    {raises}
 
     Example:
 
@@ -76,13 +75,7 @@ class HypergradientSGD(HypergradientOptimizer):
         name: str = "hypergradient_sgd",
         **kwargs: Any,
     ):
-        super().__init__(
-            learning_rate=learning_rate,
-            hypergradient_learning_rate=hypergradient_learning_rate,
-            rule=rule,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, hypergradient_learning_rate, rule, name=name, **kwargs)
         self.momentum = check_number("momentum", momentum, at_least=0.0, at_most=1.0)
         self.nesterov = check_flag("nesterov", nesterov)
         if nesterov and not self.momentum:

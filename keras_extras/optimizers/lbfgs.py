@@ -7,11 +7,19 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer, careful_step
+from keras_extras.optimizers.line_search_optimizer import (
+    LEARNING_RATE,
+    RAISES,
+    STEPS,
+    LineSearchOptimizer,
+    careful_step,
+)
 
 
 @serializable
+@fill_docstring(learning_rate=LEARNING_RATE, steps=STEPS, raises=RAISES)
 class LBFGS(LineSearchOptimizer):
     """Trains by L-BFGS, with a line search for the strong Wolfe conditions.
 
@@ -42,20 +50,14 @@ class LBFGS(LineSearchOptimizer):
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithms 3.5 and 7.4.
 
     Args:
-        learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`, the share of
-            the way to where the search on a batch ended that the weights take. Less than 1
-            averages over noisy batches. Defaults to `1.0`.
+        {learning_rate}
         history_size: Integer, how many pairs to keep. Each takes the memory of two copies of the
             weights. Defaults to `10`.
-        iterations_per_batch: Integer, how many steps to take on each batch at most. The first
-            evaluation on a batch is paid once for all of them. Defaults to `10`.
-        tolerance: Float, the largest entry of the gradient at which to stop. Defaults to `1e-6`.
+        {steps}
         name: String, name of the optimizer. Defaults to `"lbfgs"`.
         **kwargs: Of `keras.optimizers.Optimizer`, such as `use_ema`.
 
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or a variable has a constraint.
+    {raises}
 
     Example:
 
@@ -87,13 +89,7 @@ class LBFGS(LineSearchOptimizer):
         name: str = "lbfgs",
         **kwargs: Any,
     ):
-        super().__init__(
-            learning_rate=learning_rate,
-            iterations_per_batch=iterations_per_batch,
-            tolerance=tolerance,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, iterations_per_batch, tolerance, name=name, **kwargs)
         self.history_size = check_integer("history_size", history_size)
 
     def build_memory(self, size: int, dtype: str) -> list[keras.Variable]:

@@ -17,6 +17,23 @@ from keras_extras.optimizers.line_search import strong_wolfe
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.replicas import searching_strategy
 
+# Of the docstrings of its children.
+LEARNING_RATE = """
+        learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`, the share of
+            the way to where the search on a batch ended that the weights take. Less than 1
+            averages over noisy batches. Defaults to `1.0`.
+    """
+STEPS = """
+        iterations_per_batch: Integer, how many steps to take on each batch at most. The first
+            evaluation on a batch is paid once for all of them. Defaults to `10`.
+        tolerance: Float, the largest entry of the gradient at which to stop. Defaults to `1e-6`.
+    """
+RAISES = """
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or a variable has a constraint.
+    """
+
 
 class _State(NamedTuple):
     """State of the search on one batch.

@@ -8,14 +8,21 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer
+from keras_extras.optimizers.line_search_optimizer import (
+    LEARNING_RATE,
+    RAISES,
+    STEPS,
+    LineSearchOptimizer,
+)
 
 _MOST_FULL_WEIGHTS = 100
 _MAX_PRODUCTS = 200
 
 
 @serializable
+@fill_docstring(learning_rate=LEARNING_RATE, steps=STEPS, raises=RAISES)
 class NewtonCG(LineSearchOptimizer):
     """Trains by Newton's method, with a line search for the strong Wolfe conditions.
 
@@ -43,20 +50,14 @@ class NewtonCG(LineSearchOptimizer):
         high-dimensional non-convex optimization", for the absolute values.
 
     Args:
-        learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`, the share of
-            the way to where the search on a batch ended that the weights take. Less than 1
-            averages over noisy batches. Defaults to `1.0`.
+        {learning_rate}
         hessian: String, `"full"`, `"products"`, or `"auto"` for the full Hessian of models with
             at most 100 weights. Defaults to `"auto"`.
-        iterations_per_batch: Integer, how many steps to take on each batch at most. The first
-            evaluation on a batch is paid once for all of them. Defaults to `10`.
-        tolerance: Float, the largest entry of the gradient at which to stop. Defaults to `1e-6`.
+        {steps}
         name: String, name of the optimizer. Defaults to `"newton_cg"`.
         **kwargs: Of `keras.optimizers.Optimizer`, such as `use_ema`.
 
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or a variable has a constraint.
+    {raises}
 
     Example:
 
@@ -84,13 +85,7 @@ class NewtonCG(LineSearchOptimizer):
         name: str = "newton_cg",
         **kwargs: Any,
     ):
-        super().__init__(
-            learning_rate=learning_rate,
-            iterations_per_batch=iterations_per_batch,
-            tolerance=tolerance,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, iterations_per_batch, tolerance, name=name, **kwargs)
         self.hessian = check_choice("hessian", hessian, ("auto", "full", "products"))
         self._hessian_products = self.add_variable((), dtype="int32", name="hessian_products")
 

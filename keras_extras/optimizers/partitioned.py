@@ -23,14 +23,14 @@ from keras_extras.optimizers.optimizer_map import (
 from keras_extras.optimizers.replicas import searching_strategy
 
 _NO_LEARNING_RATE = (
-    "A PartitionedOptimizer has no learning rate of its own: each of its `optimizers` has one. "
+    "A PartitionedOptimizer has no learning rate itself: each of its `optimizers` has one. "
     "Get or set `optimizer.optimizers[0].learning_rate`, or give that optimizer a schedule."
 )
 
 
 @serializable
 class PartitionedOptimizer(LossEvaluatingOptimizer):
-    """Trains each variable by an optimizer of its own choice, by gradients or by sampling.
+    """Trains each variable by an optimizer chosen for it, by gradients or by sampling.
 
     Use it where a few weights have no gradient, sit behind a rounding or are bound by a transform,
     and the many others have one: those few are searched by `MonteCarloOptimizer` or `CMAES`, and
@@ -47,7 +47,7 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
     in Keras, and under `mixed_float16` the loss is scaled for its gradient as in Keras.
 
     It takes the place of `keras.optimizers.MultiOptimizer`, which has gradients only, and has its
-    shape: `optimizers` lists the parts, each with a learning rate of its own. Keras 3.15 and newer
+    shape: `optimizers` lists the parts, each with its own learning rate. Keras 3.15 and newer
     set these by `LearningRateScheduler` and `ReduceLROnPlateau`; the whole has none. A step takes
     one more pass through the model than in Keras, for the loss in the logs is that of the weights
     after it.

@@ -64,11 +64,7 @@ class SGLD(keras.optimizers.Optimizer):
     import numpy as np
     from keras_extras import inference, layers, optimizers
 
-    model = keras.Sequential([
-        keras.Input((1,)),
-        keras.layers.Dense(2),
-        layers.IndependentNormal(1),
-    ])
+    model = keras.Sequential([keras.layers.Dense(2), layers.IndependentNormal(1)])
     optimizer = optimizers.SGLD(0.01, prior_stddev=1.0, burnin_steps=20, thinning_steps=2)
     model.compile(optimizer, loss=lambda y, rv_y: -rv_y.log_prob(y))
     x = np.linspace(-1.0, 1.0, 64)[:, None]

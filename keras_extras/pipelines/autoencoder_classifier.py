@@ -29,7 +29,7 @@ class AutoencoderClassifier(TwoStageTrainer):
 
     The pipeline is a Keras model from `x` to the prediction of the classifier: call it, `predict`,
     `evaluate`, `save` and load it like any other. What it trains are copies of `encoder`,
-    `decoder` and `classifier`, whose trainable weights are drawn anew: use the same parts in as
+    `decoder` and `classifier`, whose trainable weights are drawn again: use the same parts in as
     many pipelines as you like. Weights of frozen or adapted layers are copied. The trained parts
     are `pipeline.encoders`, `pipeline.decoders`, `pipeline.autoencoders` (lists, one entry for
     each realization) and `pipeline.classifier`.
@@ -102,7 +102,7 @@ class AutoencoderClassifier(TwoStageTrainer):
         super().__init__(autocast=False, **kwargs)
         self.features = check_choice("features", features, ("latent", "input+latent"))
         self.realizations = check_integer("realizations", realizations)
-        # A seed of its own, so that what is saved and loaded goes on with the same seeds.
+        # Another seed, so that what is saved and loaded goes on with the same seeds.
         self.seed = random.getrandbits(31) if seed is None else check_integer("seed", seed, 0)
         parts = {"encoder": encoder, "decoder": decoder, "classifier": classifier}
         for name, part in parts.items():

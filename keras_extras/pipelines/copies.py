@@ -9,7 +9,7 @@ import numpy as np
 
 
 def copy_layer(layer: keras.Layer, seed: int, realization: int, role: str) -> keras.Layer:
-    """Returns a copy of `layer` whose trainable weights are drawn anew.
+    """Returns a copy of `layer` whose trainable weights are drawn again.
 
     Weights that are not trainable, of frozen layers or of adapted ones, are copied.
     """

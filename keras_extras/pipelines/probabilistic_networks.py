@@ -1,4 +1,4 @@
-"""The networks that probabilistic estimators train, kept so that training anew compiles nothing."""
+"""The networks that probabilistic estimators train, kept so that later fits compile nothing."""
 
 import functools
 import threading

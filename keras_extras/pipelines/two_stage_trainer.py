@@ -63,7 +63,7 @@ class TwoStageTrainer(keras.Model):
 
         Args:
             autoencoder_optimizer: Optimizer of stage one: name, config or instance. Every
-                realization gets a copy, with a seed of its own where the optimizer has one.
+                realization gets a copy, with its own seed where the optimizer has one.
                 Defaults to `"adam"`.
             autoencoder_loss: Loss between inputs and reconstructions. Defaults to
                 `"mean_squared_error"`.

@@ -9,9 +9,11 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras.layers import EinsteinLatent, ScaleShift
 from keras_extras.optimizers import MonteCarloOptimizer
 from keras_extras.pipelines import AutoencoderClassifier
+from keras_extras.tuners.hyper_model_arguments import RAISES, space_arguments
 from keras_extras.tuners.pipeline_callbacks import of_pipeline
 from keras_extras.tuners.tasks import Task, make_all
 from keras_extras.tuners.tunable import Tunable, When, check_objective, check_rows
@@ -28,6 +30,7 @@ _OPTIMIZERS = {
 _SCHEDULES = ("constant", "cosine")
 
 
+@fill_docstring(space=space_arguments("autoencoder_classifier"), raises=RAISES)
 class AutoencoderClassifierHyperModel(Tunable):
     """Autoencoders that compress the inputs, then a classifier on what they encode.
 
@@ -69,15 +72,9 @@ class AutoencoderClassifierHyperModel(Tunable):
         metrics: List of metrics of the predictions, as in `keras.Model.compile`. Defaults to
             `None`.
         seed: Integer, of the pipeline's initial weights. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"autoencoder_classifier"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty.
+    {raises}
 
     Example:
 

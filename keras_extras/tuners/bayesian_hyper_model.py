@@ -6,13 +6,15 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
-from keras_extras import layers, losses
-from keras_extras import metrics as our_metrics
+from keras_extras import layers
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
-from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable, When
+from keras_extras.tuners.hyper_model_arguments import RAISES_OF_TASK, sections_of_likelihood
+from keras_extras.tuners.perceptrons import Perceptrons
+from keras_extras.tuners.tasks import Task
+from keras_extras.tuners.tunable import When
 
 _VARIATIONAL = {
     "flipout": layers.DenseFlipout,
@@ -28,7 +30,8 @@ _HEADS = {
 }
 
 
-class BayesianHyperModel(Tunable):
+@fill_docstring(sections=sections_of_likelihood("bayesian", RAISES_OF_TASK))
+class BayesianHyperModel(Perceptrons):
     """Perceptrons with uncertain weights whose predictions are distributions.
 
     `model(x)` is a distribution, the loss its negative log-likelihood with the divergence of the
@@ -56,17 +59,7 @@ class BayesianHyperModel(Tunable):
         task: `"classification"`, of labels 0, 1, ... as one-hot rows, or `"regression"`. Defaults
             to `"regression"`.
         num_outputs: Integer, the classes or the columns of numbers. Defaults to `1`.
-        preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
-        metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"bayesian"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
-
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If `task` is unknown, or an entry of `space` is unknown or empty.
+    {sections}
 
     Example:
 
@@ -133,33 +126,21 @@ class BayesianHyperModel(Tunable):
             "epochs": Int("epochs", 20, 200, step=20, default=60),
         }
         known = {"weights": _KINDS, "head": (None,) if self.task.is_classifier else tuple(_HEADS)}
-        super().__init__(defaults, space, known, name, tunable)
-        self.num_features = check_integer("num_features", num_features)
+        super().__init__(num_features, preprocessor, metrics, defaults, space, known, name, tunable)
         self.training_set_size = check_integer("training_set_size", training_set_size)
-        self.preprocessor = preprocessor
-        self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
         if self.task.is_classifier:
             head = layers.OneHotCategorical(self.task.num_outputs, convert_to_tensor_fn="mean")
         else:
             head = _HEADS[values["head"]](self.task.num_outputs, convert_to_tensor_fn="mean")
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = self.first_layers()
         for _ in range(values["hidden_layers"]):
             stack.append(self._dense(values, values["units"], values["activation"]))
             if values["weights"] == "mc_dropout":
                 stack.append(layers.MCDropout(values["dropout_rate"]))
         model = keras.Sequential([*stack, self._dense(values, head.num_params), head])
-        model.compile(
-            keras.optimizers.Adam(values["learning_rate"]),
-            losses.NegativeLogLikelihood(),
-            metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
-        )
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return self.compiled_for_likelihood(model, values["learning_rate"])
 
     def _dense(self, values, units, activation=None):
         layer = _VARIATIONAL.get(values["weights"])

@@ -6,17 +6,18 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
-from keras_extras import layers, losses
-from keras_extras import metrics as our_metrics
+from keras_extras import layers
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
-from keras_extras.tuners.tasks import make_all
-from keras_extras.tuners.tunable import Tunable
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.tuners.hyper_model_arguments import RAISES, sections_of_likelihood
+from keras_extras.tuners.perceptrons import Perceptrons
 
 _FAMILIES = {"normal": layers.MixtureNormal, "logistic": layers.MixtureLogistic}
 
 
-class MixtureDensityHyperModel(Tunable):
+@fill_docstring(sections=sections_of_likelihood("mixture_density", RAISES))
+class MixtureDensityHyperModel(Perceptrons):
     """Perceptrons that predict a mixture, for targets with several answers to one input.
 
     `model(x)` is a distribution and the loss its negative log-likelihood: search with the objective
@@ -40,17 +41,7 @@ class MixtureDensityHyperModel(Tunable):
     Args:
         num_features: Integer, the columns of the inputs.
         num_outputs: Integer, the columns of the targets. Defaults to `1`.
-        preprocessor: Keras layer before the network, adapted and not trained. Defaults to `None`.
-        metrics: List of metrics beside `"nll"`, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"mixture_density"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
-
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If an entry of `space` is unknown or empty.
+    {sections}
 
     Example:
 
@@ -95,16 +86,20 @@ class MixtureDensityHyperModel(Tunable):
             "batch_size": Int("batch_size", 32, 512, step=2, sampling="log", default=64),
             "epochs": Int("epochs", 20, 200, step=20, default=60),
         }
-        super().__init__(defaults, space, {"family": tuple(_FAMILIES)}, name, tunable)
+        super().__init__(
+            num_features,
+            preprocessor,
+            metrics,
+            defaults,
+            space,
+            {"family": tuple(_FAMILIES)},
+            name,
+            tunable,
+        )
         self.num_outputs = check_integer("num_outputs", num_outputs)
-        self.num_features = check_integer("num_features", num_features)
-        self.preprocessor = preprocessor
-        self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = self.first_layers()
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"], activation=values["activation"]))
             stack.append(keras.layers.Dropout(values["dropout"]))
@@ -112,11 +107,4 @@ class MixtureDensityHyperModel(Tunable):
             values["num_components"], self.num_outputs, convert_to_tensor_fn="mean"
         )
         model = keras.Sequential([*stack, keras.layers.Dense(head.num_params), head])
-        model.compile(
-            keras.optimizers.Adam(values["learning_rate"]),
-            losses.NegativeLogLikelihood(),
-            metrics=[our_metrics.NegativeLogLikelihood(), *(make_all(self.metrics) or ())],
-        )
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return self.compiled_for_likelihood(model, values["learning_rate"])

@@ -7,13 +7,16 @@ import keras
 import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.tuners.hyper_model_arguments import space_arguments
 from keras_extras.tuners.tasks import make_all
 from keras_extras.tuners.tunable import Tunable
 
 _SETTINGS = ("population_size", "sigma", "learning_rate", "update_probability", "noise")
 
 
+@fill_docstring(space=space_arguments("monte_carlo"))
 class MonteCarloHyperModel(Tunable):
     """Any model, trained by `MonteCarloOptimizer`, whose settings are searched.
 
@@ -30,16 +33,12 @@ class MonteCarloHyperModel(Tunable):
     Args:
         model: Function from `keras_tuner.HyperParameters` to a new model, or a
             `keras_tuner.HyperModel`. How that model is compiled does not matter. What it searches
-            needs names of its own.
+            needs names that the table does not have.
         loss: The loss, as in `keras.Model.compile`; it needs no gradient.
         metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
         optimizer: Dict of further arguments of `MonteCarloOptimizer`, such as `transforms`.
             Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"monte_carlo"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
     Raises:
         TypeError: If `model` cannot be called, or `space` is no dict.

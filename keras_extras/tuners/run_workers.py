@@ -40,7 +40,7 @@ def run_workers(
     distributed mode does the rest: one process, the chief, hands out the trials, and each worker
     runs one after the other. All get the same `target`, so the tuner's `directory` must be the
     same, too. After `search` a worker's `tuner.oracle` is a client without `trials`: read results
-    here, when all have ended, from a tuner made anew with the same directory and project name.
+    here, when all have ended, from a new tuner with the same directory and project name.
 
     A worker that dies, by `kill -9` or for want of memory, is started again and gets the trial that
     it had. If it dies too often the others go on, and then an error names it and the reason. If the

@@ -66,7 +66,7 @@ class SearchReport:
 
         Args:
             tuner: A tuner of keras-tuner with one objective; of a distributed search the chief's,
-                or one made anew with the same directory and project name.
+                or a new one with the same directory and project name.
 
         Raises:
             TypeError: If the tuner is a worker's, which knows no trials, or has several objectives.

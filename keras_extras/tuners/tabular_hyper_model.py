@@ -6,12 +6,14 @@ from typing import Any
 import keras
 from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 
-from keras_extras._core.checks import check_integer
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.tuners.hyper_model_arguments import RAISES_OF_TASK, space_arguments
+from keras_extras.tuners.perceptrons import Perceptrons
 from keras_extras.tuners.tasks import Task, make_all
-from keras_extras.tuners.tunable import Tunable
 
 
-class TabularHyperModel(Tunable):
+@fill_docstring(space=space_arguments("tabular"), raises=RAISES_OF_TASK)
+class TabularHyperModel(Perceptrons):
     """Perceptrons for the rows of a table: what any other hypermodel has to beat.
 
     | space | default |
@@ -27,7 +29,7 @@ class TabularHyperModel(Tunable):
     | `"epochs"` | 10 to 100 |
 
     What `search` is given, such as `epochs`, goes before the space. For a `tf.data.Dataset`, which
-    has batches of its own, let the space say `{"batch_size": None}`.
+    has its own batches, let the space say `{"batch_size": None}`.
 
     Args:
         num_features: Integer, the columns of the inputs.
@@ -37,15 +39,9 @@ class TabularHyperModel(Tunable):
         preprocessor: Keras layer before the network, adapted and not trained, such as
             `keras.layers.Normalization`. Defaults to `None`.
         metrics: List of metrics, as in `keras.Model.compile`. Defaults to `None`.
-        space: Dict from names of the table to what takes their place: a hyperparameter of
-            `keras_tuner.engine.hyperparameters`, whose name is taken over, a list of choices, or a
-            constant. Defaults to `None`.
-        name: String. Defaults to `"tabular"`.
-        tunable: Boolean, as in `keras_tuner.HyperModel`. Defaults to `True`.
+        {space}
 
-    Raises:
-        TypeError: If `space` is no dict.
-        ValueError: If `task` is unknown, or an entry of `space` is unknown or empty.
+    {raises}
 
     Example:
 
@@ -89,16 +85,11 @@ class TabularHyperModel(Tunable):
             "batch_size": Int("batch_size", 32, 512, step=2, sampling="log", default=128),
             "epochs": Int("epochs", 10, 100, step=10, default=30),
         }
-        super().__init__(defaults, space, {}, name, tunable)
+        super().__init__(num_features, preprocessor, metrics, defaults, space, {}, name, tunable)
         self.task = Task(task, num_outputs)
-        self.num_features = check_integer("num_features", num_features)
-        self.preprocessor = preprocessor
-        self.metrics = metrics
 
     def build_from(self, values: dict[str, Any]) -> keras.Model:
-        stack = [keras.Input((self.num_features,))]
-        if self.preprocessor is not None:
-            stack.append(self.preprocessor)
+        stack = self.first_layers()
         for _ in range(values["hidden_layers"]):
             stack.append(keras.layers.Dense(values["units"]))
             if values["batch_normalization"]:
@@ -109,7 +100,6 @@ class TabularHyperModel(Tunable):
         optimizer = keras.optimizers.AdamW(
             values["learning_rate"], weight_decay=values["weight_decay"]
         )
-        model.compile(optimizer, self.task.loss, metrics=make_all(self.metrics))
-        # As it will be where keras-tuner loads weights that it saved in training.
-        model.optimizer.build(model.trainable_variables)
-        return model
+        return self.compiled(
+            model, optimizer=optimizer, loss=self.task.loss, metrics=make_all(self.metrics)
+        )

@@ -94,7 +94,7 @@ class Tunable(keras_tuner.HyperModel):
             )
         for repeated in {name for name in names if names.count(name) > 1}:
             raise ValueError(
-                "Each hyperparameter of `space` must have a name of its own. "
+                "Each hyperparameter of `space` must have its own name. "
                 f"Received: {repeated!r} twice"
             )
 
@@ -202,7 +202,7 @@ def check_rows(expected: Any, x: Any) -> None:
         return
     if tuple(shape[1:]) != expected[1:]:
         raise keras_tuner.errors.FatalValueError(
-            f"`x` must have rows of shape {expected[1:]}, as the hypermodel was told. "
+            f"`x` must have rows of shape {expected[1:]}, as the hypermodel was made for. "
             f"Received: x.shape={tuple(shape)}"
         )
 

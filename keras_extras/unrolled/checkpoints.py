@@ -36,17 +36,6 @@ class CheckpointedPath(TrainingPath):
     def forward(
         self, start: State, values: Mapping[str, Any], data: Batches, room: int
     ) -> tuple[State, Any, list]:
-        """Runs all steps.
-
-        Args:
-            start: The state before the first one.
-            values: Dict of the hyperparameters.
-            data: The training data.
-            room: Integer; 0 if no way back is wanted.
-
-        Returns:
-            The final state, the losses of the steps, and a list of arrays of what is kept.
-        """
         if not room:
             return self._train(0, self._steps, start, values, data, self._steps, False)
         losses = backend.array(self._step.dtype, self._segments, (self._size,))
@@ -67,34 +56,15 @@ class CheckpointedPath(TrainingPath):
         return state, losses.concat()[: self._steps], kept
 
     def backward(
-        self,
-        adjoint: State,
-        kept: list,
-        start: State,
-        values: Mapping[str, Any],
-        data: Batches,
+        self, adjoint: State, record: list, start: State, values: Mapping[str, Any], data: Batches
     ) -> tuple[State, dict[str, Any], Any]:
-        """Goes back through all steps (reverse mode).
-
-        Args:
-            adjoint: Derivatives of the validation loss with respect to the final state.
-            kept: What `forward` kept.
-            start: The initial state.
-            values: Dict of the hyperparameters.
-            data: The training data.
-
-        Returns:
-            Derivatives with respect to the initial state and to the hyperparameters of steps, and
-            True.
-        """
-
         def body(k, adjoint, totals):
             first, end = self._limits(k)
-            record = [array.read(k) for array in kept]
+            kept = [array.read(k) for array in record]
             if not self._keep_all:
-                state = keras.tree.pack_sequence_as(start, record)
-                _, _, record = self._train(first, end, state, values, data, self._size, True)
-            adjoint, found = self._pull_back(first, end, record, adjoint, values, data)
+                state = keras.tree.pack_sequence_as(start, kept)
+                _, _, kept = self._train(first, end, state, values, data, self._size, True)
+            adjoint, found = self._pull_back(first, end, kept, adjoint, values, data)
             return k - 1, adjoint, self._step.add_gradients(totals, found, k, None)
 
         totals = self._step.no_gradients(values, self._segments, (self._size,))

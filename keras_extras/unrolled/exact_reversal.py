@@ -109,21 +109,10 @@ class ReversiblePath(TrainingPath):
         return {**values, "momentum": numerators / DENOMINATOR}
 
     def forward(
-        self, state: State, values: Mapping[str, Any], data: Batches, room: int
+        self, start: State, values: Mapping[str, Any], data: Batches, room: int
     ) -> tuple[State, Any, tuple]:
-        """Runs all steps.
-
-        Args:
-            state: The state before the first one.
-            values: Dict of the hyperparameters.
-            data: The training data.
-            room: Integer; 0 if no way back is wanted.
-
-        Returns:
-            The final state, the losses of the steps, and what `backward` needs.
-        """
         steps = self._steps
-        initial = to_fixed(state.weights)
+        initial = to_fixed(start.weights)
         zeros = [ops.zeros_like(w) for w in initial]
         losses = backend.array(self._step.dtype, steps, ())
 
@@ -146,26 +135,8 @@ class ReversiblePath(TrainingPath):
         return self._state(weights, velocities), losses.stack(), record
 
     def backward(
-        self,
-        adjoint: State,
-        record: tuple,
-        start: State,
-        values: Mapping[str, Any],
-        data: Batches,
+        self, adjoint: State, record: tuple, start: State, values: Mapping[str, Any], data: Batches
     ) -> tuple[State, dict[str, Any], Any]:
-        """Undoes all steps, and goes back through each (reverse mode).
-
-        Args:
-            adjoint: Derivatives of the validation loss with respect to the final state.
-            record: What `forward` returned.
-            start: The initial state.
-            values: Dict of the hyperparameters.
-            data: The training data.
-
-        Returns:
-            Derivatives with respect to the initial state and to the hyperparameters of steps, and
-            whether the initial weights were reached.
-        """
         initial, weights, velocities, buffer = record
         steps = self._steps
         totals = self._step.no_gradients(values, steps)

@@ -11,10 +11,41 @@ from keras_extras.unrolled.training_step import State
 
 
 class TrainingPath:
-    """Base of paths with `forward` and `backward`, by default one after the other."""
+    """Base of ways through training, and back."""
 
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    def forward(
+        self, start: State, values: Mapping[str, Any], data: Batches, room: int
+    ) -> tuple[State, Any, Any]:
+        """Runs all steps.
+
+        Args:
+            start: The state before the first one.
+            values: Dict of the hyperparameters.
+            data: The training data.
+            room: Integer; 0 if no way back is wanted.
+
+        Returns:
+            The final state, the losses of the steps, and the record that `backward` needs.
+        """
+        raise NotImplementedError
+
+    def backward(
+        self, adjoint: State, record: Any, start: State, values: Mapping[str, Any], data: Batches
+    ) -> tuple[State, dict[str, Any], Any]:
+        """Goes back through all steps (reverse mode).
+
+        Args:
+            adjoint: Derivatives of the validation loss with respect to the final state.
+            record: What `forward` returned.
+            start: The initial state.
+            values: Dict of the hyperparameters.
+            data: The training data.
+
+        Returns:
+            Derivatives with respect to the initial state and to the hyperparameters of steps, and
+            whether the way led back to the start.
+        """
+        raise NotImplementedError
 
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the hyperparameters that are trained with."""

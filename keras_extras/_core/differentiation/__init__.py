@@ -1,6 +1,6 @@
 """Derivatives of functions of tensors, by reverse and by forward mode; they nest.
 
-Keras has no public function for them, so that each backend has a module of its own. A value does
+Keras has no public function for them, so that each backend has its own module. A value does
 not depend on an argument where nothing leads from one to the other but functions without a
 derivative, such as `round`, `argmax` and `stop_gradient`; the derivative is `None` there.
 """

@@ -18,12 +18,9 @@ from keras_extras._seams.wrapped_methods import wrap_once
 def install(
     trainer: Any, optimizer_of: Callable[[Any], Any], take_step: Callable[..., Any]
 ) -> None:
-    """Wraps the methods of Keras' trainer.
+    """Wraps the methods of Keras' trainer, by the arguments of `install` for TensorFlow.
 
-    Args:
-        trainer: The class that has them.
-        optimizer_of: Function from a model to the optimizer that takes its steps, or `None`.
-        take_step: Function of model, optimizer and data that takes a step and returns its logs.
+    There are no replicas here: `take_step` is a function of model, optimizer and data.
     """
     wrap_once(trainer, "train_step", lambda stock: _dispatching(stock, optimizer_of, take_step))
     wrap_symbolic_build(lambda stock: _building_without_values(stock, optimizer_of), __name__)

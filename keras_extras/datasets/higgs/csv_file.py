@@ -147,7 +147,7 @@ def _raise_first_fault(path, num_events):
             if len(fields) != len(header):
                 raise ValueError(
                     f"{place}: {len(fields)} values for the {len(header)} columns of the header. "
-                    "The line is cut off or damaged: get the file anew or delete the line."
+                    "The line is cut off or damaged: get the file again or delete the line."
                 )
             for name, text in zip(header, fields, strict=True):
                 _check_value(place, name, text)

@@ -103,7 +103,7 @@ def _length(url, response):
         return None
     if not (text.isascii() and text.isdigit() and int(text) <= _LARGEST):
         raise _connection_error(
-            url, f"the server tells a length of {text[:40]!r}, not one of 0 to {_LARGEST} bytes"
+            url, f"the server gives a length of {text[:40]!r}, not one of 0 to {_LARGEST} bytes"
         )
     return int(text)
 

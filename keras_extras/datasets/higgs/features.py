@@ -59,8 +59,8 @@ def derived_features(primitives: Any) -> np.ndarray:
 
     Args:
         primitives: Array of shape `(n, 17)`, its columns in the order of `PRIMITIVE_NAMES`:
-            momenta and energies in GeV, angles in radians. The columns of absent jets (as told
-            by `PRI_jet_num`) may hold anything, -999.0 in the challenge's files.
+            momenta and energies in GeV, angles in radians. The columns of absent jets (by
+            `PRI_jet_num`) may hold anything, -999.0 in the challenge's files.
 
     Returns:
         Float64 array of shape `(n, 12)`, its columns in the order of `DERIVED_NAMES`. The four

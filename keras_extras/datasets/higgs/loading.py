@@ -161,7 +161,7 @@ def load_data(
     """
     check_number("test_size", test_size, above=0.0, at_most=1.0)
     events = load_events(source, num_events, seed)
-    # A stream of its own: the split does not repeat the random numbers of the simulation.
+    # Another stream: the split does not repeat the random numbers of the simulation.
     (rng,) = np.random.default_rng(seed).spawn(1)
     return split_events(events, test_size, rng)
 

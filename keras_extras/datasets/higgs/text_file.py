@@ -60,7 +60,7 @@ class _Bounded(io.RawIOBase):
         if self._left < 0:
             raise ValueError(
                 f"{self._path} is no table of numbers: its content is more than {_LARGEST_RATIO} "
-                "times as large as the file. Get it anew; if it is sound, unpack it and give the "
+                "times as large as the file. Get it again; if it is sound, unpack it and give the "
                 "path of what it holds"
             )
         return count

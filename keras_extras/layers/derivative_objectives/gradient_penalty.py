@@ -148,10 +148,5 @@ class GradientPenalty(DerivativeWrapper):
         return vectors
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "weight": self.weight,
-            "target_norm": self.target_norm,
-            "num_projections": self.num_projections,
-            "seed": self.seed,
-        }
+        names = ("weight", "target_norm", "num_projections", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

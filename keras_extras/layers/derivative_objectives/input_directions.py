@@ -10,7 +10,8 @@ from keras_extras._core.functions import deserialize_function, serialize_functio
 
 
 def check_directions(directions: Any) -> np.ndarray | Callable[[Any], Any]:
-    """Returns a function as it is, and anything else as an array of directions."""
+    """Returns a function, itself or by its configuration; and anything else as an array."""
+    directions = deserialize_function(directions)
     if callable(directions):
         return directions
     try:
@@ -57,8 +58,3 @@ def directions_config(directions: np.ndarray | Callable[[Any], Any] | None) -> A
     if isinstance(directions, np.ndarray):
         return directions.tolist()
     return serialize_function(directions, "directions")
-
-
-def directions_from_config(config: Any) -> Any:
-    """Returns directions for `check_directions` from a result of `directions_config`."""
-    return deserialize_function(config)

@@ -17,7 +17,6 @@ from keras_extras.layers.derivative_objectives.input_directions import (
     check_directions,
     directions_at,
     directions_config,
-    directions_from_config,
 )
 
 
@@ -118,10 +117,3 @@ class SensitivityPenalty(DerivativeWrapper):
             "directions": directions_config(self.directions),
             "weight": self.weight,
         }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "SensitivityPenalty":
-        config = {**config, "directions": directions_from_config(config["directions"])}
-        return super().from_config(config, custom_objects)

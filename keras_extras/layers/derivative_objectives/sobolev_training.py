@@ -18,7 +18,6 @@ from keras_extras.layers.derivative_objectives.input_directions import (
     check_directions,
     directions_at,
     directions_config,
-    directions_from_config,
 )
 
 
@@ -120,10 +119,3 @@ class SobolevTraining(DerivativeWrapper):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "directions": directions_config(self.directions)}
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "SobolevTraining":
-        config = {**config, "directions": directions_from_config(config["directions"])}
-        return super().from_config(config, custom_objects)

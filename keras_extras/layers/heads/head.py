@@ -52,6 +52,28 @@ class Head(DistributionLayer):
         return {**super().get_config(), **arguments}
 
 
+def example(head: str, inputs: str, result: str) -> str:
+    """Returns the example of the docstring of a head.
+
+    Args:
+        head: A call of its constructor.
+        inputs: Its inputs, as a list.
+        result: A call of a method of the distribution, and what it returns.
+    """
+    return f"""
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_extras
+
+    layer = keras_extras.layers.{head}
+    distribution = layer(np.array({inputs}))
+    distribution.{result}
+    ```
+    """
+
+
 def event_dims(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Returns an event shape as a tuple of integers."""
     return check_integers("event_shape", event_shape, minimum=0)

@@ -48,6 +48,7 @@ class IndependentBernoulli(IndependentHead):
     ```
     """
 
+    params_per_entry = 1
     arguments = ("event_shape", "sample_dtype")
 
     def __init__(

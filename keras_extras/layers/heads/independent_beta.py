@@ -5,12 +5,11 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentBeta", "[[2.0, 2.0]]", "mean()  # 0.5"))
 class IndependentBeta(IndependentHead):
     """Beta distributions of entries, for numbers between 0 and 1.
 
@@ -23,29 +22,8 @@ class IndependentBeta(IndependentHead):
     `concentration0`. The mean is concentration1 / (concentration1 + concentration0). Targets of
     exactly 0 or 1 have no finite density in general: move them inside.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentBeta()
-    distribution = layer(np.array([[2.0, 2.0]]))
-    distribution.mean()  # 0.5
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(raw_concentration1: Any, raw_concentration0: Any, validate_args: bool) -> Any:

@@ -5,12 +5,11 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentGamma", "[[2.0, 2.0]]", "mean()  # 1.0"))
 class IndependentGamma(IndependentHead):
     """Gamma distributions of entries, for positive numbers.
 
@@ -23,29 +22,8 @@ class IndependentGamma(IndependentHead):
     The first half of the inputs are the raw concentrations, the second half the raw rates. The
     mean is concentration / rate.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentGamma()
-    distribution = layer(np.array([[2.0, 2.0]]))
-    distribution.mean()  # 1.0
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(raw_concentration: Any, raw_rate: Any, validate_args: bool) -> Any:

@@ -4,8 +4,31 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_extras._core.docstrings import fill_text
 from keras_extras._core.probability import tf, tfd
-from keras_extras.layers.heads.head import Head, event_dims
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
+from keras_extras.layers.heads.head import Head, event_dims, example
+
+
+def sections(head: str, inputs: str, result: str) -> str:
+    """Returns the end of the docstring of a head, with what `example` takes."""
+    return fill_text(
+        """
+        Args:
+            event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+            {head_arguments}
+
+        Input shape:
+            `(..., params_size(event_shape))`.
+
+        Output shape:
+            `(..., *event_shape)` for draws.
+
+        {example}
+        """,
+        head_arguments=HEAD_ARGUMENTS,
+        example=example(f"{head}()", inputs, result),
+    )
 
 
 class IndependentHead(Head):
@@ -23,7 +46,7 @@ class IndependentHead(Head):
         **kwargs: `seed` and `dtype`, and arguments of `keras.layers.Layer`.
     """
 
-    params_per_entry = 1
+    params_per_entry = 2
     arguments: tuple[str, ...] = ("event_shape",)
 
     def __init__(

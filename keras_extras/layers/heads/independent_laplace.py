@@ -5,13 +5,16 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(
+    sections=sections(
+        "IndependentLaplace", "[[1.0, 0.0]]", "stddev()  # sqrt(2) softplus(0) = 0.980"
+    )
+)
 class IndependentLaplace(IndependentHead):
     """Laplace distributions of entries, with a location and a scale each.
 
@@ -23,29 +26,8 @@ class IndependentLaplace(IndependentHead):
     The first half of the inputs are the locations, the second half the raw scales. Its likelihood
     fits the median, as the absolute error does.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentLaplace()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.stddev()  # sqrt(2) softplus(0) = 0.980
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

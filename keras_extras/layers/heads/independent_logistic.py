@@ -5,13 +5,12 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentLogistic", "[[1.0, 0.0]]", "mean()  # 1.0"))
 class IndependentLogistic(IndependentHead):
     """Logistic distributions of entries, with a location and a scale each.
 
@@ -23,29 +22,8 @@ class IndependentLogistic(IndependentHead):
     The first half of the inputs are the locations, the second half the raw scales. Its tails are
     heavier than those of the normal distribution.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentLogistic()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

@@ -4,9 +4,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_extras._core.checks import check_integer
-from keras_extras.layers.heads.head import Head, event_dims
+from keras_extras._core.docstrings import fill_text
+from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
+from keras_extras.layers.heads.head import Head, event_dims, example
 from keras_extras.layers.heads.independent_head import IndependentHead
-from keras_extras.layers.heads.mixture_same_family import MixtureSameFamily
+from keras_extras.layers.heads.mixture_same_family import REFERENCE, MixtureSameFamily
+
+
+def sections(head: str, inputs: str, result: str) -> str:
+    """Returns the end of the docstring of a head, with what `example` takes."""
+    return fill_text(
+        """
+        {reference}
+
+        Args:
+            num_components: Integer, the number of components.
+            event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
+            {head_arguments}
+
+        Input shape:
+            `(..., params_size(num_components, event_shape))`.
+
+        Output shape:
+            `(..., *event_shape)` for draws.
+
+        {example}
+        """,
+        reference=REFERENCE,
+        head_arguments=HEAD_ARGUMENTS,
+        example=example(f"{head}(2)", inputs, result),
+    )
 
 
 class IndependentMixture(Head):

@@ -7,13 +7,12 @@ from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
 from keras_extras._seams.poisson_draws import poisson
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import finite_logarithm
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentNegativeBinomial", "[[0.0, 0.0]]", "mean()  # 1.0"))
 class IndependentNegativeBinomial(IndependentHead):
     """Negative binomial distributions of entries, for counts that vary more than Poisson's.
 
@@ -27,29 +26,8 @@ class IndependentNegativeBinomial(IndependentHead):
     which the variance depends on: mean + mean**2 / r. Mean and variance so have parameters of
     their own, which trains better than the success probabilities of the textbook form.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentNegativeBinomial()
-    distribution = layer(np.array([[0.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(log_mean: Any, raw_total_count: Any, validate_args: bool) -> Any:

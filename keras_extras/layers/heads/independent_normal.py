@@ -5,13 +5,14 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(
+    sections=sections("IndependentNormal", "[[1.0, 0.0]]", "stddev()  # softplus(0) = 0.693")
+)
 class IndependentNormal(IndependentHead):
     """Normal distributions of entries, with a location and a scale each.
 
@@ -22,29 +23,8 @@ class IndependentNormal(IndependentHead):
 
     The first half of the inputs are the locations, the second half the raw scales.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentNormal()
-    distribution = layer(np.array([[1.0, 0.0]]))
-    distribution.stddev()  # softplus(0) = 0.693
-    ```
+    {sections}
     """
-
-    params_per_entry = 2
 
     @staticmethod
     def entries(loc: Any, raw_scale: Any, validate_args: bool) -> Any:

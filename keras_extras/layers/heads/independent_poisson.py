@@ -5,13 +5,12 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
 from keras_extras._seams.poisson_draws import poisson
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import finite_logarithm
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentPoisson", "[[0.0]]", "mean()  # 1.0"))
 class IndependentPoisson(IndependentHead):
     """Poisson distributions of entries, for counts.
 
@@ -22,27 +21,10 @@ class IndependentPoisson(IndependentHead):
 
     The inputs are the logarithms of the rates.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentPoisson()
-    distribution = layer(np.array([[0.0]]))
-    distribution.mean()  # 1.0
-    ```
+    {sections}
     """
+
+    params_per_entry = 1
 
     @staticmethod
     def entries(log_rate: Any, validate_args: bool) -> Any:

@@ -5,13 +5,12 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import positive_scale
-from keras_extras.layers.heads.independent_head import IndependentHead
+from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(sections=sections("IndependentStudentT", "[[0.0, 1.0, 0.0]]", "mean()  # 1.0"))
 class IndependentStudentT(IndependentHead):
     """Student's t distributions of entries: normal in the middle, with tails for outliers.
 
@@ -24,26 +23,7 @@ class IndependentStudentT(IndependentHead):
     The thirds of the inputs are the raw degrees of freedom, the locations and the raw scales.
     With more than 2 degrees of freedom mean and variance exist.
 
-    Args:
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.IndependentStudentT()
-    distribution = layer(np.array([[0.0, 1.0, 0.0]]))
-    distribution.mean()  # 1.0
-    ```
+    {sections}
     """
 
     params_per_entry = 3

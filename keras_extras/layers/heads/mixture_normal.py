@@ -2,47 +2,29 @@
 
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.independent_mixture import IndependentMixture
+from keras_extras.layers.heads.independent_mixture import IndependentMixture, sections
 from keras_extras.layers.heads.independent_normal import IndependentNormal
+from keras_extras.layers.heads.mixture_same_family import DENSITY
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
+@fill_docstring(
+    density=DENSITY,
+    sections=sections(
+        "MixtureNormal",
+        "[[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]]",
+        "mean()  # 1.0, between the components at -1 and 3",
+    ),
+)
 class MixtureNormal(IndependentMixture):
     """A mixture of normal distributions, for several answers to one input.
 
-    ```
-    density(y) = sum over k of softmax(logits)_k density_k(y)
-    ```
+    {density}
 
     The first `num_components` inputs are the logits of the components, the others the parameters
     of one component after the other, as `IndependentNormal` takes them: locations, then raw scales.
 
-    References:
-        Bishop (1994), "Mixture density networks".
-
-    Args:
-        num_components: Integer, the number of components.
-        event_shape: Integer or integers, the shape of one draw. Defaults to `()`, a number.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(num_components, event_shape))`.
-
-    Output shape:
-        `(..., *event_shape)` for draws.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_extras
-
-    layer = keras_extras.layers.MixtureNormal(2)
-    distribution = layer(np.array([[0.0, 0.0, -1.0, 0.0, 3.0, 0.0]]))
-    distribution.mean()  # 1.0, between the components at -1 and 3
-    ```
+    {sections}
     """
 
     component = IndependentNormal

@@ -13,21 +13,29 @@ from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
 
-
-@serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
-class MixtureSameFamily(Head):
-    """A mixture of distributions that another layer makes.
-
+# Of the docstrings of mixtures.
+DENSITY = """
     ```
     density(y) = sum over k of softmax(logits)_k density_k(y)
     ```
+    """
+REFERENCE = """
+    References:
+        Bishop (1994), "Mixture density networks".
+    """
+
+
+@serializable
+@fill_docstring(density=DENSITY, reference=REFERENCE, head_arguments=HEAD_ARGUMENTS)
+class MixtureSameFamily(Head):
+    """A mixture of distributions that another layer makes.
+
+    {density}
 
     The first `num_components` inputs are the logits of the components, the others the parameters
     of one component after the other.
 
-    References:
-        Bishop (1994), "Mixture density networks".
+    {reference}
 
     Args:
         num_components: Integer, the number of components.

@@ -1,19 +1,16 @@
 """MultivariateNormalTriL: a multivariate normal distribution with a full covariance."""
 
-from collections.abc import Callable
 from typing import Any
 
-from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd, tfp
 from keras_extras._core.registration import serializable
-from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
-from keras_extras.layers.heads.head import Head
+from keras_extras.layers.heads.multivariate_normal import SECTIONS, MultivariateNormal
 
 
 @serializable
-@fill_docstring(head_arguments=HEAD_ARGUMENTS)
-class MultivariateNormalTriL(Head):
+@fill_docstring(sections=SECTIONS)
+class MultivariateNormalTriL(MultivariateNormal):
     """A multivariate normal distribution with a full covariance matrix.
 
     ```
@@ -27,12 +24,7 @@ class MultivariateNormalTriL(Head):
     inputs are in the hundreds, as they may be before training on unscaled features. Then the loss
     is NaN; standardize the features, e.g. with `keras.layers.Normalization`.
 
-    Args:
-        event_size: Integer `d`, the number of entries.
-        {head_arguments}
-
-    Input shape:
-        `(..., params_size(event_size))`.
+    {sections}
 
     Example:
 
@@ -46,56 +38,16 @@ class MultivariateNormalTriL(Head):
     ```
     """
 
-    arguments = ("event_size",)
-
-    def __init__(
-        self,
-        event_size: int,
-        convert_to_tensor_fn: str | Callable[[Any], Any] = "sample",
-        validate_args: bool = False,
-        **kwargs: Any,
-    ):
-        super().__init__(convert_to_tensor_fn, validate_args=validate_args, **kwargs)
-        self.event_size = check_integer("event_size", event_size)
-        self.num_params = self.params_size(self.event_size)
+    @staticmethod
+    def scale_size(event_size: int) -> int:
+        """Returns how many of the parameters are of the scale."""
+        return event_size * (event_size + 1) // 2
 
     @staticmethod
-    def params_size(event_size: int, name: str | None = None) -> int:
-        """Returns how many parameters one distribution needs.
-
-        Args:
-            event_size: Integer, as in the constructor.
-            name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
-        """
-        event_size = check_integer("event_size", event_size)
-        return event_size + event_size * (event_size + 1) // 2
-
-    @staticmethod
-    def new(
-        params: Any,
-        event_size: int,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> Any:
-        """Returns the distribution that belongs to parameters.
-
-        Args:
-            params: Tensor of shape `(..., params_size(event_size))`.
-            event_size: Integer, as in the constructor.
-            validate_args: Boolean, whether to check parameters. Defaults to `False`.
-            name: Not used; for code that was written for `tfp.layers`. Defaults to `None`.
-
-        Returns:
-            A `tfd.MultivariateNormalTriL` distribution.
-        """
-        params = tf.convert_to_tensor(params)
-        event_size = check_integer("event_size", event_size)
-        lower = tfp.math.fill_triangular(params[..., event_size:])
+    def with_scale(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
+        """Returns the distribution of a mean and the parameters of the scale."""
+        lower = tfp.math.fill_triangular(raw_scale)
         # By masks: under XLA the gradient of `set_diag` fails with an unknown batch size.
-        diagonal = tf.eye(event_size, dtype=params.dtype)
+        diagonal = tf.eye(lower.shape[-1], dtype=lower.dtype)
         scale_tril = (1.0 - diagonal) * lower + diagonal * (tf.math.softplus(lower) + 1e-5)
-        return tfd.MultivariateNormalTriL(
-            loc=params[..., :event_size],
-            scale_tril=scale_tril,
-            validate_args=validate_args,
-        )
+        return tfd.MultivariateNormalTriL(loc, scale_tril, validate_args=validate_args)

@@ -3,15 +3,14 @@
 from typing import Any
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
+    sections,
 )
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
-from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
-from keras_extras.layers.variational.weight_divergence import normal_entries
 
 _METHOD = """
     ```
@@ -36,13 +35,8 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
-        centered = tfd.Independent(
-            tfd.Normal(tf.zeros_like(entries.loc), entries.scale), self.rank + 2
-        )
-        noise = self.draw(centered, self.kernel_posterior_tensor_fn)
-        outputs = self.convolve(inputs, entries.loc)
+        loc, noise = self.draw_noise()
+        outputs = self.convolve(inputs, loc)
         flipped = self.convolve(self._flip(inputs), noise)
         outputs += self._flip(flipped)
         return self.finish(outputs, training)
@@ -55,99 +49,39 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
 
 @serializable
-@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, sections=sections("Flipout", 1))
 class Convolution1DFlipout(ConvolutionFlipout):
     """A convolution over one axis that flips the signs of a draw for each row.
 
     {method}
 
-    Args:
-        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
-            `keras.layers.Conv1D`.
-        {weight_arguments}
-
-    Input shape:
-        `(batch_size, steps, channels)` with `data_format="channels_last"`.
-
-    Output shape:
-        That of `keras.layers.Conv1D`.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_extras import layers
-
-    layer = layers.Convolution1DFlipout(4, 3, activation="relu", kl_weight=1 / 1000)
-    layer(np.zeros((8, 10, 3)))  # 4 channels, of a new draw at each call
-    layer.losses  # the weighted divergence
-    ```
+    {sections}
     """
 
     rank = 1
 
 
 @serializable
-@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, sections=sections("Flipout", 2))
 class Convolution2DFlipout(ConvolutionFlipout):
     """A convolution over two axes that flips the signs of a draw for each row.
 
     {method}
 
-    Args:
-        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
-            `keras.layers.Conv2D`.
-        {weight_arguments}
-
-    Input shape:
-        `(batch_size, height, width, channels)` with `data_format="channels_last"`.
-
-    Output shape:
-        That of `keras.layers.Conv2D`.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_extras import layers
-
-    layer = layers.Convolution2DFlipout(4, 3, activation="relu", kl_weight=1 / 1000)
-    layer(np.zeros((8, 10, 10, 3)))  # 4 channels, of a new draw at each call
-    layer.losses  # the weighted divergence
-    ```
+    {sections}
     """
 
     rank = 2
 
 
 @serializable
-@fill_docstring(method=_METHOD, weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(method=_METHOD, sections=sections("Flipout", 3))
 class Convolution3DFlipout(ConvolutionFlipout):
     """A convolution over three axes that flips the signs of a draw for each row.
 
     {method}
 
-    Args:
-        filters, kernel_size, strides, padding, data_format, dilation_rate: As in
-            `keras.layers.Conv3D`.
-        {weight_arguments}
-
-    Input shape:
-        `(batch_size, depth, height, width, channels)` with `data_format="channels_last"`.
-
-    Output shape:
-        That of `keras.layers.Conv3D`.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_extras import layers
-
-    layer = layers.Convolution3DFlipout(4, 3, activation="relu", kl_weight=1 / 1000)
-    layer(np.zeros((8, 6, 6, 6, 3)))  # 4 channels, of a new draw at each call
-    layer.losses  # the weighted divergence
-    ```
+    {sections}
     """
 
     rank = 3

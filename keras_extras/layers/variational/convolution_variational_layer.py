@@ -7,8 +7,47 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_integers
+from keras_extras._core.docstrings import fill_text
 from keras_extras._core.probability import tf
-from keras_extras.layers.variational.variational_layer import VariationalLayer
+from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS, VariationalLayer
+
+_SPATIAL = {1: "steps", 2: "height, width", 3: "depth, height, width"}
+_EXAMPLES = {1: "8, 10, 3", 2: "8, 10, 10, 3", 3: "8, 6, 6, 6, 3"}
+
+
+def sections(kind: str, rank: int) -> str:
+    """Returns the end of the docstring of a convolution.
+
+    Args:
+        kind: The end of its name, such as `"Flipout"`.
+        rank: Integer, over how many axes.
+    """
+    return fill_text(
+        f"""
+        Args:
+            filters, kernel_size, strides, padding, data_format, dilation_rate: As in
+                `keras.layers.Conv{rank}D`.
+            {{weight_arguments}}
+
+        Input shape:
+            `(batch_size, {_SPATIAL[rank]}, channels)` with `data_format="channels_last"`.
+
+        Output shape:
+            That of `keras.layers.Conv{rank}D`.
+
+        Example:
+
+        ```python
+        import numpy as np
+        from keras_extras import layers
+
+        layer = layers.Convolution{rank}D{kind}(4, 3, activation="relu", kl_weight=1 / 1000)
+        layer(np.zeros(({_EXAMPLES[rank]})))  # 4 channels, of a new draw at each call
+        layer.losses  # the weighted divergence
+        ```
+        """,
+        weight_arguments=WEIGHT_ARGUMENTS,
+    )
 
 
 class ConvolutionVariationalLayer(VariationalLayer):

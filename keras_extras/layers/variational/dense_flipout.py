@@ -3,17 +3,19 @@
 from typing import Any
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
-from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.dense_variational_layer import (
+    NORMAL_KERNEL,
+    DenseVariationalLayer,
+    example,
+)
 from keras_extras.layers.variational.float_inputs import as_floats
 from keras_extras.layers.variational.noise import random_signs
-from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
-from keras_extras.layers.variational.weight_divergence import normal_entries
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(normal_kernel=NORMAL_KERNEL, example=example("DenseFlipout"))
 class DenseFlipout(DenseVariationalLayer):
     """A dense layer that draws its kernel with the signs of the noise flipped for each row.
 
@@ -30,47 +32,17 @@ class DenseFlipout(DenseVariationalLayer):
         Wen et al. (2018), "Flipout: efficient pseudo-independent weight perturbations on
         mini-batches", [arXiv:1803.04386](https://arxiv.org/abs/1803.04386).
 
-    Args:
-        units: Integer, the length of the outputs' last axis.
-        {weight_arguments}
+    {normal_kernel}
 
-    Input shape:
-        `(batch_size, ..., input_dim)`.
-
-    Output shape:
-        `(batch_size, ..., units)`.
-
-    Raises:
-        ValueError: As `DenseReparameterization`, and if the posterior of the kernel is not one of
-            independent normal entries.
-
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    from keras_extras import layers
-
-    model = keras.Sequential([
-        layers.DenseFlipout(16, activation="relu", kl_weight="auto"),
-        layers.DenseFlipout(2, kl_weight="auto"),
-        layers.IndependentNormal(1),
-    ])
-    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
-    x = np.linspace(-1.0, 1.0, 64)[:, None]
-    model.fit(x, 2.0 * x, epochs=2, verbose=0)
-    ```
+    {example}
     """
 
     needs_normal_kernel = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
-        centered = tfd.Independent(tfd.Normal(tf.zeros_like(entries.loc), entries.scale), 2)
-        noise = self.draw(centered, self.kernel_posterior_tensor_fn)
-        outputs = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
+        loc, noise = self.draw_noise()
+        outputs = tf.matmul(inputs, tf.cast(loc, inputs.dtype))
         flipped = random_signs(inputs, tf.shape(inputs), self.next_seed())
         flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
         outputs += random_signs(flipped, tf.shape(flipped), self.next_seed())

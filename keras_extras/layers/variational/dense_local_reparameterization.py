@@ -5,16 +5,19 @@ from typing import Any
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf, tfd
 from keras_extras._core.registration import serializable
-from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.dense_variational_layer import (
+    NORMAL_KERNEL,
+    DenseVariationalLayer,
+    example,
+)
 from keras_extras.layers.variational.float_inputs import as_floats
-from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS
 from keras_extras.layers.variational.weight_divergence import normal_entries
 
 _TINY = 1e-12
 
 
 @serializable
-@fill_docstring(weight_arguments=WEIGHT_ARGUMENTS)
+@fill_docstring(normal_kernel=NORMAL_KERNEL, example=example("DenseLocalReparameterization"))
 class DenseLocalReparameterization(DenseVariationalLayer):
     """A dense layer that draws its outputs from the distribution that a random kernel gives them.
 
@@ -23,7 +26,7 @@ class DenseLocalReparameterization(DenseVariationalLayer):
     loss += kl_weight * (KL(q(kernel), p(kernel)) + KL(q(bias), p(bias)))
     ```
 
-    Noise is drawn for each entry of the outputs, as if each row had a kernel of its own. Gradients
+    Noise is drawn for each entry of the outputs, as if each row had its own kernel. Gradients
     of a batch vary less than with `DenseReparameterization`. The bias is drawn once. The
     divergences are summed over all weights.
 
@@ -31,44 +34,16 @@ class DenseLocalReparameterization(DenseVariationalLayer):
         Kingma, Salimans and Welling (2015), "Variational dropout and the local
         reparameterization trick", [arXiv:1506.02557](https://arxiv.org/abs/1506.02557).
 
-    Args:
-        units: Integer, the length of the outputs' last axis.
-        {weight_arguments}
+    {normal_kernel}
 
-    Input shape:
-        `(batch_size, ..., input_dim)`.
-
-    Output shape:
-        `(batch_size, ..., units)`.
-
-    Raises:
-        ValueError: As `DenseReparameterization`, and if the posterior of the kernel is not one of
-            independent normal entries.
-
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    from keras_extras import layers
-
-    model = keras.Sequential([
-        layers.DenseLocalReparameterization(16, activation="relu", kl_weight="auto"),
-        layers.DenseLocalReparameterization(2, kl_weight="auto"),
-        layers.IndependentNormal(1),
-    ])
-    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
-    x = np.linspace(-1.0, 1.0, 64)[:, None]
-    model.fit(x, 2.0 * x, epochs=2, verbose=0)
-    ```
+    {example}
     """
 
     needs_normal_kernel = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        entries = normal_entries(posterior)
+        entries = normal_entries(self.computed(self.kernel_posterior))
         loc = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
         # Variances in the dtype of the variables, because squares of half floats overflow.
         squares = tf.square(tf.cast(inputs, entries.scale.dtype))

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
-from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer
+from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer, example
 from keras_extras.layers.variational.float_inputs import as_floats
 
 
 @serializable
+@fill_docstring(example=example("DenseReparameterization"))
 class DenseReparameterization(DenseVariationalLayer):
     """A dense layer that draws its kernel and bias, once for the whole batch.
 
@@ -79,27 +81,10 @@ class DenseReparameterization(DenseVariationalLayer):
             of the shape of the weight; when trained, if `kl_weight="auto"` and the
             number of rows is unknown.
 
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    from keras_extras import layers
-
-    model = keras.Sequential([
-        layers.DenseReparameterization(16, activation="relu", kl_weight="auto"),
-        layers.DenseReparameterization(2, kl_weight="auto"),
-        layers.IndependentNormal(1),
-    ])
-    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
-    x = np.linspace(-1.0, 1.0, 64)[:, None]
-    model.fit(x, 2.0 * x, epochs=2, verbose=0)
-    ```
+    {example}
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        posterior = self.computed(self.kernel_posterior)
-        kernel = self.draw(posterior, self.kernel_posterior_tensor_fn)
-        outputs = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
+        outputs = tf.matmul(inputs, tf.cast(self.draw_kernel(), inputs.dtype))
         return self.finish(outputs, training)

@@ -5,7 +5,50 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_integer
-from keras_extras.layers.variational.variational_layer import VariationalLayer
+from keras_extras._core.docstrings import fill_text
+from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS, VariationalLayer
+
+# Of the docstrings of layers that compute with the location and scale of a normal kernel.
+NORMAL_KERNEL = fill_text(
+    """
+    Args:
+        units: Integer, the length of the outputs' last axis.
+        {weight_arguments}
+
+    Input shape:
+        `(batch_size, ..., input_dim)`.
+
+    Output shape:
+        `(batch_size, ..., units)`.
+
+    Raises:
+        ValueError: As `DenseReparameterization`, and if the posterior of the kernel is not one of
+            independent normal entries.
+    """,
+    weight_arguments=WEIGHT_ARGUMENTS,
+)
+
+
+def example(layer: str) -> str:
+    """Returns the example of the docstring of a layer."""
+    return f"""
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_extras import layers
+
+    model = keras.Sequential([
+        layers.{layer}(16, activation="relu", kl_weight="auto"),
+        layers.{layer}(2, kl_weight="auto"),
+        layers.IndependentNormal(1),
+    ])
+    model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    model.fit(x, 2.0 * x, epochs=2, verbose=0)
+    ```
+    """
 
 
 class DenseVariationalLayer(VariationalLayer):

@@ -6,32 +6,26 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.checks import check_choice, check_seed
+from keras_extras._core.checks import check_seed
 from keras_extras._core.distribution_kinds import entries_of
-from keras_extras._core.functions import deserialize_function, serialize_function
+from keras_extras._core.functions import serialize_function
 from keras_extras._core.probability import require_probability, stateless_seed, tf, tfd
-from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
+from keras_extras.layers.prior_config import serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
 from keras_extras.layers.variational.noise import standard_normal
-from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
+from keras_extras.layers.variational.random_weight import (
+    check_divergence_fn,
+    check_posterior,
+    check_prior,
+    check_tensor_fn,
+    make_random_weight,
+)
 from keras_extras.layers.variational.weight_divergence import (
+    EXACT,
     closed_form,
     estimate,
     normal_entries,
 )
-
-_DISTRIBUTIONS = {
-    "kernel_posterior_fn": POSTERIORS,
-    "kernel_prior_fn": PRIORS,
-    "bias_posterior_fn": POSTERIORS,
-    "bias_prior_fn": PRIORS,
-}
-_FUNCTIONS = {
-    "kernel_posterior_tensor_fn": "sample",
-    "kernel_divergence_fn": "kl_divergence",
-    "bias_posterior_tensor_fn": "sample",
-    "bias_divergence_fn": "kl_divergence",
-}
 
 # Of layers whose weights have a distribution, for their docstrings.
 WEIGHT_ARGUMENTS = """
@@ -65,44 +59,44 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
 
     def __init__(
         self,
-        activation: Any = None,
-        activity_regularizer: Any = None,
-        kernel_posterior_fn: Any = "mean_field",
-        kernel_posterior_tensor_fn: Any = "sample",
-        kernel_prior_fn: Any = "standard_normal",
-        kernel_divergence_fn: Any = "kl_divergence",
-        bias_posterior_fn: Any = "deterministic",
-        bias_posterior_tensor_fn: Any = "sample",
-        bias_prior_fn: Any = None,
-        bias_divergence_fn: Any = "kl_divergence",
-        kl_weight: Any = None,
-        posterior: str | None = None,
-        prior: Any = None,
-        seed: int | None = None,
+        *,
+        activation: Any,
+        activity_regularizer: Any,
+        kernel_posterior_fn: Any,
+        kernel_posterior_tensor_fn: Any,
+        kernel_prior_fn: Any,
+        kernel_divergence_fn: Any,
+        bias_posterior_fn: Any,
+        bias_posterior_tensor_fn: Any,
+        bias_prior_fn: Any,
+        bias_divergence_fn: Any,
+        kl_weight: Any,
+        posterior: str | None,
+        prior: Any,
+        seed: int | None,
         **kwargs: Any,
     ):
         require_probability()
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.activation = keras.activations.get(activation)
-        choices = {
-            "kernel_posterior_fn": kernel_posterior_fn,
-            "kernel_prior_fn": kernel_prior_fn,
-            "bias_posterior_fn": bias_posterior_fn,
-            "bias_prior_fn": bias_prior_fn,
-        }
-        of_both = {"posterior": posterior, "prior": prior}
-        for name, choice in choices.items():
-            kind = name.split("_")[1]
-            given = (name, choice) if of_both[kind] is None else (kind, of_both[kind])
-            setattr(self, name, _check_distribution(*given, _DISTRIBUTIONS[name]))
-        functions = {
-            "kernel_posterior_tensor_fn": kernel_posterior_tensor_fn,
-            "kernel_divergence_fn": kernel_divergence_fn,
-            "bias_posterior_tensor_fn": bias_posterior_tensor_fn,
-            "bias_divergence_fn": bias_divergence_fn,
-        }
-        for name, function in functions.items():
-            setattr(self, name, _check_function(name, function))
+        if posterior is not None:
+            kernel_posterior_fn = bias_posterior_fn = check_posterior("posterior", posterior)
+        if prior is not None:
+            kernel_prior_fn = bias_prior_fn = check_prior("prior", prior)
+        self.kernel_posterior_fn = check_posterior("kernel_posterior_fn", kernel_posterior_fn)
+        self.kernel_posterior_tensor_fn = check_tensor_fn(
+            "kernel_posterior_tensor_fn", kernel_posterior_tensor_fn
+        )
+        self.kernel_prior_fn = check_prior("kernel_prior_fn", kernel_prior_fn)
+        self.kernel_divergence_fn = check_divergence_fn(
+            "kernel_divergence_fn", kernel_divergence_fn
+        )
+        self.bias_posterior_fn = check_posterior("bias_posterior_fn", bias_posterior_fn)
+        self.bias_posterior_tensor_fn = check_tensor_fn(
+            "bias_posterior_tensor_fn", bias_posterior_tensor_fn
+        )
+        self.bias_prior_fn = check_prior("bias_prior_fn", bias_prior_fn)
+        self.bias_divergence_fn = check_divergence_fn("bias_divergence_fn", bias_divergence_fn)
         self.kl_weight = check_kl_weight(kl_weight)
         self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -111,38 +105,20 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     @property
     def adds_full_divergence(self) -> bool:
         # A function of the user's may scale the divergence itself, as is usual with `tfp.layers`.
-        is_ready_made = any(
-            getattr(self, f"{weight}_prior_fn") is not None
-            and getattr(self, f"{weight}_divergence_fn") == "kl_divergence"
-            for weight in ("kernel", "bias")
-        )
-        return is_ready_made and super().adds_full_divergence
+        of_kernel = self.kernel_prior_fn is not None and self.kernel_divergence_fn == EXACT
+        of_bias = self.bias_prior_fn is not None and self.bias_divergence_fn == EXACT
+        return (of_kernel or of_bias) and super().adds_full_divergence
 
     def build_weights(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Makes posteriors and priors of kernel and bias."""
-        shapes = {"kernel": kernel_shape, "bias": bias_shape}
-        dtype = keras.backend.result_type(self.variable_dtype, "float32")
-        variables: dict[str, list[keras.Variable]] = {"kernel": [], "bias": []}
-
-        def add_variable_of(weight, **arguments):
-            variables[weight].append(self.add_weight(autocast=False, **arguments))
-            return variables[weight][-1]
-
-        for name, ready_made in _DISTRIBUTIONS.items():
-            weight, kind, _ = name.split("_")
-            # Constants must outlive the graph of a build; variables keep their precision.
-            with tf.init_scope():
-                distribution = make_distribution(
-                    getattr(self, name),
-                    ready_made,
-                    name,
-                    dtype,
-                    shapes[weight],
-                    f"{weight}_{kind}",
-                    True,
-                    functools.partial(add_variable_of, weight),
-                )
-            setattr(self, f"{weight}_{kind}", distribution)
+        kernel = make_random_weight(
+            self, "kernel", kernel_shape, self.kernel_posterior_fn, self.kernel_prior_fn
+        )
+        bias = make_random_weight(
+            self, "bias", bias_shape, self.bias_posterior_fn, self.bias_prior_fn
+        )
+        self.kernel_posterior, self.kernel_prior = kernel.posterior, kernel.prior
+        self.bias_posterior, self.bias_prior = bias.posterior, bias.prior
         if self.needs_normal_kernel and normal_entries(self.kernel_posterior) is None:
             raise ValueError(
                 f"{type(self).__name__} needs a kernel whose entries are independent and normal, "
@@ -151,23 +127,35 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                 f"Received: {self.kernel_posterior}"
             )
         self._build_kl_weight()
-        for weight, made in variables.items():
-            has_divergence = getattr(self, f"{weight}_divergence_fn") is not None
-            if has_divergence and getattr(self, f"{weight}_prior") is not None:
-                self._count_divergence(made, functools.partial(self._divergence, weight))
+        self._penalize(kernel, self.kernel_divergence_fn, self.kernel_posterior_tensor_fn)
+        self._penalize(bias, self.bias_divergence_fn, self.bias_posterior_tensor_fn)
 
-    def _divergence(self, weight):
-        """The weighted divergence of `"kernel"` or `"bias"`."""
-        posterior, prior = (getattr(self, f"{weight}_{kind}") for kind in ("posterior", "prior"))
-        posterior = self.computed(posterior)
-        function = getattr(self, f"{weight}_divergence_fn")
-        if function == "kl_divergence":
-            value = closed_form(posterior, prior)
+    def _penalize(self, weight, divergence_fn, tensor_fn):
+        if weight.prior is not None and divergence_fn is not None:
+            divergence = functools.partial(self._divergence, weight, divergence_fn, tensor_fn)
+            self._count_divergence(weight.variables, divergence)
+
+    def _divergence(self, weight, divergence_fn, tensor_fn):
+        """The weighted divergence of one weight."""
+        posterior = self.computed(weight.posterior)
+        if divergence_fn == EXACT:
+            value = closed_form(posterior, weight.prior)
             if value is not None:
                 return self._weighted(value)
-            function = estimate
-        drawn = self.draw(posterior, getattr(self, f"{weight}_posterior_tensor_fn"))
-        return self._weighted(tf.convert_to_tensor(function(posterior, prior, drawn)))
+            divergence_fn = estimate
+        drawn = self.draw(posterior, tensor_fn)
+        return self._weighted(tf.convert_to_tensor(divergence_fn(posterior, weight.prior, drawn)))
+
+    def draw_kernel(self) -> Any:
+        """Returns a draw of the kernel, or what the user's function makes of its posterior."""
+        return self.draw(self.computed(self.kernel_posterior), self.kernel_posterior_tensor_fn)
+
+    def draw_noise(self) -> tuple[Any, Any]:
+        """Returns the location of a normal kernel, and a draw of what is added to it."""
+        entries = normal_entries(self.computed(self.kernel_posterior))
+        centered = tfd.Normal(tf.zeros_like(entries.loc), entries.scale)
+        noise = tfd.Independent(centered, len(self.kernel_posterior.event_shape))
+        return entries.loc, self.draw(noise, self.kernel_posterior_tensor_fn)
 
     def computed(self, distribution: Any) -> Any:
         """Returns the distribution with its scale computed once, not at every use."""
@@ -208,49 +196,24 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         return outputs + bias
 
     def get_config(self) -> dict[str, Any]:
-        distributions = {}
-        for name in _DISTRIBUTIONS:
-            choice = getattr(self, name)
-            is_name = choice is None or isinstance(choice, str)
-            distributions[name] = choice if is_name else serialize_prior(choice, self.name)
-        functions = {}
-        for name in _FUNCTIONS:
-            choice = getattr(self, name)
-            is_name = choice is None or isinstance(choice, str)
-            functions[name] = choice if is_name else serialize_function(choice, self.name)
         return {
             **super().get_config(),
             "activation": keras.activations.serialize(self.activation),
             "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
-            **distributions,
-            **functions,
+            "kernel_posterior_fn": serialize_prior(self.kernel_posterior_fn, self.name),
+            "kernel_posterior_tensor_fn": serialize_function(
+                self.kernel_posterior_tensor_fn, self.name
+            ),
+            "kernel_prior_fn": serialize_prior(self.kernel_prior_fn, self.name),
+            "kernel_divergence_fn": serialize_function(self.kernel_divergence_fn, self.name),
+            "bias_posterior_fn": serialize_prior(self.bias_posterior_fn, self.name),
+            "bias_posterior_tensor_fn": serialize_function(
+                self.bias_posterior_tensor_fn, self.name
+            ),
+            "bias_prior_fn": serialize_prior(self.bias_prior_fn, self.name),
+            "bias_divergence_fn": serialize_function(self.bias_divergence_fn, self.name),
             "kl_weight": self.kl_weight,
             "posterior": None,  # As the next, another word for arguments above.
             "prior": None,
             "seed": self.seed,
         }
-
-
-def _check_distribution(name, choice, ready_made):
-    """The name, function or distribution that an argument gives."""
-    choice = deserialize_prior(choice)
-    if isinstance(choice, str):
-        return check_choice(name, choice, ready_made)
-    is_fixed = isinstance(choice, tfd.Distribution)
-    if (is_fixed and "posterior" in name) or not (choice is None or callable(choice) or is_fixed):
-        raise TypeError(
-            f"`{name}` must be one of {', '.join(map(repr, ready_made))}, or a function "
-            f"like `default_mean_field_normal_fn()`. Received: {name}={choice!r}"
-        )
-    return choice
-
-
-def _check_function(name, function):
-    function = deserialize_function(function)
-    if isinstance(function, str):
-        return check_choice(name, function, [_FUNCTIONS[name]])
-    if not ((function is None and "divergence" in name) or callable(function)):
-        raise TypeError(
-            f"`{name}` must be {_FUNCTIONS[name]!r} or a function. Received: {name}={function!r}"
-        )
-    return function

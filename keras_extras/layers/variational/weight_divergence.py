@@ -8,6 +8,8 @@ import keras
 from keras_extras._core.distribution_kinds import entries_of, is_a
 from keras_extras._core.probability import tf, tfd
 
+EXACT = "kl_divergence"  # The divergence in closed form where there is one.
+
 
 def normal_entries(distribution: Any) -> Any:
     """Returns the `tfd.Normal` of the entries of a weight; None if they are not normal."""

@@ -65,9 +65,5 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):
         return ops.power(self.initial_learning_rate, 1 + epoch * self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "initial_learning_rate": self.initial_learning_rate,
-            "epsilon": self.epsilon,
-            "steps_per_epoch": self.steps_per_epoch,
-            "name": self.name,
-        }
+        names = ("initial_learning_rate", "epsilon", "steps_per_epoch", "name")
+        return {name: getattr(self, name) for name in names}
