@@ -22,7 +22,7 @@ from derivative_cases import (
 from keras import ops
 from precision import WIDE, needs_tensorflow
 
-from keras_extras import autodiff, layers, losses
+from keras_extras import autodiff, layers, losses, optimizers
 from keras_extras.autodiff.dense_derivatives import jacobian_matrix
 
 pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("float64")]
@@ -51,6 +51,28 @@ def test_derivatives_in_a_scope_are_those_of_its_values():
     with keras.StatelessScope([(kernel, 2.0 * ops.ones(kernel.shape))]):
         of_inputs = autodiff.jacobian(model, X, wrt="inputs")
     assert_close(of_inputs, np.full((len(X), 1, X.shape[1]), 2.0))
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("units", [1, 2])
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_search_differentiates_its_candidates(units, vectorize):
+    import tensorflow as tf
+
+    dense = keras.layers.Dense(units, use_bias=False, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((X.shape[1],)), dense])
+    optimizer = optimizers.MonteCarloOptimizer(0.5, population_size=16, vectorize=vectorize, seed=1)
+
+    def loss_fn():
+        return ops.mean((autodiff.jacobian(model, X, wrt="inputs") - 3.0) ** 2)
+
+    def step():
+        optimizer.minimize(loss_fn, model.trainable_variables)
+
+    step = tf.function(step)
+    for _ in range(20):
+        step()
+    assert float(loss_fn()) < 1.0  # 4 at the start
 
 
 def test_the_matrix_of_a_linear_function():
