@@ -54,6 +54,17 @@ def test_derivative_free(tmp_path, capsys):
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
 
 
+def test_first_try(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "first_try.py")
+    ours = {"problems": "xor,zero_one", "methods": "MonteCarloOptimizer,Adam"}
+    table = benchmark.main(**ours, updates="1,4", seeds=1, out=tmp_path)
+    assert np.isnan(table["zero_one"]["Adam"]).all()
+    first, last = table["xor"]["MonteCarloOptimizer"]
+    assert 0 < last < first
+    assert "cells: 4" in capsys.readouterr().out
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png"}
+
+
 def test_black_box(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "black_box.py")
     results = benchmark.main(sizes=(4,), functions="sphere,rastrigin", seeds=1, out=tmp_path)
