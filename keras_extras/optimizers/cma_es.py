@@ -15,7 +15,6 @@ from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, while_loop
 from keras_extras.optimizers.cma_constants import StrategyConstants
 from keras_extras.optimizers.full_batch import FullBatch
-from keras_extras.optimizers.population import best_of
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
 
@@ -204,7 +203,7 @@ class CMAES(FullBatch, PopulationOptimizer):
         """From a tensor of shape `(n, size)` to those of the variables, in float32."""
         return split_entries(ops.cast(rows, "float32"), self._shapes)
 
-    def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
+    def ask(self) -> tuple[list[Any], Any]:
         rows = self._weights.shape[1]
         noise = keras.random.normal((rows, self._size), dtype=self._dtype, seed=self.seed_generator)
         steps = ops.matmul(noise * self._axes, ops.transpose(self._basis))
@@ -212,34 +211,26 @@ class CMAES(FullBatch, PopulationOptimizer):
         if self.restarts:
             is_first = ops.equal(self.iterations, 0)
             self._first.assign(ops.where(is_first, mean[0], ops.copy(self._first)))
-        candidates = self._shaped(mean + self._step_size * self._units * steps)
-        losses = self._evaluate_active(loss_at, candidates)
-        finite = ops.isfinite(losses)
-        least = ops.min(ops.where(finite, losses, float("inf")))
-        most = ops.max(ops.where(finite, losses, float("-inf")))
-        self.count_ties(least == most, least)
-        ranked = ops.argsort(ops.where(finite, losses, float("inf")))
+        return self._shaped(mean + self._step_size * self._units * steps), (steps, noise)
 
-        def update():
-            self._adapt(ops.take(steps, ranked, axis=0), ops.take(noise, ranked, axis=0))
-            if self.restarts:
-                self._restart_if_converged(least)
+    def tell(self, drawn: Any, losses: Any) -> None:
+        ranked = ops.argsort(losses)
+        self._adapt(*(ops.take(part, ranked, axis=0) for part in drawn))
+        if self.restarts:
+            self._restart_if_converged(ops.min(losses))
 
-        self._failed.assign(~ops.any(finite))
-        cond(ops.any(finite), update, lambda: None)
-        return best_of(candidates, losses)
-
-    def _evaluate_active(self, loss_at, candidates):
+    def evaluate(self, loss_at: Callable, candidates: Sequence[Any]) -> Any:
         """Losses of the candidates of this run, infinite for the places of larger populations."""
         if not self.restarts:
-            return self.evaluate(loss_at, candidates)
+            return super().evaluate(loss_at, candidates)
+        evaluate = super().evaluate
         count = self._population
 
         def evaluate_next(done, losses):
             part = [
                 ops.slice(c, [done, *[0] * (c.ndim - 1)], [count, *c.shape[1:]]) for c in candidates
             ]
-            return done + count, ops.slice_update(losses, [done], self.evaluate(loss_at, part))
+            return done + count, ops.slice_update(losses, [done], evaluate(loss_at, part))
 
         active = count * ops.left_shift(1, self._run)
         start = (

@@ -35,7 +35,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
 
     It brings what does not depend on how candidates are drawn: coordinates by transform, starts
     from priors, evaluation in chunks, and which weights are kept. A subclass overrides
-    `build_search` for its state and `generation` for one round of candidates.
+    `build_search` for its state, `ask`, which draws candidates, and `tell`, which moves the search
+    once their losses are known. Between them this class evaluates.
 
     Example:
 
@@ -48,17 +49,18 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         def build_search(self, coordinates):
             pass  # Nothing is kept but the coordinates.
 
-        def generation(self, loss_at):
+        def ask(self):
             candidates = []
             for p in self.parameters:
                 shape = (10, *p.coordinates.shape)
                 noise = keras.random.normal(shape, seed=self.seed_generator)
                 candidates.append(p.coordinates + self.learning_rate * noise)
-            losses = self.evaluate(loss_at, candidates)
-            best = ops.argmin(ops.where(ops.isnan(losses), float("inf"), losses))
+            return candidates, candidates
+
+        def tell(self, candidates, losses):
+            best = ops.argmin(losses)
             for p, drawn in zip(self.parameters, candidates):
                 p.coordinates.assign(drawn[best])
-            return [drawn[best] for drawn in candidates], losses[best]
 
     optimizer = BestOfTen(
         0.1,
@@ -134,8 +136,26 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         """Adds the variables of the search; to be overridden."""
         raise NotImplementedError(f"{type(self).__name__} must override `build_search`.")
 
+    def ask(self) -> tuple[list[Any], Any]:
+        """Draws candidates; to be overridden.
+
+        Returns:
+            The candidates, a tensor of shape `(population, *shape)` for each of `self.parameters`,
+            and anything that `tell` needs to know of them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override `ask`.")
+
+    def tell(self, drawn: Any, losses: Any) -> None:
+        """Moves the search; to be overridden. Not called when no loss is finite.
+
+        Args:
+            drawn: The second result of `ask`.
+            losses: Tensor of shape `(population,)`, infinite where a loss is not finite.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override `tell`.")
+
     def generation(self, loss_at: Callable[[Sequence[Any]], Any]) -> tuple[list[Any], Any]:
-        """Draws candidates, evaluates them and moves the search; to be overridden.
+        """Draws candidates, evaluates them and moves the search.
 
         Args:
             loss_at: Function from coordinates, a tensor for each of `self.parameters`, to the
@@ -145,7 +165,16 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             The best candidate, a list of tensors, which may be empty unless `keep="best"`, and its
             loss, infinite if none is finite.
         """
-        raise NotImplementedError(f"{type(self).__name__} must override `generation`.")
+        candidates, drawn = self.ask()
+        losses = self.evaluate(loss_at, candidates)
+        finite = ops.isfinite(losses)
+        losses = ops.where(finite, losses, float("inf"))
+        least = ops.min(losses)
+        most = ops.max(ops.where(finite, losses, float("-inf")))
+        self.count_ties(least == most, least)
+        self._failed.assign(~ops.any(finite))
+        cond(ops.any(finite), lambda: self.tell(drawn, losses), lambda: None)
+        return best_of(candidates, losses)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         # For none it is built by Keras' loader of `.h5`, before the weights are known.
