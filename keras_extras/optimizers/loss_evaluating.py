@@ -15,6 +15,7 @@ from keras_extras._seams.fit_hook import install_fit_hook
 from keras_extras._seams.fit_hook.tensorflow import UpdatesOutsideReplicas
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 from keras_extras.optimizers.replicas import (
+    check_compilation,
     check_strategy,
     is_shared_out,
     search_over_replicas,
@@ -244,6 +245,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     def begin_training(self, model: keras.Model) -> None:
         """Forgets what an earlier training run with `model` found wrong."""
         check_strategy(type(self).__name__, getattr(model, "distribute_strategy", None))
+        check_compilation(model)
         self._model = weakref.ref(model)
         self._failed.assign(False)
         self._has_failed.assign(False)

@@ -4,8 +4,8 @@ The search itself runs once in each process, outside the replicas, and comes to 
 processes, because seeds and losses are the same. Only where it evaluates the loss or its gradient
 each replica does so on its share of the batch, and what is exchanged are these.
 
-A strategy of one replica is no exception: TensorFlow updates variables of `MirroredStrategy` outside
-the replicas, and a branch or a loop within a replica cannot leave it.
+A strategy of one replica is no exception: TensorFlow updates variables of `MirroredStrategy`
+outside the replicas, and a branch or a loop within a replica cannot leave it.
 """
 
 import contextvars
@@ -44,6 +44,17 @@ def check_strategy(name: str, strategy: Any = None) -> None:
             "`tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` and "
             "`OneDeviceStrategy`. Build and compile the model in the scope of one of these, or "
             f"without a strategy. Received: {type(strategy).__name__}"
+        )
+
+
+def check_compilation(model: keras.Model) -> None:
+    """Raises a ValueError if XLA should compile a step of several devices, which it cannot."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if strategy and strategy.num_replicas_in_sync > 1 and model.jit_compile:
+        raise ValueError(
+            "A step over several replicas of `tf.distribute` cannot be compiled by XLA. Leave out "
+            f"`jit_compile` in `compile`. Received: jit_compile={model.jit_compile!r}, a "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas"
         )
 
 

@@ -8,8 +8,8 @@
 
 Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
 applied outside the replicas: `_backend_update_step` and `_apply_weight_decay` of our optimizers
-are overridden, which are private to Keras. Of Keras' own optimizers that take a mean gradient in all
-replicas `_all_reduce_sum_gradients` is replaced meanwhile.
+are overridden, which are private to Keras. Of Keras' own optimizers that take a mean gradient in
+all replicas `_all_reduce_sum_gradients` is replaced meanwhile.
 """
 
 import contextlib
