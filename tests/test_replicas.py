@@ -94,8 +94,6 @@ for a, b in zip(before, model.get_weights()):
 """
 
 STRATEGIES = """
-import os
-
 import keras_extras
 from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
 
@@ -132,11 +130,10 @@ def make(strategy, optimizer, **arguments):
     return model
 
 
-def trained(strategy, optimizer, epochs=2, callbacks=None, **arguments):
+def trained(strategy, optimizer, batch_size=25, callbacks=None, **arguments):
     model = make(strategy, optimizer, **arguments)
-    model.fit(
-        X, Y, batch_size=25, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
-    )
+    rows = {"batch_size": batch_size, "shuffle": False}
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=callbacks, **rows)
     return model
 
 
@@ -147,9 +144,11 @@ two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 SAME_WEIGHTS = """
 for name in sys.argv[1:]:
-    alone = trained(default, SEARCHES[name])
+    # On few rows a Hessian is singular, and Newton's step enlarges rounding.
+    batch_size = 60 if "newton" in name else 25
+    alone = trained(default, SEARCHES[name], batch_size)
     for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), one, two):
-        model = trained(strategy, SEARCHES[name])
+        model = trained(strategy, SEARCHES[name], batch_size)
         said = f"{name}, {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
         for a, b in zip(alone.get_weights(), model.get_weights()):
             np.testing.assert_allclose(b, a, atol=1e-6, err_msg=said)
