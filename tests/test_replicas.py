@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from keras_extras.optimizers import CMAES, LBFGS, MonteCarloOptimizer
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,6 +91,121 @@ else:
     raise SystemExit("trained on NaN")
 for a, b in zip(before, model.get_weights()):
     np.testing.assert_allclose(a, b, rtol=1e-5)  # the constraint of a constrained kernel
+"""
+
+STRATEGIES = """
+import keras_extras
+from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+keras.config.set_floatx("float64")
+X, Y = X.astype("float64"), Y.astype("float64")
+
+
+def partitioned(search):
+    clipped = keras.optimizers.Adam(0.01, clipnorm=0.1, weight_decay=0.01)
+    return PartitionedOptimizer({"*/bias": search, "*": clipped})
+
+
+SEARCHES = {
+    "population": lambda: MonteCarloOptimizer(0.02, 8, seed=1),
+    "pair": lambda: MonteCarloOptimizer(0.02, 2, sigma=0.01, seed=1),
+    "cma": lambda: CMAES(seed=1),
+    "lbfgs": LBFGS,
+    "newton": NewtonCG,
+    "truncated newton": lambda: NewtonCG(hessian="products"),
+    "partitioned": lambda: partitioned(MonteCarloOptimizer(0.02, 8, seed=1)),
+    "partitioned cma": lambda: partitioned(CMAES(seed=1)),
+}
+
+
+def make(strategy, optimizer, **arguments):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(2, "tanh"), keras.layers.Dense(2)]
+        )
+        model.compile(optimizer(), "mse", metrics=["mae"], **arguments)
+    return model
+
+
+def trained(strategy, optimizer, batch_size=25, callbacks=None, **arguments):
+    model = make(strategy, optimizer, **arguments)
+    rows = {"batch_size": batch_size, "shuffle": False}
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=callbacks, **rows)
+    return model
+
+
+default = tf.distribute.get_strategy()
+one = tf.distribute.MirroredStrategy(["CPU:0"])
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+"""
+
+SAME_WEIGHTS = """
+for name in sys.argv[1:]:
+    # On few rows a Hessian is singular, and Newton's step enlarges rounding.
+    batch_size = 60 if "newton" in name else 25
+    alone = trained(default, SEARCHES[name], batch_size)
+    for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), one, two):
+        model = trained(strategy, SEARCHES[name], batch_size)
+        said = f"{name}, {type(strategy).__name__} of {strategy.num_replicas_in_sync}"
+        for a, b in zip(alone.get_weights(), model.get_weights()):
+            np.testing.assert_allclose(b, a, atol=1e-6, err_msg=said)
+    np.testing.assert_allclose(model.predict(X, verbose=0), alone.predict(X, verbose=0), atol=1e-5)
+    scores = [m.evaluate(X, Y, batch_size=25, verbose=0) for m in (alone, model)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+"""
+
+AROUND = """
+folder = sys.argv[1]
+search = SEARCHES["population"]
+weights = trained(default, search).get_weights()
+
+
+def check(model, said):
+    for a, b in zip(weights, model.get_weights()):
+        np.testing.assert_allclose(b, a, atol=1e-6, err_msg=said)
+
+
+check(trained(one, search, jit_compile=True), "compiled by XLA")
+for number, strategy in enumerate((one, two)):
+    check(trained(strategy, search, steps_per_execution=2), "several steps in an execution")
+
+    def callbacks():
+        saved = f"{folder}/{number}.keras"
+        return [
+            keras.callbacks.ModelCheckpoint(saved),
+            keras_extras.callbacks.BackupAndResume(f"{folder}/{number}"),
+            keras_extras.callbacks.SearchMonitor(),
+        ]
+
+    check(trained(strategy, search, callbacks=callbacks()), "with callbacks")
+    check(keras.models.load_model(f"{folder}/{number}.keras"), "saved")
+
+    model = make(strategy, search)
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step(x, y):
+        def in_replica(x, y):
+            loss = lambda: keras.ops.mean((model(x) - y) ** 2)
+            model.optimizer.minimize(loss, model.trainable_variables, keras.ops.shape(x)[0])
+
+        strategy.run(in_replica, args=(x, y))
+
+    rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(25).repeat(2)
+    for x, y in strategy.experimental_distribute_dataset(rows):
+        step(x, y)
+    check(model, "in a loop")
+
+try:
+    trained(two, search, jit_compile=True)
+except ValueError as error:
+    assert "jit_compile=True, a MirroredStrategy of 2 replicas" in str(error)
+else:
+    raise SystemExit("compiled a step of two devices")
 """
 
 WORKER = """
@@ -169,6 +288,46 @@ def free_ports(count):
 )
 def test_two_devices_train_as_one(kinds):
     finish(run_python(MIRRORED, *kinds))
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["lbfgs", "partitioned"],
+        pytest.param(
+            ["population", "pair", "cma", "newton", "truncated newton", "partitioned cma"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=", ".join,
+)
+def test_weights_are_those_without_a_strategy(kinds):
+    finish(run_python(STRATEGIES + SAME_WEIGHTS, *kinds))
+
+
+@pytest.mark.slow
+def test_what_is_around_a_search_works_in_scope(tmp_path):
+    finish(run_python(STRATEGIES + AROUND, tmp_path))
+
+
+@pytest.mark.parametrize("optimizer", [CMAES, LBFGS, MonteCarloOptimizer])
+def test_other_strategies_are_refused(optimizer):
+    strategy = tf.distribute.experimental.CentralStorageStrategy()
+    received = "Received: CentralStorageStrategy"
+    with strategy.scope(), pytest.raises(ValueError, match=received):
+        optimizer()
+    w = keras.Variable([1.0])
+    made_outside = optimizer()
+    with pytest.raises(ValueError, match=received):
+        strategy.run(lambda: made_outside.minimize(lambda: keras.ops.sum(w**2), [w]))
+
+
+def test_another_strategy_is_refused_before_the_first_step():
+    with tf.distribute.experimental.CentralStorageStrategy().scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(LBFGS(), "mse")
+    with pytest.raises(ValueError, match="Received: CentralStorageStrategy"):
+        model.fit(np.ones((4, 1)), np.ones((4, 1)), batch_size=4, verbose=0)
 
 
 @pytest.fixture(scope="module")

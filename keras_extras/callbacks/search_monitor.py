@@ -98,7 +98,7 @@ class SearchMonitor(keras.callbacks.Callback):
         self._search = self._find_search()
         count = self._count_nonfinite()
         numbers = {
-            "update": int(self._search.iterations),
+            "update": int(self._search.iterations.numpy()),
             "loss": float((logs or {}).get("loss", math.nan)),
             **self._search.search_state(),
             "nonfinite_candidates": count - self._nonfinite,

@@ -326,8 +326,8 @@ class CMAES(FullBatch, PopulationOptimizer):
         state = super().search_state()
         if not self.built:
             return {**state, "width": self.sigma, "axis_ratio": 1.0}
-        axes = np.array(self._axes)
-        width = float(self._step_size) * float(np.sqrt(np.mean(axes**2)))
+        axes = self._axes.numpy()
+        width = float(self._step_size.numpy()) * float(np.sqrt(np.mean(axes**2)))
         return {**state, "width": width, "axis_ratio": float(axes.max() / axes.min())}
 
     def _restart_if_converged(self, best):

@@ -98,7 +98,7 @@ class Curvature:
     @property
     def missing(self) -> int:
         """How many values are not yet measured."""
-        return int(np.sum(~np.array(self._known)))
+        return int(np.sum(~self._known.numpy()))
 
     @property
     def loss(self) -> float:

@@ -3,6 +3,8 @@
 import warnings
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.training_set_size import learn_training_set_size
 
 
@@ -21,7 +23,7 @@ class FullBatch:
 
     def check_batches(self, batches: int) -> None:
         """Warns if an epoch of `fit` has several batches and each is followed all the way."""
-        if batches > 1 and float(self.learning_rate) >= 1.0:
+        if batches > 1 and float(ops.convert_to_numpy(self.learning_rate)) >= 1.0:
             warnings.warn(
                 f"{type(self).__name__} is made for full batches: it follows the loss of each "
                 "batch to its own minimum, so that the logged loss is lower than that of all rows. "

@@ -1,5 +1,6 @@
 """LineSearchOptimizer: the base of optimizers that search for a lower loss along a line."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from keras_extras._core.stateless import cond
 from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.line_search import strong_wolfe
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
-from keras_extras.optimizers.replicas import searching_strategy
+from keras_extras.optimizers.replicas import mean_over_replicas
 
 # Of the docstrings of its children.
 LEARNING_RATE = """
@@ -180,7 +181,7 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
                 )
             return ops.cast(value, self._dtype), gradient
 
-        return value_and_gradient
+        return functools.partial(mean_over_replicas, value_and_gradient)
 
     def _step(self, value_and_gradient, state):
         """Moves along one direction, as far as the line search goes."""
@@ -233,11 +234,6 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         return [ops.cast(part, v.dtype) for part, v in zip(parts, self._built_for)]
 
     def _check(self, variables):
-        if searching_strategy() is not None:
-            raise ValueError(
-                f"{type(self).__name__} trains on one device. Received: a model built in the scope "
-                f"of {type(searching_strategy()).__name__} with several replicas"
-            )
         if [id(v) for v in variables] != [id(v) for v in self._built_for]:
             raise ValueError(
                 f"{self.name} was built for other variables; make a new optimizer for these. "

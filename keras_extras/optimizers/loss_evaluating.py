@@ -15,6 +15,8 @@ from keras_extras._seams.fit_hook import install_fit_hook
 from keras_extras._seams.fit_hook.tensorflow import UpdatesOutsideReplicas
 from keras_extras.optimizers.between_batches import BetweenBatches, install_between_batches
 from keras_extras.optimizers.replicas import (
+    check_compilation,
+    check_strategy,
     is_shared_out,
     search_over_replicas,
     searching_strategy,
@@ -74,6 +76,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                     f"`{name}` does not apply to {type(self).__name__}, which evaluates the loss "
                     f"and computes no gradients; leave it out. Received: {name}={kwargs[name]!r}"
                 )
+        check_strategy(type(self).__name__)
         install_fit_hook(LossEvaluatingOptimizer)
         install_between_batches()
         super().__init__(check_learning_rate(learning_rate), **kwargs)
@@ -144,6 +147,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
                 "`variables` must be a list of `keras.Variable`s, such as "
                 f"`model.trainable_variables`. Received: variables={variables!r}"
             )
+        check_strategy(type(self).__name__)
         variables = list(variables) or self._variables_after_a_call(loss_fn)
         if not variables:
             raise ValueError(
@@ -240,6 +244,8 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def begin_training(self, model: keras.Model) -> None:
         """Forgets what an earlier training run with `model` found wrong."""
+        check_strategy(type(self).__name__, getattr(model, "distribute_strategy", None))
+        check_compilation(model)
         self._model = weakref.ref(model)
         self._failed.assign(False)
         self._has_failed.assign(False)

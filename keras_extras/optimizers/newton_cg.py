@@ -1,5 +1,6 @@
 """NewtonCG: Newton's method on products with the Hessian, or on the Hessian."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_extras.optimizers.line_search_optimizer import (
     STEPS,
     LineSearchOptimizer,
 )
+from keras_extras.optimizers.replicas import mean_over_replicas
 
 _MOST_FULL_WEIGHTS = 100
 _MAX_PRODUCTS = 200
@@ -106,15 +108,19 @@ class NewtonCG(LineSearchOptimizer):
         self, gradient_of: Callable[[Any], Any], point: Any, gradient: Any, memory: Sequence[Any]
     ) -> tuple[Any, Any, Sequence[Any]]:
         if not self._is_checked:
-            check_second_derivatives(lambda x: gradient_of(x[0]), [point])
+            mean_over_replicas(
+                lambda point: check_second_derivatives(lambda x: gradient_of(x[0]), [point]), point
+            )
             self._is_checked = True
 
-        def product(vector):
+        def product_at(point, vector):
             # By reverse mode twice: forward mode has no rule for loops, and so none for LSTM.
             _, (image,) = value_and_gradients(
                 lambda x: ops.sum(gradient_of(x[0]) * vector), [point]
             )
             return ops.zeros_like(point) if image is None else image
+
+        product = functools.partial(mean_over_replicas, product_at, point)
 
         if self._is_full:
             direction, count = self._newton(product, gradient), self._size

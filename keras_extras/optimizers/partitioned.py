@@ -11,6 +11,7 @@ from keras import ops
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond, is_stateless
+from keras_extras._seams.fit_hook.tensorflow import gradients_of_all
 from keras_extras._seams.optimizer_variables import trained_variables
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.optimizer_map import (
@@ -20,7 +21,7 @@ from keras_extras.optimizers.optimizer_map import (
     owners_of,
     serialize_optimizer_map,
 )
-from keras_extras.optimizers.replicas import searching_strategy
+from keras_extras.optimizers.replicas import mean_over_replicas, searching_strategy
 
 _NO_LEARNING_RATE = (
     "A PartitionedOptimizer has no learning rate itself: each of its `optimizers` has one. "
@@ -143,10 +144,13 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
             return loss_of([values[id(v)] for v in variables])
 
         scaler = self._scaler()
-        _, gradients = value_and_gradients(
-            lambda values: scaler.scale_loss(loss_of_some(self._descended, values)),
-            [before[id(v)] for v in self._descended],
-        )
+
+        def gradients_at(values):
+            return value_and_gradients(
+                lambda values: scaler.scale_loss(loss_of_some(self._descended, values)), values
+            )[1]
+
+        gradients = mean_over_replicas(gradients_at, [before[id(v)] for v in self._descended])
         self._check_gradients(gradients)
         descend = functools.partial(self._descend, scaler, gradients)
         searches = [part for part in self._parts if part.searches]
@@ -158,11 +162,6 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
         self.iterations.assign_add(1)
 
     def _check_variables(self, variables):
-        if searching_strategy() is not None:
-            raise ValueError(
-                "A PartitionedOptimizer trains on one device. Received: a model built in the scope "
-                f"of {type(searching_strategy()).__name__} with several replicas"
-            )
         known = {id(v) for part in self._parts for v in part.variables}
         if {id(v) for v in variables} != known:
             raise ValueError(
@@ -182,6 +181,10 @@ class PartitionedOptimizer(LossEvaluatingOptimizer):
 
     def _descend(self, scaler, gradients):
         if not self._descended:
+            return
+        if searching_strategy() is not None:
+            with gradients_of_all(p.optimizer for p in self._parts if not p.searches):
+                searching_strategy().run(lambda: scaler.apply(gradients, self._descended))
             return
         if scaler is self or not is_stateless():
             scaler.apply(gradients, self._descended)

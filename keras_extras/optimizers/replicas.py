@@ -1,8 +1,11 @@
 """One search over a batch that is shared out over replicas.
 
 The search itself runs once in each process, outside the replicas, and comes to the same in all
-processes, because seeds and losses are the same. Only where it evaluates candidates each replica
-evaluates all of them on its share of the batch, and what is exchanged are their losses.
+processes, because seeds and losses are the same. Only where it evaluates the loss or its gradient
+each replica does so on its share of the batch, and what is exchanged are these.
+
+A strategy of one replica is no exception: TensorFlow updates variables of `MirroredStrategy`
+outside the replicas, and a branch or a loop within a replica cannot leave it.
 """
 
 import contextvars
@@ -17,14 +20,53 @@ _search: contextvars.ContextVar = contextvars.ContextVar("search", default=None)
 _loss: contextvars.ContextVar = contextvars.ContextVar("loss")
 
 
+def check_strategy(name: str, strategy: Any = None) -> None:
+    """Raises a ValueError if searches do not run under a strategy of `tf.distribute`.
+
+    Args:
+        name: String, of the optimizer.
+        strategy: The strategy; `None` for the current one. Defaults to `None`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    strategy = strategy or tf.distribute.get_strategy()
+    works = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+        tf.distribute.OneDeviceStrategy,
+    )
+    is_default = strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
+    if not is_default and not isinstance(strategy, works):
+        raise ValueError(
+            f"{name} evaluates the loss in all replicas at the same weights, which works under "
+            "`tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` and "
+            "`OneDeviceStrategy`. Build and compile the model in the scope of one of these, or "
+            f"without a strategy. Received: {type(strategy).__name__}"
+        )
+
+
+def check_compilation(model: keras.Model) -> None:
+    """Raises a ValueError if XLA should compile a step of several devices, which it cannot."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if strategy and strategy.num_replicas_in_sync > 1 and model.jit_compile:
+        raise ValueError(
+            "A step over several replicas of `tf.distribute` cannot be compiled by XLA. Leave out "
+            f"`jit_compile` in `compile`. Received: jit_compile={model.jit_compile!r}, a "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas"
+        )
+
+
 def is_shared_out() -> bool:
-    """Returns whether this is one of several replicas that each hold a share of a batch."""
+    """Returns whether this is a replica, be it the only one, of a strategy that mirrors."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
-    strategy = tf.distribute.get_strategy()
-    return strategy.num_replicas_in_sync > 1 and not tf.distribute.in_cross_replica_context()
+    mirrors = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    is_mirroring = isinstance(tf.distribute.get_strategy(), mirrors)
+    return is_mirroring and not tf.distribute.in_cross_replica_context()
 
 
 def search_over_replicas(
@@ -56,23 +98,39 @@ def search_over_replicas(
 def mean_over_replicas(function: Callable[..., Any], *args: Any) -> Any:
     """Returns the mean of `function(*args)` over the replicas that a search is for.
 
+    Within such a function it is the replica's own result.
+
     Args:
-        function: Function that evaluates the loss function of the search.
+        function: Function that evaluates the loss function of the search, and returns a structure
+            of float tensors, or `None` in place of one.
         *args: Its arguments, the same for all replicas.
     """
-    if _search.get() is None:
+    if searching_strategy() is None:
         return function(*args)
     strategy, loss_fns, weights = _search.get()
 
-    def on_share(loss_fn, weight, *args):
-        _loss.set(loss_fn)
-        return ops.where(weight > 0, weight * function(*args), 0.0), weight
+    is_alone = strategy.num_replicas_in_sync == 1
 
-    total, weight = (
-        strategy.reduce("SUM", values, axis=None)
-        for values in strategy.run(on_share, args=(loss_fns, weights, *args))
+    def on_share(loss_fn, weight, *args):
+        _search.set(None)  # A replica runs in a thread, which has a context to itself.
+        _loss.set(loss_fn)
+        results = function(*args)
+        return results if is_alone else (_over_leaves(weigh, results, weight), weight)
+
+    def weigh(result, weight):
+        return ops.where(weight > 0, ops.cast(weight, result.dtype) * result, 0.0)
+
+    results = strategy.run(on_share, args=(loss_fns, weights, *args))
+    if is_alone:
+        return results
+    totals, weight = _over_leaves(lambda part: strategy.reduce("SUM", part, axis=None), results)
+    return _over_leaves(lambda total: total / ops.cast(weight, total.dtype), totals)
+
+
+def _over_leaves(function, structure, *args):
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else function(leaf, *args), structure
     )
-    return total / weight
 
 
 def searching_strategy() -> Any:

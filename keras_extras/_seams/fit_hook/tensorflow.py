@@ -8,10 +8,12 @@
 
 Keras sums the gradients of all replicas. Those of a search are the same for all of them, and are
 applied outside the replicas: `_backend_update_step` and `_apply_weight_decay` of our optimizers
-are overridden, which are private to Keras.
+are overridden, which are private to Keras. Of Keras' own optimizers that take a mean gradient in
+all replicas `_all_reduce_sum_gradients` is replaced meanwhile.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -62,6 +64,19 @@ class UpdatesOutsideReplicas:
         elif self.weight_decay is not None:
             for variable in filter(self._use_weight_decay, variables):
                 variable.assign_sub(variable * self.weight_decay * self.learning_rate)
+
+
+@contextlib.contextmanager
+def gradients_of_all(optimizers: Iterable[Any]) -> Iterator[None]:
+    """Within it `apply` of Keras' optimizers, called in each replica, adds up no gradients."""
+    name, optimizers = "_all_reduce_sum_gradients", list(optimizers)
+    for optimizer in optimizers:
+        vars(optimizer)[name] = list
+    try:
+        yield
+    finally:
+        for optimizer in optimizers:
+            del vars(optimizer)[name]
 
 
 def _dispatching(stock_train_step, optimizer_of, take_step):
