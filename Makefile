@@ -39,6 +39,7 @@ docs: $(INSTALLED)
 bench: .venv/peers
 	$(BIN)/python benchmarks/derivative_free.py --out outputs/derivative_free
 	$(BIN)/python benchmarks/black_box.py --out outputs/black_box
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/first_try.py --out outputs/first_try
 	$(BIN)/python benchmarks/ridge.py
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/newton.py
