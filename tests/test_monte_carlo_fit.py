@@ -288,7 +288,7 @@ def test_some_candidates_without_a_finite_loss_are_left_out_and_counted():
     [
         ({"population_size": 7}, ValueError, "must be even.*population_size=7"),
         ({"population_size": 2}, ValueError, "optimizers.SPSA` evaluates.*population_size=2"),
-        ({"population_size": 0}, ValueError, "at least 2.*population_size=0"),
+        ({"population_size": 0}, ValueError, "at least 4.*population_size=0"),
         ({"population_size": 2.5}, TypeError, "must be an integer"),
         ({"sigma": 0.0}, ValueError, "`sigma` must be greater than 0"),
         ({"sigma": float("nan")}, ValueError, "`sigma`"),

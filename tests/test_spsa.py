@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 from tiers import UNCOMPILED
 
-from keras_extras.optimizers import SPSA
+from keras_extras.optimizers import SPSA, PartitionedOptimizer
 from keras_extras.optimizers.simultaneous_perturbation import ReplayedDraw
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -135,3 +135,11 @@ def test_the_best_of_all_candidates_may_be_kept():
     model = make_model(optimizer)
     losses = model.fit(X, Y, batch_size=64, epochs=60, verbose=0)
     assert model.evaluate(X, Y, verbose=0) <= min(losses.history["loss"]) + 1e-5
+
+
+def test_is_one_part_of_several():
+    parts = {"*/kernel": SPSA(0.02, sigma=0.01, seed=0), "*": keras.optimizers.Adam(0.02)}
+    model = make_model(PartitionedOptimizer(parts), steps_per_execution=2)
+    before = model.evaluate(X, Y, verbose=0)
+    model.fit(X, Y, batch_size=16, epochs=20, verbose=0)
+    assert model.evaluate(X, Y, verbose=0) < 0.9 * before

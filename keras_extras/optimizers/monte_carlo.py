@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -198,13 +199,17 @@ class MonteCarloOptimizer(DirectionalSearch):
             name=name,
             **kwargs,
         )
-        self.population_size = check_integer("population_size", population_size)
-        if self.population_size < 4 or self.population_size % 2:
+        if isinstance(population_size, Integral) and population_size == 2:
             raise ValueError(
-                "`population_size` must be even and at least 4, because candidates come in pairs "
-                "on either side of the current weights; a single pair is what "
-                "`keras_extras.optimizers.SPSA` evaluates. "
-                f"Received: population_size={population_size}"
+                "`population_size` must be at least 4. A single pair of candidates is what "
+                "`keras_extras.optimizers.SPSA` evaluates, with smaller `learning_rate` and "
+                "`sigma`. Received: population_size=2"
+            )
+        self.population_size = check_integer("population_size", population_size, minimum=4)
+        if self.population_size % 2:
+            raise ValueError(
+                "`population_size` must be even, because candidates come in pairs on either side "
+                f"of the current weights. Received: population_size={population_size}"
             )
         self.shard = check_choice("shard", shard, ("batch", "population"))
         if shard == "population" and keras.backend.backend() != "jax":
