@@ -40,7 +40,7 @@ class SPSA(DirectionalSearch):
 
     The defaults of `learning_rate` and `sigma` are those that `benchmarks/large_models.py` runs
     with, on 9.9 million weights, where each step moves every weight. Small models take larger
-    ones: a hundredth for a few thousand weights.
+    ones: 0.003 and 0.01 train a classifier of 4,810 weights.
 
     With `keep="current"` a batch takes no more than the two evaluations: the logs show the mean
     loss of the two candidates, and the metrics of one. A pair of which a loss is not finite is
