@@ -1,6 +1,6 @@
 """What sampling costs on wide layers: memory and time of a step, and candidates a second.
 
-- `pair`: simultaneous perturbation (a population of 2) of a network of 9.9 million weights, on
+- `pair`: simultaneous perturbation (`SPSA`) of a network of 9.9 million weights, on
   batches of 2,048, with random signs and, as `low_rank_pair`, with signs of rank one. Its peak
   memory and the median time of its steps stand beside those of `model.predict` on the same
   batches, in the same process and in turns.
@@ -23,7 +23,7 @@ import tensorflow as tf
 from common import arguments_of_parts, run_parts
 from common.step_times import StepTimes
 
-from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers import SPSA, MonteCarloOptimizer
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 SIZES = {
@@ -61,11 +61,11 @@ def peak_megabytes() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def beside_predict(widths, rows, steps, rounds, **arguments) -> dict[str, float]:
+def beside_predict(optimizer, widths, rows, steps, rounds) -> dict[str, float]:
     """Time and peak memory of training by sampling, beside those of `predict`, in turns."""
     model, data = make_model(widths), batches(rows, widths[0])
     inputs = data.map(lambda x, y: x)
-    model.compile(MonteCarloOptimizer(seed=0, **arguments), LOSS)
+    model.compile(optimizer, LOSS)
 
     def predict():
         return seconds(model.predict, x=inputs, steps=steps)
@@ -91,8 +91,7 @@ def beside_predict(widths, rows, steps, rounds, **arguments) -> dict[str, float]
 
 def pair(steps: int, noise: str = "orthogonal") -> dict[str, float]:
     print(f"\nA pair of candidates, noise={noise!r}:", end=" ", flush=True)
-    settings = {"learning_rate": 1e-4, "sigma": 1e-3, "population_size": 2, "noise": noise}
-    return beside_predict(SIZES["pair"], 2048, steps, 7, **settings)
+    return beside_predict(SPSA(noise=noise, seed=0), SIZES["pair"], 2048, steps, 7)
 
 
 def low_rank_pair(steps: int) -> dict[str, float]:
@@ -101,7 +100,8 @@ def low_rank_pair(steps: int) -> dict[str, float]:
 
 def population(steps: int) -> dict[str, float]:
     print("\nA population of 4,096:", end=" ", flush=True)
-    return beside_predict(SIZES["population"], 256, 1, 1, population_size=4096)
+    optimizer = MonteCarloOptimizer(population_size=4096, seed=0)
+    return beside_predict(optimizer, SIZES["population"], 256, 1, 1)
 
 
 def noise(steps: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ import numpy as np
 from common import command_line
 
 from keras_extras import inference, unrolled
-from keras_extras.optimizers import CMAES, LBFGS, MonteCarloOptimizer
+from keras_extras.optimizers import CMAES, LBFGS, SPSA, MonteCarloOptimizer
 
 
 def dense_model(inputs: int, hidden: int, optimizer=None) -> keras.Model:
@@ -109,9 +109,9 @@ PARTS = {
         (32, 64, 128, 256, 512),
         lambda n: steps_of_fit(MonteCarloOptimizer(0.01, 64), hidden=n),
     ),
-    "pair weights": (
+    "SPSA weights": (
         (256, 512, 1024, 2048, 4096),
-        lambda n: steps_of_fit(MonteCarloOptimizer(0.001, 2, sigma=0.01), inputs=256, hidden=n),
+        lambda n: steps_of_fit(SPSA(), inputs=256, hidden=n),
     ),
     "CMAES weights": (
         (4, 8, 16, 32, 48),

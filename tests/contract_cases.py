@@ -223,6 +223,7 @@ OPTIMIZERS = [
             population_size=16, seed=1, **arguments
         ),
     ),
+    OptimizerCase("SPSA", lambda **arguments: keras_extras.optimizers.SPSA(seed=1, **arguments)),
     OptimizerCase(
         "PartitionedOptimizer",
         lambda learning_rate=0.05: keras_extras.optimizers.PartitionedOptimizer(

@@ -1,5 +1,7 @@
 """`noise="low_rank"`, and the canary of the seam that lets layers share work between candidates."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from precision import ON_JAX
 from tiers import UNCOMPILED, quick
 
 from keras_extras._seams.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
-from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers import SPSA, MonteCarloOptimizer
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 8, 6, 4)).astype("float32")
 RNG = np.random.default_rng(1)
@@ -86,13 +88,14 @@ def images_model(optimizer, loss="mse", **compile_arguments):
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("jit_compile", quick([False, True], ON_JAX))
-@pytest.mark.parametrize("population_size", quick([2, 64], 64))
-def test_trains_layers_shared_constrained_and_regularized(population_size, jit_compile):
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(SPSA, marks=pytest.mark.slow), partial(MonteCarloOptimizer, population_size=64)],
+)
+def test_trains_layers_shared_constrained_and_regularized(make, jit_compile):
     x = np.random.default_rng(3).normal(size=(64, 8, 6, 4)).astype("float32")
     y = x.mean((1, 2, 3))[:, None] * 10 + 2
-    optimizer = MonteCarloOptimizer(
-        0.03, population_size, noise="low_rank", sigma=0.02, seed=1, update_probability=0.9
-    )
+    optimizer = make(0.03, noise="low_rank", sigma=0.02, seed=1, update_probability=0.9)
     model = images_model(optimizer, jit_compile=jit_compile)
     before = model.evaluate(x, y, verbose=0)
     model.fit(x, y, batch_size=32, epochs=40, verbose=0)

@@ -287,7 +287,8 @@ def test_some_candidates_without_a_finite_loss_are_left_out_and_counted():
     ("arguments", "error", "match"),
     [
         ({"population_size": 7}, ValueError, "must be even.*population_size=7"),
-        ({"population_size": 0}, ValueError, "at least 2.*population_size=0"),
+        ({"population_size": 2}, ValueError, "optimizers.SPSA` evaluates.*population_size=2"),
+        ({"population_size": 0}, ValueError, "at least 4.*population_size=0"),
         ({"population_size": 2.5}, TypeError, "must be an integer"),
         ({"sigma": 0.0}, ValueError, "`sigma` must be greater than 0"),
         ({"sigma": float("nan")}, ValueError, "`sigma`"),
@@ -343,7 +344,7 @@ def test_an_optimizer_serves_the_variables_that_it_was_built_for():
 )
 def test_bad_calls_of_minimize(loss_fn, variables, error, match):
     with pytest.raises(error, match=match):
-        MonteCarloOptimizer(population_size=2).minimize(loss_fn, variables)
+        MonteCarloOptimizer(population_size=4).minimize(loss_fn, variables)
 
 
 def test_a_fit_that_never_used_the_optimizer_ends_quietly():

@@ -251,6 +251,6 @@ def test_dropout_gives_every_candidate_the_same_mask():
         def search(self, loss_of, variables):
             seen.append(ops.vectorized_map(loss_of, [ops.ones(16)]))
 
-    Recording(population_size=2).minimize(lambda: ops.sum(model(X, training=True) * w), [w])
+    Recording(population_size=4).minimize(lambda: ops.sum(model(X, training=True) * w), [w])
     losses = ops.convert_to_numpy(seen[0])
     assert np.ptp(losses) == 0

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_extras.optimizers import CMAES, MonteCarloOptimizer
+from keras_extras.optimizers import CMAES, SPSA, MonteCarloOptimizer
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 6)).astype("float32")
@@ -31,7 +31,7 @@ Y = np.tanh(X @ rng.normal(size=(6, 2))).astype("float32")
 KINDS = {
     "orthogonal": lambda: MonteCarloOptimizer(0.02, 32, weight_decay=0.01, seed=1),
     "low rank": lambda: MonteCarloOptimizer(0.02, 32, noise="low_rank", chunk_size=8, seed=1),
-    "pair": lambda: MonteCarloOptimizer(0.02, 2, sigma=0.01, seed=1),
+    "spsa": lambda: SPSA(0.02, sigma=0.01, seed=1),
     "best": lambda: MonteCarloOptimizer(
         0.02,
         32,
@@ -75,7 +75,7 @@ for name in sys.argv[1:]:
         weights.append(model.get_weights())
     for one, two in zip(*weights):
         np.testing.assert_allclose(two, one, atol=1e-4, err_msg=name)
-    if name != "pair":  # whose logs cost no evaluation in one process
+    if name != "spsa":  # whose logs cost no evaluation in one process
         np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=0.02)
         np.testing.assert_allclose(histories[1]["mae"], histories[0]["mae"], rtol=0.02)
     assert histories[1]["loss"][-1] < histories[1]["loss"][0]
@@ -282,7 +282,7 @@ def free_ports(count):
     "kinds",
     [
         ["orthogonal"],
-        pytest.param(["low rank", "pair", "best", "cma"], marks=pytest.mark.slow),
+        pytest.param(["low rank", "spsa", "best", "cma"], marks=pytest.mark.slow),
     ],
     ids=", ".join,
 )

@@ -8,6 +8,7 @@ from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import (
     CMAES,
+    SPSA,
     MonteCarloOptimizer,
     PartitionedOptimizer,
     priors,
@@ -21,7 +22,7 @@ Y = 2.0 * X[:, :1]
 
 OPTIMIZERS = {
     "MonteCarloOptimizer": lambda: MonteCarloOptimizer(0.05, seed=1),
-    "a pair": lambda: MonteCarloOptimizer(0.05, population_size=2, seed=1),
+    "SPSA": lambda: SPSA(0.05, sigma=0.1, seed=1),
     "with all options": lambda: MonteCarloOptimizer(
         0.05,
         keep="best",

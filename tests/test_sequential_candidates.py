@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from precision import ON_JAX
 
-from keras_extras.optimizers import CMAES, MonteCarloOptimizer, PartitionedOptimizer
+from keras_extras.optimizers import CMAES, SPSA, MonteCarloOptimizer, PartitionedOptimizer
 from keras_extras.optimizers.candidate_map import CandidateMap
 
 tf = None if ON_JAX else pytest.importorskip("tensorflow")
@@ -53,7 +53,7 @@ def optimizers():
         "monte_carlo": MonteCarloOptimizer(0.05, 8, seed=1),
         "chunks": MonteCarloOptimizer(0.05, 8, chunk_size=4, keep="best", curvature=None, seed=1),
         "low_rank": MonteCarloOptimizer(0.05, 8, noise="low_rank", curvature=None, seed=1),
-        "pair": MonteCarloOptimizer(0.01, 2, seed=1),
+        "spsa": SPSA(0.01, sigma=0.1, seed=1),
         "cma_es": CMAES(population_size=6, chunk_size=2, seed=1),
         "partitioned": PartitionedOptimizer(
             {
@@ -83,7 +83,7 @@ INDEX = (by_index, by_index_vectorized, {"run_eagerly": ON_JAX})
     [
         ("monte_carlo", NUMPY),
         ("low_rank", NUMPY),
-        ("pair", NUMPY),
+        ("spsa", NUMPY),
         ("chunks", HOST),
         ("cma_es", INDEX),
         ("partitioned", NUMPY),
@@ -93,7 +93,7 @@ def test_trains_as_with_a_vectorized_loss(name, case, caplog):
     loss, same, arguments = case
     weights = weights_after_fit(optimizers()[name], loss, **arguments)
     lines = [record.message for record in caplog.records if record.name == "keras_extras"]
-    assert len(lines) == {"pair": 0, "partitioned": 2}.get(name, 1)
+    assert len(lines) == {"spsa": 0, "partitioned": 2}.get(name, 1)
     assert all("`vectorize=False`" in line for line in lines)
     expected = weights_after_fit(optimizers()[name], same)
     for ours, theirs in zip(weights, expected):

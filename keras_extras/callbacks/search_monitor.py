@@ -10,7 +10,7 @@ from keras_extras._core.optimizers import optimizer_of
 
 
 class SearchMonitor(keras.callbacks.Callback):
-    """Records the state of a search by `MonteCarloOptimizer` or `CMAES` while `fit` runs.
+    """Records the state of a search by `MonteCarloOptimizer`, `SPSA` or `CMAES` while `fit` runs.
 
     For each record every list of `history` gets one number more:
 
@@ -24,8 +24,8 @@ class SearchMonitor(keras.callbacks.Callback):
       search is too wide, near a minimum, or where the loss is flat;
     - `"width"`: how far candidates lie from the center, as the root mean square over all weights,
       in the unit of `sigma`;
-    - `"step"`: how far the last update moved the center, likewise; NaN for a population of 2,
-      which keeps no copy of the center;
+    - `"step"`: how far the last update moved the center, likewise; NaN for `SPSA`, which
+      keeps no copy of the center;
     - `"axis_ratio"`: of `CMAES` only, the longest axis of the distribution by the shortest, the
       root of the condition number of the covariance;
     - `"nonfinite_candidates"`: how many candidates had no finite loss since the last record.

@@ -12,11 +12,13 @@ from keras_extras.optimizers.newton_cg import NewtonCG
 from keras_extras.optimizers.partitioned import PartitionedOptimizer
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.sgld import SGLD
+from keras_extras.optimizers.spsa import SPSA
 
 __all__ = [
     "CMAES",
     "LBFGS",
     "SGLD",
+    "SPSA",
     "CyclicalSGLD",
     "HypergradientAdam",
     "HypergradientSGD",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -9,29 +10,20 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
-from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
 from keras_extras._core.training_set_size import (
     learn_training_set_size,
     require_known_size,
     sized,
 )
-from keras_extras._seams.low_rank_kernels import RankOne
 from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.antithetic import evaluate_pairs, loss_beside
 from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.devices import chunk_for_devices, on_all_devices, shared_out
-from keras_extras.optimizers.directions import DIRECTIONS, dense, draw_directions, scaled
+from keras_extras.optimizers.directional_search import DirectionalSearch, check_decay
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
 from keras_extras.optimizers.population import evaluate_population
-from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.priors import Prior
-from keras_extras.optimizers.replicas import is_shared_out
-from keras_extras.optimizers.simultaneous_perturbation import (
-    ReplayedDraw,
-    better_candidate,
-    evaluate_pair,
-)
 
 _FULL_CURVATURE = 100
 _DIAGONAL_CURVATURE = 10_000
@@ -39,7 +31,7 @@ _CANDIDATES_PER_CURVATURE = 64
 
 
 @serializable
-class MonteCarloOptimizer(PopulationOptimizer):
+class MonteCarloOptimizer(DirectionalSearch):
     r"""Trains by sampling the loss around its minimum, without gradients of the model.
 
     For every batch, `population_size` candidates are drawn in pairs on either side of the current
@@ -56,7 +48,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
     loss differences (Spall, 1992) and orthogonal random signs as directions (Choromanski et al.,
     2018), built on the ideas of KernelML: parameters with sampling distributions of their own,
     constraints by transform, probabilistic updates, and what was sampled near the minimum kept
-    for intervals.
+    for intervals. For models too large to keep a population in memory there is `SPSA`.
 
     Candidates whose loss is not finite are left out, with their partner, and counted as
     `nonfinite_candidates` in the logs. When no pair has two finite losses, training stops with
@@ -66,11 +58,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
             the size of a step, in the unit of `sigma`. The step of a schedule is one update.
             Defaults to `0.005`.
-        population_size: Even integer of at least 2, the candidates for each update. 2 is
-            simultaneous perturbation (Spall, 1992) for large models: random numbers are drawn
-            again in place of being stored, there are no moments, and with `keep="current"` the logs
-            show the mean loss of the two candidates and the metrics of one. It wants a smaller
-            `learning_rate` and `sigma`. Defaults to `256`.
+        population_size: Even integer of at least 4, the candidates for each update.
+            Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where a prior has a standard deviation above 1 or
             below 0.01, of that. Defaults to `0.1`.
@@ -102,14 +91,12 @@ class MonteCarloOptimizer(PopulationOptimizer):
         epsilon: Positive float that keeps the step finite. Defaults to `1e-8`.
         curvature: What to measure for `confidence_intervals`, by a few more candidates in each
             update: `"full"`, the Hessian of all weights; `"diagonal"`, only its diagonal;
-            `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more weights,
-            or a population of 2, nothing; `None`, nothing. Defaults to `"auto"`.
+            `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more
+            nothing; `None`, nothing. Defaults to `"auto"`.
         keep: Which weights the model gets. `"average"`: an average over where the search was, in
             which the last tenth of all updates counts most. `"current"`: where the search is now,
             as with other optimizers. `"best"`: the best candidate so far, compared on the batch
-            that it was found on; for full batches, and losses that jump. `None` is `"average"`, and
-            `"current"` for a population of 2, which has the least copies of the weights.
-            Defaults to `None`.
+            that it was found on; for full batches, and losses that jump. Defaults to `"average"`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more; on an accelerator
             with JAX, a quarter of its memory. Memory grows with it, and small chunks stay in the
@@ -185,7 +172,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         curvature: str | None = "auto",
-        keep: str | None = None,
+        keep: str = "average",
         chunk_size: int | str | None = "auto",
         shard: str = "batch",
         vectorize: bool | str = "auto",
@@ -193,10 +180,14 @@ class MonteCarloOptimizer(PopulationOptimizer):
         name: str = "monte_carlo",
         **kwargs: Any,
     ):
-        if keep is None:
-            keep = "current" if population_size == 2 else "average"
         super().__init__(
             learning_rate=learning_rate,
+            sigma=sigma,
+            sigma_decay_power=sigma_decay_power,
+            update_probability=update_probability,
+            noise=noise,
+            beta_2=beta_2,
+            epsilon=epsilon,
             priors=priors,
             transforms=transforms,
             generations_per_batch=generations_per_batch,
@@ -208,18 +199,18 @@ class MonteCarloOptimizer(PopulationOptimizer):
             name=name,
             **kwargs,
         )
-        self.population_size = check_integer("population_size", population_size, minimum=2)
+        if isinstance(population_size, Integral) and population_size == 2:
+            raise ValueError(
+                "`population_size` must be at least 4. A single pair of candidates is what "
+                "`keras_extras.optimizers.SPSA` evaluates, with smaller `learning_rate` and "
+                "`sigma`. Received: population_size=2"
+            )
+        self.population_size = check_integer("population_size", population_size, minimum=4)
         if self.population_size % 2:
             raise ValueError(
                 "`population_size` must be even, because candidates come in pairs on either side "
                 f"of the current weights. Received: population_size={population_size}"
             )
-        self._keeps_no_copies = self.population_size == 2
-        self.sigma = check_number("sigma", sigma, above=0)
-        self.sigma_decay_power = _check_decay("sigma_decay_power", sigma_decay_power)
-        self.update_probability = check_number(
-            "update_probability", update_probability, above=0, at_most=1
-        )
         self.shard = check_choice("shard", shard, ("batch", "population"))
         if shard == "population" and keras.backend.backend() != "jax":
             raise ValueError(
@@ -227,50 +218,28 @@ class MonteCarloOptimizer(PopulationOptimizer):
                 "strategies of `tf.distribute` share out the batch. "
                 f"Received: backend={keras.backend.backend()!r}"
             )
-        self.noise = check_choice("noise", noise, DIRECTIONS)
-        self.beta_1 = _check_decay("beta_1", beta_1)
-        self.beta_2 = _check_decay("beta_2", beta_2)
-        self.epsilon = check_number("epsilon", epsilon, above=0)
+        self.beta_1 = check_decay("beta_1", beta_1)
         self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
         self._rows = sized(self.add_variable((), name=TRAINING_SET_SIZE))
         learn_training_set_size()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
-        if self.population_size == 2:
-            self._velocity = self.add_variable((), dtype="float32", name="velocity")
-        else:
-            self._momentums = self.add_optimizer_variables(coordinates, "momentum")
-            self._velocities = self.add_optimizer_variables(coordinates, "velocity")
-        self._shapes = [tuple(v.shape) for v in coordinates]
+        super().build_search(coordinates)
+        self._momentums = self.add_optimizer_variables(coordinates, "momentum")
+        self._velocities = self.add_optimizer_variables(coordinates, "velocity")
         size = sum(math.prod(shape) for shape in self._shapes)
         kind = self.curvature
         if kind == "auto":
             kind = "full" if size <= _FULL_CURVATURE else "diagonal"
-            kind = kind if size <= _DIAGONAL_CURVATURE and self.population_size > 2 else None
+            kind = kind if size <= _DIAGONAL_CURVATURE else None
         self._curvature = kind and Curvature(self, self.parameters, full=kind == "full")
-
-    def take_step(
-        self, loss_and_outputs: Callable, variables: Sequence[keras.Variable], batch_size: Any
-    ) -> tuple[Any, Any]:
-        is_pair_alone = self.population_size == 2 and self.curvature in ("auto", None)
-        if not is_pair_alone or self.keep != "current" or is_shared_out():
-            return super().take_step(loss_and_outputs, variables, batch_size)
-        seen = []
-
-        def loss_fn():
-            seen.append(loss_and_outputs())
-            return seen[-1][0]
-
-        self.minimize(loss_fn, variables)
-        (plus, _), (minus, outputs) = seen[-2:]
-        return (plus + minus) / 2, outputs
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         super().search(loss_of, variables)
         if self._curvature is not None:
             self._curvature.measure(
-                lambda kept: _float32(
-                    loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)])
+                lambda kept: ops.cast(
+                    loss_of([p.to_values(u) for p, u in zip(self.parameters, kept)]), "float32"
                 ),
                 self._width() / 2,
                 self._curvatures_per_update,
@@ -285,8 +254,6 @@ class MonteCarloOptimizer(PopulationOptimizer):
         return on_all_devices(data) if self.shard == "population" else data
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
-        if self.population_size == 2:
-            return self._pair_generation(loss_at)
         pairs, width = self.population_size // 2, self._width()
         draw = self._directions(pairs)
         chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
@@ -315,58 +282,6 @@ class MonteCarloOptimizer(PopulationOptimizer):
         self._descend_unless(failed, lambda: [total / spread for total in found.sums])
         return best, found.best_loss
 
-    def _pair_generation(self, loss_at):
-        width = self._width()
-        draw = ReplayedDraw(
-            lambda: keras.tree.map_structure(lambda e: e[0], self._directions(1)(0, 1)),
-            self.seed_generator,
-        )
-        plus, minus = evaluate_pair(loss_at, self.parameters, draw, width)
-        self.count_nonfinite(ops.stack([plus, minus]))
-        failed = ~ops.isfinite(plus - minus)
-        slope = (plus - minus) / (2 * width * self.update_probability)
-        self.count_ties(plus == minus, plus)
-
-        def gradients():
-            # The squares of random signs are one, and so Adam's second moments are one number.
-            self._velocity.assign_add((slope**2 - self._velocity) * (1 - self.beta_2))
-            correction = 1 - ops.power(self.beta_2, _float32(self.iterations + 1))
-            size = slope / (ops.sqrt(self._velocity / correction) + self.epsilon)
-            return [dense(scaled(e, size)) for e in draw(after=slope)]
-
-        self._descend_unless(failed, gradients)
-        return better_candidate(self.parameters, draw, width, plus, minus)
-
-    def failure(self) -> str:
-        return super().failure().replace("every candidate", "each pair of candidates")
-
-    def _width(self, updates=None):
-        updates = self.iterations + 1 if updates is None else updates
-        return self.sigma / ops.power(_float32(updates), self.sigma_decay_power)
-
-    def search_state(self) -> dict[str, float]:
-        width = float(self._width(ops.maximum(self.iterations, 1)))
-        return {**super().search_state(), "width": width * self.update_probability**0.5}
-
-    def _directions(self, count):
-        """A function of first and number that draws some of `count` directions."""
-        directions = draw_directions(self.noise, count, self._shapes, self.seed_generator)
-        if self.update_probability == 1:
-            return directions.draw
-
-        def thinned(entry):
-            shape = entry.left.shape if isinstance(entry, RankOne) else entry.shape
-            chance = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-            return scaled(entry, ops.cast(chance < self.update_probability, "float32"))
-
-        return lambda start, count: [thinned(entry) for entry in directions.draw(start, count)]
-
-    def _descend_unless(self, failed, gradients):
-        """Takes a step along what `gradients()` returns."""
-        self._failed.assign(failed)
-        coordinates = [p.coordinates for p in self.parameters]
-        cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
-
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale.
 
@@ -376,9 +291,6 @@ class MonteCarloOptimizer(PopulationOptimizer):
         index = index_of(self, variable)
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
-        if self.population_size == 2:
-            variable.assign_sub(rate * gradient)
-            return
         momentum, velocity = self._momentums[index], self._velocities[index]
         step = ops.cast(self.iterations + 1, variable.dtype)
         momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
@@ -443,8 +355,8 @@ class MonteCarloOptimizer(PopulationOptimizer):
         if not self.built or self._curvature is None:
             raise ValueError(
                 "There is no curvature to make confidence intervals of: it is measured in "
-                f"training, by default for up to {_DIAGONAL_CURVATURE:,} weights and "
-                "populations of more than 2. Train first, with `curvature='diagonal'`, or "
+                f"training, by default for up to {_DIAGONAL_CURVATURE:,} weights. "
+                "Train first, with `curvature='diagonal'`, or "
                 "'full' for few weights; freeze layers that need no intervals. "
                 f"Received: curvature={self.curvature!r}"
             )
@@ -464,23 +376,7 @@ class MonteCarloOptimizer(PopulationOptimizer):
         return {
             **super().get_config(),
             "population_size": self.population_size,
-            "sigma": self.sigma,
-            "sigma_decay_power": self.sigma_decay_power,
-            "update_probability": self.update_probability,
-            "noise": self.noise,
             "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
             "curvature": self.curvature,
             "shard": self.shard,
         }
-
-
-def _check_decay(name, value):
-    if check_number(name, value, at_least=0) >= 1:
-        raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
-    return float(value)
-
-
-def _float32(variable):
-    return ops.cast(variable, "float32")

@@ -79,6 +79,8 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
 
     # Whether coordinates without a transform are kept where Keras' constraints allow them to be.
     projects_coordinates = True
+    # Whether a copy of the weights before each update is kept, to record how far it went.
+    records_steps = True
     # The width of the search, in units of each parameter's scale.
     sigma = 1.0
 
@@ -128,7 +130,6 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._record = SearchRecord(self)
         self._ties = self.add_variable((), dtype="int32", name="ties")
         self._has_warned_of_ties = False
-        self._keeps_no_copies = False
         self._undecayed: set[int] = set()
         self._undecayed_names: Any = None
 
@@ -247,7 +248,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         for number in range(self.generations_per_batch):
             is_last = number == self.generations_per_batch - 1
             here = self._record.begin(loss_at, self.parameters) if is_last else None
-            if self._keeps_no_copies:
+            if not self.records_steps:
                 here = None
             best, best_loss = self.generation(loss_at)
             if self.projects_coordinates:

@@ -1,4 +1,4 @@
-"""MonteCarloOptimizer with a population of 2."""
+"""SPSA."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 from tiers import UNCOMPILED
 
-from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers import SPSA, PartitionedOptimizer
 from keras_extras.optimizers.simultaneous_perturbation import ReplayedDraw
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -43,9 +43,7 @@ def test_a_draw_is_repeated_and_then_goes_on():
 )
 def test_reaches_least_squares(noise, jit_compile):
     schedule = keras.optimizers.schedules.PolynomialDecay(0.03, 600, 1e-4)
-    optimizer = MonteCarloOptimizer(
-        schedule, 2, generations_per_batch=10, noise=noise, sigma=0.01, seed=2
-    )
+    optimizer = SPSA(schedule, generations_per_batch=10, noise=noise, sigma=0.01, seed=2)
     model = make_model(optimizer, jit_compile=jit_compile)
     model.fit(X, Y, batch_size=64, epochs=60, verbose=0)
     assert model.evaluate(X, Y, verbose=0) < 0.02 * np.mean(Y**2)
@@ -53,7 +51,7 @@ def test_reaches_least_squares(noise, jit_compile):
 
 def test_a_step_is_along_one_direction_scaled_by_its_slope():
     w = keras.Variable(np.array([2.0, -1.0, 0.5], "float32"))
-    optimizer = MonteCarloOptimizer(0.1, 2, sigma=0.01, seed=5)
+    optimizer = SPSA(0.1, sigma=0.01, seed=5)
     before = w.numpy()
     optimizer.minimize(lambda: ops.sum(w**2), [w])
     step = w.numpy() - before
@@ -72,7 +70,7 @@ def test_a_step_is_along_one_direction_scaled_by_its_slope():
 
 
 def test_keeps_no_copy_of_the_weights():
-    optimizer = MonteCarloOptimizer(population_size=2)
+    optimizer = SPSA()
     model = make_model(optimizer)
     model.fit(X, Y, verbose=0)
     assert optimizer.keep == "current"
@@ -83,7 +81,7 @@ def test_logs_show_the_mean_of_both_candidates():
     """Both lie on a line with the weights, which does not matter to a linear loss."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(2, use_bias=False)])
     model.compile(
-        MonteCarloOptimizer(0.01, 2, seed=0),
+        SPSA(0.01, seed=0),
         lambda y, y_pred: ops.mean(y_pred - y),
         metrics=["mean_absolute_error"],
     )
@@ -95,7 +93,7 @@ def test_logs_show_the_mean_of_both_candidates():
 
 def test_moving_statistics_and_random_layers():
     hidden = [layers.BatchNormalization(momentum=0.5), layers.Dropout(0.5, seed=1)]
-    model = make_model(MonteCarloOptimizer(0.001, 2, sigma=0.001, seed=0), hidden)
+    model = make_model(SPSA(0.001, sigma=0.001, seed=0), hidden)
     seed = hidden[1].seed_generator.state
     model.fit(X + 3.0, Y, batch_size=32, epochs=1, shuffle=False, verbose=0)
     mean = 0.5 * (0.5 * X[:32].mean(0) + 1.5) + 0.5 * (X[32:].mean(0) + 3.0)
@@ -109,7 +107,7 @@ def test_a_run_is_repeated_and_continued_exactly(tmp_path):
         model.fit(X, Y, epochs=epochs, initial_epoch=initial_epoch, **options)
 
     def optimizer():
-        return MonteCarloOptimizer(0.01, 2, generations_per_batch=2, seed=7)
+        return SPSA(0.01, generations_per_batch=2, seed=7)
 
     whole = make_model(optimizer())
     fit(whole, 4)
@@ -123,7 +121,7 @@ def test_a_run_is_repeated_and_continued_exactly(tmp_path):
 
 
 def test_nan_leaves_the_weights_as_they_were():
-    model = make_model(MonteCarloOptimizer(population_size=2))
+    model = make_model(SPSA())
     model.fit(X, Y, verbose=0)
     before = model.get_weights()
     with pytest.raises(ValueError, match="each pair of candidates"):
@@ -132,16 +130,16 @@ def test_nan_leaves_the_weights_as_they_were():
         np.testing.assert_array_equal(a, b)
 
 
-def test_curvature_is_measured_where_it_is_asked_for():
-    optimizer = MonteCarloOptimizer(0.01, 2, curvature="diagonal", seed=0)
-    model = make_model(optimizer)
-    losses = model.fit(X, Y, batch_size=64, epochs=20, verbose=0).history["loss"]
-    np.testing.assert_allclose(losses[-1], model.evaluate(X, Y, verbose=0), rtol=1e-5)
-    assert len(optimizer.confidence_intervals(training_set_size=64)) == 2
-
-
 def test_the_best_of_all_candidates_may_be_kept():
-    optimizer = MonteCarloOptimizer(0.05, 2, sigma=0.1, keep="best", seed=0)
+    optimizer = SPSA(0.05, sigma=0.1, keep="best", seed=0)
     model = make_model(optimizer)
     losses = model.fit(X, Y, batch_size=64, epochs=60, verbose=0)
     assert model.evaluate(X, Y, verbose=0) <= min(losses.history["loss"]) + 1e-5
+
+
+def test_is_one_part_of_several():
+    parts = {"*/kernel": SPSA(0.02, sigma=0.01, seed=0), "*": keras.optimizers.Adam(0.02)}
+    model = make_model(PartitionedOptimizer(parts), steps_per_execution=2)
+    before = model.evaluate(X, Y, verbose=0)
+    model.fit(X, Y, batch_size=16, epochs=20, verbose=0)
+    assert model.evaluate(X, Y, verbose=0) < 0.9 * before
