@@ -110,7 +110,7 @@ def partitioned(search):
 
 SEARCHES = {
     "population": lambda: MonteCarloOptimizer(0.02, 8, seed=1),
-    "pair": lambda: MonteCarloOptimizer(0.02, 2, sigma=0.01, seed=1),
+    "pair": lambda: SPSA(0.02, 0.01, seed=1),
     "cma": lambda: CMAES(seed=1),
     "lbfgs": LBFGS,
     "newton": NewtonCG,
