@@ -382,7 +382,7 @@ def test_a_likelihood_is_for_models():
         def predict_distribution(self, x, **options):
             raise AssertionError
 
-    with pytest.raises(ValueError, match="`likelihood` is for models; Fitted has one"):
+    with pytest.raises(ValueError, match="`likelihood` is for models; Fitted has its own"):
         keras_extras.predict_distribution(Fitted(), np.zeros((1, 1)), likelihood=tfd.Normal)
 
 
