@@ -13,6 +13,7 @@ from keras_extras.layers import EinsteinLatent, MissingValueImputer, ScaleShift
 from keras_extras.optimizers import (
     CMAES,
     LBFGS,
+    SPSA,
     HypergradientAdam,
     HypergradientSGD,
     MonteCarloOptimizer,
@@ -32,8 +33,8 @@ LABELS = (RNG.uniform(size=(48, 1)) < 0.4).astype("float32")
 SCORES = np.clip(0.3 * LABELS + 0.6 * RNG.uniform(size=(48, 1)), 0.01, 0.99).astype("float32")
 
 
-class Given(MonteCarloOptimizer):
-    """Searches along given directions."""
+class GivenDirections:
+    """Lets a search have these directions."""
 
     def _directions(self, count):
         def entry(index, start, number):
@@ -43,6 +44,14 @@ class Given(MonteCarloOptimizer):
             return ops.convert_to_tensor(CANDIDATES[index][here])
 
         return lambda start, number: [entry(i, 0, number) for i in range(len(WEIGHTS))]
+
+
+class Given(GivenDirections, MonteCarloOptimizer):
+    """Searches along given directions."""
+
+
+class GivenPair(GivenDirections, SPSA):
+    """Searches along the first of given directions."""
 
 
 def network(optimizer=None):
@@ -140,7 +149,7 @@ NUMBERS = {
     "monte_carlo": lambda: trained(Given(0.05, 16, sigma=0.05)),
     "monte_carlo kept best": lambda: trained(Given(0.05, 16, keep="best", curvature=None)),
     "low rank": lambda: trained(Given(0.05, 16, noise="low_rank", keep="current", curvature=None)),
-    "one pair": lambda: trained(Given(0.05, 2)),
+    "one pair": lambda: trained(GivenPair(0.05, sigma=0.1)),
     "cma_es": cma_es,
     "lbfgs": lambda: trained(LBFGS(iterations_per_batch=3)),
     "newton_cg": lambda: convex(NewtonCG(iterations_per_batch=2)),
