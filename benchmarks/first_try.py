@@ -215,7 +215,7 @@ def main(
     counts = [int(count) for count in updates.split(",")]
     machine, versions = conditions()
     print(machine, versions)
-    print(f"loss after {' / '.join(map(str, counts))} updates, medians of {seeds} seeds")
+    print(f"loss after {' / '.join(map(str, counts))} updates, medians over seeds: {seeds}")
     table: dict[str, dict[str, list[float]]] = {}
     for name in problems.split(","):
         print(name)

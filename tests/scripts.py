@@ -24,7 +24,7 @@ def load(path: Path) -> ModuleType:
 
 
 def help_of(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
-    """What the script prints for `--help`; it may choose a backend for a process of its own."""
+    """Returns the output of the script for `--help`; it may choose another backend."""
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     with pytest.raises(SystemExit) as end:
@@ -34,7 +34,7 @@ def help_of(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def output_of(program: str) -> str:
-    """What a program prints in a process of its own, which has no GPU."""
+    """Returns the output of a program, run in a separate process without a GPU."""
     result = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_extras.optimizers import MonteCarloOptimizer
+from keras_extras.optimizers import MonteCarloOptimizer, PopulationOptimizer
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.directions import DIRECTIONS, dense
 from keras_extras.optimizers.population import evaluate_population
@@ -107,3 +107,20 @@ def test_automatic_chunks_are_of_equal_size_where_they_can_be(auto, pairs, chunk
     optimizer = MonteCarloOptimizer()
     optimizer._auto_chunk = auto
     assert optimizer.chunk_of(None, [], pairs, members=2) == chunk
+
+
+@pytest.mark.parametrize(
+    "asked", [[np.zeros((4, 2)), np.zeros((4, 2))], ([np.zeros((4, 2))] * 2, None), None]
+)
+def test_ask_returns_candidates_and_what_tell_needs(asked):
+    class Search(PopulationOptimizer):
+        def build_search(self, coordinates):
+            pass
+
+        def ask(self):
+            return asked
+
+    optimizer = Search(0.1, None, None, 1, 0, keep="current", chunk_size=None, seed=1)
+    w = keras.Variable([3.0, -2.0])
+    with pytest.raises(ValueError, match=r"`ask` of Search must return a tuple.*Received: "):
+        optimizer.minimize(lambda: ops.sum(w**2), [w])

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from precision import needs_tensorflow
 from private_names import is_private
 
 import keras_extras
@@ -339,3 +340,17 @@ def private_names(cls):
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
     names |= {node.attr for node in attributes if ast.unparse(node.value) in ("self", "cls")}
     return set(filter(is_private, names))
+
+
+@needs_tensorflow
+def test_optimizers_of_keras_sum_gradients_of_replicas_by_one_method():
+    from keras_extras._seams.fit_hook.tensorflow import gradients_of_all
+
+    name, summed = "_all_reduce_sum_gradients", []
+    optimizer, variable = keras.optimizers.SGD(1.0), keras.Variable(3.0)
+    vars(optimizer)[name] = lambda pairs: summed.append(len(pairs)) or pairs
+    optimizer.apply([ops.ones(())], [variable])
+    assert (summed, float(variable)) == ([1], 2.0)
+    with gradients_of_all([optimizer]):
+        assert getattr(optimizer, name) is list
+    assert name not in vars(optimizer)

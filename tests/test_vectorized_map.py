@@ -46,3 +46,9 @@ def test_products_are_those_of_tensorflow(shape, matrix, transposed):
     )
     np.testing.assert_allclose(received, expected, atol=1e-5)
     assert tf.matmul is tf.linalg.matmul  # as it was
+
+
+def test_one_element_is_a_tensor_too():
+    received = vectorized_map(lambda e: {"square": tf.square(e), "is": tf.is_tensor(e)}, np.ones(1))
+    np.testing.assert_array_equal(received["square"], [1.0])
+    np.testing.assert_array_equal(received["is"], [True])

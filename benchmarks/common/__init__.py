@@ -1,4 +1,4 @@
-"""What benchmarks share: the command line, the machine, results as JSON, parts in processes."""
+"""Shared code of the benchmarks: command line, machine, results as JSON, parts in processes."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def write_json(out: str | Path | None, name: str, document: Mapping[str, Any]) -
 
 
 def run_parts(script: str, parts: Mapping[str, Callable], names: str, steps: int) -> None:
-    """Runs each part in a process of its own, because memory has only one peak in each.
+    """Runs each part in a separate process, because a process has only one peak of memory.
 
     Args:
         script: Path of the benchmark.

@@ -22,8 +22,8 @@ def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
 
     if {leaf.shape[0] for leaf in keras.tree.flatten(elements)} == {1}:
         # TensorFlow cannot map over a function with a map over one element in it.
-        element = keras.tree.map_structure(lambda leaf: leaf[0], elements)
-        results = function(element)
+        first = keras.tree.map_structure(lambda leaf: ops.convert_to_tensor(leaf)[0], elements)
+        results = function(first)
         return keras.tree.map_structure(lambda part: ops.convert_to_tensor(part)[None], results)
     with products_of_two_axes():
         # What is not converted, such as random numbers, runs in a loop, and would log that.

@@ -1,4 +1,4 @@
-"""What TFP asks a distribution that another one holds.
+"""Private methods that TFP calls on a distribution that another one holds.
 
 Defined are the methods that TFP calls from outside although they are private to `tfd.Distribution`:
 `_name_and_control_scope` in its `kl_divergence`, and `_parameter_control_dependencies` and

@@ -178,7 +178,7 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
         return float(self._tensor)
 
     def __getattr__(self, name: str) -> Any:
-        """What only its family has, such as `loc`, `logits` or `components_distribution`."""
+        """Attributes of its family only, such as `loc`, `logits` or `components_distribution`."""
         if name.startswith("_") or name == "tensor_distribution":
             raise AttributeError(name)
         distribution = self.tensor_distribution

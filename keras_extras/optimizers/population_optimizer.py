@@ -166,7 +166,15 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             The best candidate, a list of tensors, which may be empty unless `keep="best"`, and its
             loss, infinite if none is finite.
         """
-        candidates, drawn = self.ask()
+        asked = self.ask()
+        is_pair = isinstance(asked, tuple) and len(asked) == 2
+        if not is_pair or len(asked[0]) != len(self.parameters):
+            raise ValueError(
+                f"`ask` of {type(self).__name__} must return a tuple of the candidates, a list of "
+                f"{len(self.parameters)} tensors with one for each of `self.parameters`, and of "
+                f"what `tell` needs. Received: {asked!r}"
+            )
+        candidates, drawn = asked
         losses = self.evaluate(loss_at, candidates)
         finite = ops.isfinite(losses)
         losses = ops.where(finite, losses, float("inf"))

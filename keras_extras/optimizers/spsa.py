@@ -38,9 +38,8 @@ class SPSA(DirectionalSearch):
     be differentiable. A step is noisy, and many are needed: where a population fits in memory,
     `MonteCarloOptimizer` is the better choice.
 
-    The defaults of `learning_rate` and `sigma` are those that `benchmarks/large_models.py` runs
-    with, on 9.9 million weights, where each step moves every weight. Small models take larger
-    ones: 0.003 and 0.01 train a classifier of 4,810 weights.
+    The defaults of `learning_rate` and `sigma` are careful, for millions of weights that each step
+    moves all together. Small models take larger ones, such as 0.003 and 0.01.
 
     With `keep="current"` a batch takes no more than the two evaluations: the logs show the mean
     loss of the two candidates, and the metrics of one. A pair of which a loss is not finite is

@@ -40,7 +40,7 @@ class Member:
         self.name = name
         self.log = log
         self.restarts = 0
-        # The leader of its own group, which `_follow` of the program ends with it.
+        # It leads a process group, which `_follow` of the program ends with it.
         program = [str(_PROGRAM), str(os.getpid()), name, *crew]
         self._command = [sys.executable, *interpreter_flags(), *program]
         self._environment = {**os.environ, **environment}
