@@ -31,12 +31,7 @@ class SampledScore:
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the score of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns the score of each member of the batch."""
         return crps(
             distribution, y_true, self.num_samples, lambda: stateless_seed(self.seed_generator)
         )

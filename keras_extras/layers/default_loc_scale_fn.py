@@ -67,7 +67,6 @@ def default_loc_scale_fn(
     loc, scale = make("float32", (3, 2), "kernel", True, layer.add_weight)
     ```
     """
-
     return _LocScaleFn(
         is_singular=is_singular,
         loc_initializer=loc_initializer,
@@ -94,7 +93,7 @@ def _kind_of(name):
 class _OfArguments:
     """A function with the arguments of `default_loc_scale_fn`, which files can hold."""
 
-    def __init__(self, is_singular: bool = False, **choices: Any):
+    def __init__(self, is_singular=False, **choices):
         self.is_singular = check_flag("is_singular", is_singular)
         self.choices = {name: _kind_of(name).get(choice) for name, choice in choices.items()}
 
@@ -111,14 +110,7 @@ class _OfArguments:
 class _LocScaleFn(_OfArguments):
     """The function that `default_loc_scale_fn` returns."""
 
-    def __call__(
-        self,
-        dtype: Any,
-        shape: Sequence[int],
-        name: str,
-        trainable: bool,
-        add_variable_fn: Callable,
-    ) -> tuple[Any, Any]:
+    def __call__(self, dtype, shape, name, trainable, add_variable_fn):
         dtype = tf.as_dtype(dtype)
 
         def variable(part, initializer):
@@ -200,14 +192,7 @@ def default_mean_field_normal_fn(
 class _MeanFieldNormalFn(_OfArguments):
     """The function that `default_mean_field_normal_fn` returns."""
 
-    def __call__(
-        self,
-        dtype: Any,
-        shape: Sequence[int],
-        name: str,
-        trainable: bool,
-        add_variable_fn: Callable,
-    ) -> Any:
+    def __call__(self, dtype, shape, name, trainable, add_variable_fn):
         make_loc_scale = _LocScaleFn(self.is_singular, **self.choices)
         loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
         current_loc = deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)

@@ -9,6 +9,13 @@ from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.probability import tf, tfd
 from keras_extras.layers.divergence_weight import DivergenceWeight
 
+# Of the docstrings of the regularizer and the layer.
+FORMULA = """
+    ```
+    KL(a, b) = E log a(z) - log b(z), z drawn from a
+    ```
+    """
+
 
 def check_prior(distribution_b: Any) -> Any:
     """Returns `distribution_b` if its trainable parameters can be trained by Keras."""

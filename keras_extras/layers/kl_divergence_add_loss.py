@@ -11,18 +11,16 @@ from keras_extras._core.functions import optional_function, serialize_function
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import WEIGHT, DivergenceWeight
-from keras_extras.layers.kl_divergence import check_prior, divergence
+from keras_extras.layers.kl_divergence import FORMULA, check_prior, divergence
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 
 
 @serializable
-@fill_docstring(weight=WEIGHT)
+@fill_docstring(formula=FORMULA, weight=WEIGHT)
 class KLDivergenceAddLoss(keras.layers.Layer):
     """Adds the Kullback-Leibler divergence of its input from a prior to the loss.
 
-    ```
-    KL(a, b) = E log a(z) - log b(z), z drawn from a
-    ```
+    {formula}
 
     averaged over the batch. The output is the input, a distribution `a`. It does what
     `KLDivergenceRegularizer` does, behind the layer instead of in its `activity_regularizer`.

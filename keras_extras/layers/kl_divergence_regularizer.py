@@ -12,18 +12,16 @@ from keras_extras._core.functions import optional_function, serialize_function
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import WEIGHT, DivergenceWeight
-from keras_extras.layers.kl_divergence import check_prior, divergence
+from keras_extras.layers.kl_divergence import FORMULA, check_prior, divergence
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 
 
 @serializable
-@fill_docstring(weight=WEIGHT)
+@fill_docstring(formula=FORMULA, weight=WEIGHT)
 class KLDivergenceRegularizer(keras.regularizers.Regularizer):
     """Kullback-Leibler divergence of a layer's distribution from a prior.
 
-    ```
-    KL(a, b) = E log a(z) - log b(z), z drawn from a
-    ```
+    {formula}
 
     As `activity_regularizer` of a layer of distributions `a` it adds the mean over the batch to
     the loss, so that with a negative log-likelihood as the loss the sum is minus the evidence

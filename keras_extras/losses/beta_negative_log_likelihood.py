@@ -4,12 +4,14 @@ from typing import Any
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.distribution_kinds import entries_of
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
-from keras_extras.losses.distribution_loss import DistributionLoss
+from keras_extras.losses.distribution_loss import ARGUMENTS, DistributionLoss, example
 
 
 @serializable
+@fill_docstring(arguments=ARGUMENTS, example=example("BetaNegativeLogLikelihood(beta=0.5)"))
 class BetaNegativeLogLikelihood(DistributionLoss):
     """Negative log-likelihood, weighted by a power of the predicted variance.
 
@@ -30,9 +32,7 @@ class BetaNegativeLogLikelihood(DistributionLoss):
     Args:
         beta: Float from 0 to 1. Defaults to `0.5`.
         name: String name of the loss. Defaults to `"beta_nll"`.
-        reduction: Type of reduction over the batch, as of other Keras losses. Defaults to
-            `"sum_over_batch_size"`.
-        dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
+        {arguments}
 
     Raises:
         TypeError: If `beta` is not a number, or, in `call`, if the model's output is no
@@ -40,17 +40,7 @@ class BetaNegativeLogLikelihood(DistributionLoss):
         ValueError: If `beta` is not from 0 to 1, or, in `call`, if the targets do not have the
             shape of a draw or entries of the distribution are not independent.
 
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    import keras_extras
-
-    model = keras.Sequential([keras.layers.Dense(2), keras_extras.layers.IndependentNormal()])
-    model.compile("adam", keras_extras.losses.BetaNegativeLogLikelihood(beta=0.5))
-    model.fit(np.ones((8, 3)), np.ones(8), verbose=0)
-    ```
+    {example}
     """
 
     def __init__(
@@ -64,12 +54,7 @@ class BetaNegativeLogLikelihood(DistributionLoss):
         self.beta = check_number("beta", beta, at_least=0.0, at_most=1.0)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the weighted score of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns the weighted score of each member of the batch."""
         entries, rank = entries_of(distribution), distribution.event_shape.rank
         if entries.event_shape.rank:
             raise ValueError(

@@ -6,11 +6,13 @@ from keras_extras._core.crps import DRAWS, SampledScore, has_closed_form
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
-from keras_extras.losses.distribution_loss import DistributionLoss
+from keras_extras.losses.distribution_loss import ARGUMENTS, DistributionLoss, example
 
 
 @serializable
-@fill_docstring(draws=DRAWS)
+@fill_docstring(
+    draws=DRAWS, arguments=ARGUMENTS, example=example("ContinuousRankedProbabilityScore()")
+)
 class ContinuousRankedProbabilityScore(SampledScore, DistributionLoss):
     """Continuous ranked probability score (CRPS) of the targets.
 
@@ -38,26 +40,14 @@ class ContinuousRankedProbabilityScore(SampledScore, DistributionLoss):
     Args:
         {draws}
         name: String name of the loss. Defaults to `"crps"`.
-        reduction: Type of reduction over the batch, as of other Keras losses. Defaults to
-            `"sum_over_batch_size"`.
-        dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
+        {arguments}
 
     Raises:
         TypeError: In `call`, if the model's output is no distribution.
         ValueError: In `call`, if the targets do not have the shape of a draw, or the distribution
             has neither a closed form nor reparameterized draws.
 
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    import keras_extras
-
-    model = keras.Sequential([keras.layers.Dense(2), keras_extras.layers.IndependentNormal()])
-    model.compile("adam", keras_extras.losses.ContinuousRankedProbabilityScore())
-    model.fit(np.ones((8, 3)), np.ones(8), verbose=0)
-    ```
+    {example}
     """
 
     def __init__(

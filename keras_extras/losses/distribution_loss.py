@@ -7,6 +7,34 @@ import keras
 from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.targets import match_targets, require_distribution
 
+# Of the docstrings of its children.
+ARGUMENTS = """
+    reduction: Type of reduction over the batch, as of other Keras losses. Defaults to
+        `"sum_over_batch_size"`.
+    dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
+    """
+
+
+def example(loss: str) -> str:
+    """Returns the example of the docstring of a loss.
+
+    Args:
+        loss: A call of its constructor.
+    """
+    return f"""
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    import keras_extras
+
+    model = keras.Sequential([keras.layers.Dense(2), keras_extras.layers.IndependentNormal()])
+    model.compile("adam", keras_extras.losses.{loss})
+    model.fit(np.ones((8, 3)), np.ones(8), verbose=0)
+    ```
+    """
+
 
 class DistributionLoss(keras.losses.Loss):
     """A loss of targets and the distributions predicted for them.
@@ -31,7 +59,12 @@ class DistributionLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns one score for each member of the batch."""
+        """Returns one score for each member of the batch.
+
+        Args:
+            y_true: Tensor of targets, in the shape of a draw.
+            distribution: A `tfd.Distribution`.
+        """
         raise NotImplementedError
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

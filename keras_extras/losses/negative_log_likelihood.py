@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.losses.distribution_loss import DistributionLoss
+from keras_extras.losses.distribution_loss import ARGUMENTS, DistributionLoss, example
 
 
 @serializable
+@fill_docstring(arguments=ARGUMENTS, example=example("NegativeLogLikelihood()"))
 class NegativeLogLikelihood(DistributionLoss):
     """Negative logarithm of the density, or probability, of the targets.
 
@@ -21,25 +23,13 @@ class NegativeLogLikelihood(DistributionLoss):
 
     Args:
         name: String name of the loss. Defaults to `"nll"`.
-        reduction: Type of reduction over the batch, as of other Keras losses. Defaults to
-            `"sum_over_batch_size"`.
-        dtype: The dtype of the loss; `None` means `keras.config.floatx()`. Defaults to `None`.
+        {arguments}
 
     Raises:
         TypeError: In `call`, if the model's output is no distribution.
         ValueError: In `call`, if the targets do not have the shape of a draw.
 
-    Example:
-
-    ```python
-    import keras
-    import numpy as np
-    import keras_extras
-
-    model = keras.Sequential([keras.layers.Dense(2), keras_extras.layers.IndependentNormal()])
-    model.compile("adam", keras_extras.losses.NegativeLogLikelihood())
-    model.fit(np.ones((8, 3)), np.ones(8), verbose=0)
-    ```
+    {example}
     """
 
     def __init__(
@@ -51,10 +41,5 @@ class NegativeLogLikelihood(DistributionLoss):
         super().__init__(name, reduction, dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the negative log-likelihood of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns the negative log-likelihood of each member of the batch."""
         return -distribution.log_prob(y_true)

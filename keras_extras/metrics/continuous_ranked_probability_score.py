@@ -5,11 +5,14 @@ from typing import Any
 from keras_extras._core.crps import DRAWS, SampledScore
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import RAISES, DistributionMean
+from keras_extras.metrics.distribution_mean import DistributionMean, sections
 
 
 @serializable(name="metrics.ContinuousRankedProbabilityScore")
-@fill_docstring(draws=DRAWS, raises=RAISES)
+@fill_docstring(
+    draws=DRAWS,
+    sections=sections("ContinuousRankedProbabilityScore", "(sqrt(2) - 1) / sqrt(pi) = 0.234"),
+)
 class ContinuousRankedProbabilityScore(SampledScore, DistributionMean):
     """Mean continuous ranked probability score (CRPS) of the targets.
 
@@ -27,18 +30,7 @@ class ContinuousRankedProbabilityScore(SampledScore, DistributionMean):
         name: String name of the metric. Defaults to `"crps"`.
         dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
 
-    {raises}
-
-    Example:
-
-    ```python
-    import tensorflow_probability as tfp
-    import keras_extras
-
-    metric = keras_extras.metrics.ContinuousRankedProbabilityScore()
-    metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
-    metric.result()  # (sqrt(2) - 1) / sqrt(pi) = 0.234
-    ```
+    {sections}
     """
 
     def __init__(

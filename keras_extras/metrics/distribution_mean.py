@@ -9,11 +9,29 @@ from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets, require_distribution
 from keras_extras._seams.metric_direction import set_direction
 
-# Of the docstrings of its children.
-RAISES = """
+
+def sections(metric: str, result: str) -> str:
+    """Returns the end of the docstring of a metric without arguments that can be wrong.
+
+    Args:
+        metric: Its name.
+        result: Its value of two draws of 0 from a standard normal distribution.
+    """
+    return f"""
     Raises:
         TypeError: In `update_state`, if the prediction is no distribution.
         ValueError: In `update_state`, if the targets do not have the shape of a draw.
+
+    Example:
+
+    ```python
+    import tensorflow_probability as tfp
+    import keras_extras
+
+    metric = keras_extras.metrics.{metric}()
+    metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
+    metric.result()  # {result}
+    ```
     """
 
 
@@ -34,7 +52,12 @@ class DistributionMean(keras.metrics.MeanMetricWrapper):
         set_direction(self, direction)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns one score for each member of the batch, or for each of its entries."""
+        """Returns one score for each member of the batch, or for each of its entries.
+
+        Args:
+            y_true: Tensor of targets, in the shape of a draw.
+            distribution: A `tfd.Distribution`.
+        """
         raise NotImplementedError
 
     def _scores(self, y_true, y_pred):

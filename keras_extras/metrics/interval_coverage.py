@@ -42,12 +42,7 @@ class IntervalCoverage(IntervalMetric):
         super().__init__(level, name, dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns 1 for each entry inside of its interval, 0 for the others, NaN for NaN.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns 1 for each entry inside of its interval, 0 for the others, NaN for NaN."""
         low, high = self.ends
         before, at = cdf_around(distribution, y_true)
         # A count is beyond the quantile as soon as those before it reach the probability.

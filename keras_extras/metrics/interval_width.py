@@ -39,12 +39,7 @@ class IntervalWidth(IntervalMetric):
         super().__init__(level, name, dtype)
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the width of each entry's interval.
-
-        Args:
-            y_true: Tensor of targets, of which only the shape matters.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns the width of each entry's interval."""
         ends = quantile(distribution, self.ends)
         width = ends[1] - ends[0]
         # One distribution for all rows has one width for each.

@@ -4,11 +4,11 @@ from typing import Any
 
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.metrics.distribution_mean import RAISES, DistributionMean
+from keras_extras.metrics.distribution_mean import DistributionMean, sections
 
 
 @serializable(name="metrics.NegativeLogLikelihood")
-@fill_docstring(raises=RAISES)
+@fill_docstring(sections=sections("NegativeLogLikelihood", "log(2 pi) / 2 = 0.919"))
 class NegativeLogLikelihood(DistributionMean):
     """Mean negative logarithm of the density, or probability, of the targets.
 
@@ -19,28 +19,12 @@ class NegativeLogLikelihood(DistributionMean):
         name: String name of the metric. Defaults to `"nll"`.
         dtype: The dtype of the sums; `None` means `keras.config.floatx()`. Defaults to `None`.
 
-    {raises}
-
-    Example:
-
-    ```python
-    import tensorflow_probability as tfp
-    import keras_extras
-
-    metric = keras_extras.metrics.NegativeLogLikelihood()
-    metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
-    metric.result()  # log(2 pi) / 2 = 0.919
-    ```
+    {sections}
     """
 
     def __init__(self, name: str = "nll", dtype: Any = None):
         super().__init__(name, dtype, direction="down")
 
     def score(self, y_true: Any, distribution: Any) -> Any:
-        """Returns the negative log-likelihood of each member of the batch.
-
-        Args:
-            y_true: Tensor of targets, in the shape of a draw.
-            distribution: A `tfd.Distribution`.
-        """
+        """Returns the negative log-likelihood of each member of the batch."""
         return -distribution.log_prob(y_true)
