@@ -2,13 +2,14 @@
 
 import importlib
 import inspect
+import operator
 from typing import Any
 
 import griffe
 
 
 class FilledDocstrings(griffe.Extension):
-    """Takes docstrings with `fill_docstring` from the imported classes and functions."""
+    """Takes docstrings with `fill_docstring` from the imported classes, functions and methods."""
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         _fill(cls)
@@ -18,8 +19,9 @@ class FilledDocstrings(griffe.Extension):
 
 
 def _fill(documented):
-    if documented.parent.is_module and any(
+    if any(
         decorator.callable_path.endswith("fill_docstring") for decorator in documented.decorators
     ):
         module = importlib.import_module(documented.module.path)
-        documented.docstring.value = inspect.getdoc(getattr(module, documented.name))
+        name = documented.path.removeprefix(f"{module.__name__}.")
+        documented.docstring.value = inspect.getdoc(operator.attrgetter(name)(module))

@@ -13,6 +13,23 @@ from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.visualization.arguments import column, flat, rows_of
 
+# Of the docstrings of figures of integral transforms.
+TEXTS = {
+    "targets": """
+        y_true: Array of targets of shape `(n,)` or `(n, 1)`.
+        distribution: A `tfd.Distribution`, such as `model(x)`, of batch shape `(n,)` or `(n, 1)`,
+            or of event shape `(1,)`, with the method `cdf`.
+        """,
+    "seed": """
+        seed: Integer seed of the randomization for discrete distributions. Defaults to `0`.
+        """,
+    "raises": """
+        Raises:
+            TypeError: If `distribution` is not a distribution, or a number is not an integer.
+            ValueError: If shapes do not fit or targets are NaN or infinite.
+        """,
+}
+
 
 def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -> np.ndarray:
     """Returns `F(y)` of each target, uniform on [0, 1] if the distributions are those of targets.

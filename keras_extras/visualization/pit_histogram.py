@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_integer
-from keras_extras.visualization.calibration import binomial_band, integral_transforms
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.visualization.calibration import TEXTS, binomial_band, integral_transforms
 from keras_extras.visualization.figures import COLORS, make_axes
 
 
@@ -54,24 +55,18 @@ class PITHistogram:
     count: np.ndarray
 
     @classmethod
+    @fill_docstring(**TEXTS)
     def from_distribution(
         cls, y_true: Any, distribution: Any, num_bins: int = 10, seed: int = 0
     ) -> "PITHistogram":
-        """Computes the histogram of a distribution with one entry for each target.
+        """Returns the histogram of a distribution with one entry for each target.
 
         Args:
-            y_true: Array of targets of shape `(n,)` or `(n, 1)`.
-            distribution: A `tfd.Distribution`, such as `model(x)`, of batch shape `(n,)` or
-                `(n, 1)`, or of event shape `(1,)`, with the method `cdf`.
+            {targets}
             num_bins: Integer, the number of bins. Defaults to `10`.
-            seed: Integer seed of the randomization for discrete distributions. Defaults to `0`.
+            {seed}
 
-        Returns:
-            The `PITHistogram`.
-
-        Raises:
-            TypeError: If `distribution` is none, or a number is not an integer.
-            ValueError: If shapes do not fit or targets are NaN or infinite.
+        {raises}
         """
         num_bins = check_integer("num_bins", num_bins)
         transforms = integral_transforms(y_true, distribution, seed, "PITHistogram")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_extras._core.checks import check_integer
-from keras_extras.visualization.calibration import binomial_band, integral_transforms
+from keras_extras._core.docstrings import fill_docstring
+from keras_extras.visualization.calibration import TEXTS, binomial_band, integral_transforms
 from keras_extras.visualization.figures import COLORS, make_axes
 
 
@@ -56,25 +57,19 @@ class QuantileCalibration:
     num_targets: int
 
     @classmethod
+    @fill_docstring(**TEXTS)
     def from_distribution(
         cls, y_true: Any, distribution: Any, num_levels: int = 19, seed: int = 0
     ) -> "QuantileCalibration":
-        """Computes the curve of a distribution with one entry for each target.
+        """Returns the curve of a distribution with one entry for each target.
 
         Args:
-            y_true: Array of targets of shape `(n,)` or `(n, 1)`.
-            distribution: A `tfd.Distribution`, such as `model(x)`, of batch shape `(n,)` or
-                `(n, 1)`, or of event shape `(1,)`, with the method `cdf`.
+            {targets}
             num_levels: Integer, how many levels to take, evenly between 0 and 1. Defaults to
                 `19`, in steps of 0.05.
-            seed: Integer seed of the randomization for discrete distributions. Defaults to `0`.
+            {seed}
 
-        Returns:
-            The `QuantileCalibration`.
-
-        Raises:
-            TypeError: If `distribution` is none, or a number is not an integer.
-            ValueError: If shapes do not fit or targets are NaN or infinite.
+        {raises}
         """
         num_levels = check_integer("num_levels", num_levels)
         transforms = integral_transforms(y_true, distribution, seed, "QuantileCalibration")
