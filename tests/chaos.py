@@ -9,7 +9,6 @@ under its own name. Every third of those with a backup folder gets a second proc
 folder, which must be refused.
 """
 
-import argparse
 import contextlib
 import http.server
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from chaos_runs import FILE, REFUSED, RUNS, work
+from chaos_support import begun_trials, command_line, finished_trials, print_row
 
 # A process that imports everything once, and of which those to be killed are forks.
 _processes = multiprocessing.get_context("forkserver")
@@ -199,26 +199,9 @@ def half_files(folder):
             yield f"{path}: {error}"
 
 
-def begun_trials(folder):
-    path = folder / "begun.txt"
-    return path.read_text().split() if path.exists() else []
-
-
-def finished_trials(folder):
-    finished = set()
-    for path in (folder / "search").glob("trial_*/trial.json"):
-        with contextlib.suppress(ValueError):  # `half_files` tells of it
-            trial = json.loads(path.read_text())
-            if trial["status"] == "COMPLETED":
-                finished.add(trial["trial_id"])
-    return finished
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=10, help="of each run (default: 10)")
+    parser = command_line(__doc__, "run")
     parser.add_argument("--only", choices=RUNS, help="one of the runs")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     faults = 0
@@ -231,13 +214,8 @@ def main():
             chaos.kill(options.kills)
             found = chaos.differences + chaos.half_files
             faults += len(found)
-            print(
-                f"| {name} | {chaos.kills} | {chaos.refused} | {len(chaos.differences)} "
-                f"| {len(chaos.half_files)} | {time.monotonic() - began:.0f} |",
-                *found,
-                sep="\n",
-                flush=True,
-            )
+            counts = chaos.kills, chaos.refused, len(chaos.differences), len(chaos.half_files)
+            print_row((name, *counts), began, found)
     return 1 if faults else 0
 
 

@@ -9,7 +9,6 @@ called `run_workers`, and counts what outlives it. The same call is made until i
 trial must be finished with its own score, and none that was finished may have been run again.
 """
 
-import argparse
 import contextlib
 import json
 import multiprocessing
@@ -23,6 +22,7 @@ import time
 from pathlib import Path
 
 import searching
+from chaos_support import begun_trials, command_line, finished_trials, print_row
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["searching", "keras_extras.tuners"])
@@ -68,12 +68,12 @@ class SearchChaos:
 
     def _call(self, folder, times, finished):
         """Calls once; returns whether that came to its end."""
-        finished.append((finished_trials(folder), len(events(folder))))
+        finished.append((finished_trials(folder), len(begun_trials(folder))))
         parent = _processes.Process(target=searching.call, args=(folder, self.kind, TRIALS))
         parent.start()
         crew = {}
         while self.kills < times and self._is_moment(folder, parent):
-            finished.append((finished_trials(folder), len(events(folder))))
+            finished.append((finished_trials(folder), len(begun_trials(folder))))
             crew = members(parent.pid)
             if not self._strike(parent.pid, crew):
                 break
@@ -91,8 +91,8 @@ class SearchChaos:
 
     def _is_moment(self, folder, parent):
         """Waits for trials to be run, and some time more; returns whether they still are."""
-        begun = len(events(folder))
-        while parent.is_alive() and len(events(folder)) == begun:
+        begun = len(begun_trials(folder))
+        while parent.is_alive() and len(begun_trials(folder)) == begun:
             time.sleep(0.02)
         if self._rng.random() < 0.5:
             parent.join(self._rng.uniform(0.0, 3.0))
@@ -138,25 +138,8 @@ class SearchChaos:
             if sorted(oracle[order]) != expected:
                 self.faults.append(f"{order} is {oracle[order]} in {folder}")
         for trials, begun in finished:
-            for trial in trials & set(events(folder)[begun:]):
+            for trial in trials & set(begun_trials(folder)[begun:]):
                 self.faults.append(f"trial {trial} was run again in {folder}")
-
-
-def events(folder):
-    """The trials that were begun."""
-    path = Path(folder) / "begun.txt"
-    return path.read_text().split() if path.exists() else []
-
-
-def finished_trials(folder):
-    """The trials of which the disk says that they are finished."""
-    found = set()
-    for path in (Path(folder) / "search").glob("trial_*/trial.json"):
-        with contextlib.suppress(ValueError):  # `half_files` tells of it
-            trial = json.loads(path.read_text())
-            if trial["status"] == "COMPLETED":
-                found.add(trial["trial_id"])
-    return found
 
 
 def half_files(folder):
@@ -196,11 +179,9 @@ def members(parent):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=10, help="of each row (default: 10)")
+    parser = command_line(__doc__, "row")
     parser.add_argument("--kind", choices=KINDS, help="one of the hypermodels")
     parser.add_argument("--way", choices=WAYS, help="one of the ways to kill")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     wrong = 0
@@ -215,13 +196,8 @@ def main():
                 chaos = SearchChaos(kind, way, folder, rng)
                 chaos.kill(options.kills)
                 wrong += len(chaos.faults) + chaos.orphans
-                print(
-                    f"| {kind} | {way} | {chaos.kills} | {len(chaos.faults)} | {chaos.orphans} "
-                    f"| {time.monotonic() - began:.0f} |",
-                    *chaos.faults,
-                    sep="\n",
-                    flush=True,
-                )
+                counts = chaos.kills, len(chaos.faults), chaos.orphans
+                print_row((kind, way, *counts), began, chaos.faults)
     return 1 if wrong else 0
 
 

@@ -11,6 +11,14 @@ from scripts import ROOT, help_of, load
 import keras_extras
 
 
+def example(name):
+    return load(ROOT / "examples" / f"{name}.py")
+
+
+def files(folder):
+    return {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
 def test_every_example_has_a_test_and_help(script, monkeypatch, capsys):
     assert f"test_{script.stem}" in globals()
@@ -25,8 +33,7 @@ def test_every_example_has_a_test_and_help(script, monkeypatch, capsys):
     ],
 )
 def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
-    example = load(ROOT / "examples" / "higgs_autoencoder.py")
-    result = example.main(
+    result = example("higgs_autoencoder").main(
         optimizer=optimizer, form=form, realizations=realizations, out=tmp_path, fast=True
     )
     printed = capsys.readouterr().out
@@ -36,7 +43,7 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
     assert result["autoencoders"]["autoencoder by adam"]["over_floor"] > 1
     assert result["classifiers"]["random forest on raw features"]["auc"] > 0.8
     assert len(result["classifiers"]) == 6
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert files(tmp_path) == {
         "loss.png",
         "latents.png",
         "reconstructions.png",
@@ -46,12 +53,11 @@ def test_higgs_autoencoder(tmp_path, capsys, optimizer, form, realizations):
 
 @pytest.mark.slow
 def test_bayesian_regression(tmp_path, capsys):
-    example = load(ROOT / "examples" / "bayesian_regression.py")
-    table = example.main(out=tmp_path, fast=True)
+    table = example("bayesian_regression").main(out=tmp_path, fast=True)
     assert list(table) == ["none", "aleatoric", "epistemic", "both", "function space"]
     assert all(np.isfinite(list(scores.values())).all() for scores in table.values())
     assert "90% holds" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert files(tmp_path) == {
         "bands.png",
         "calibration.png",
         "loss.png",
@@ -59,29 +65,27 @@ def test_bayesian_regression(tmp_path, capsys):
 
 
 def test_bayesian_higgs(tmp_path, capsys):
-    example = load(ROOT / "examples" / "bayesian_higgs.py")
-    result = example.main(out=tmp_path, fast=True)
+    result = example("bayesian_higgs").main(out=tmp_path, fast=True)
     assert set(result["scores"]) == {"one draw", "average"}
     assert result["scores"]["average"]["auc"] > 0.6
     assert result["mutual_information"].min() > -1e-5
     assert "events kept, the surest first" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["uncertainty.png"]
+    assert files(tmp_path) == {"uncertainty.png"}
 
 
 def test_mixture_density(tmp_path, capsys):
-    example = load(ROOT / "examples" / "mixture_density.py")
-    table = example.main(out=tmp_path, fast=True)
+    table = example("mixture_density").main(out=tmp_path, fast=True)
     assert list(table) == ["one normal", "mixture of normals", "mixture of logistics"]
     assert all(np.isfinite(list(scores.values())).all() for scores in table.values())
     assert "unseen galaxies" in capsys.readouterr().out
     figures = {"densities.png", "redshifts.png", "calibration.png", "loss.png"}
-    assert {path.name for path in tmp_path.iterdir()} == figures
+    assert files(tmp_path) == figures
 
 
 def test_photometric_redshifts_are_ambiguous():
     """Neighbors in color are far apart in redshift for many galaxies, and near for others."""
-    example = load(ROOT / "examples" / "mixture_density.py")
-    x, z = example.simulate(4_000, seed=0)
+    script = example("mixture_density")
+    x, z = script.simulate(4_000, seed=0)
     assert z.min() > 0
     assert z.max() < 4.01
     distances = np.linalg.norm(x[:500, None] - x[None], axis=-1)
@@ -92,39 +96,36 @@ def test_photometric_redshifts_are_ambiguous():
 
 
 def test_variational_autoencoder(tmp_path, capsys):
-    example = load(ROOT / "examples" / "variational_autoencoder.py")
-    bounds = example.main(out=tmp_path, fast=True)
+    bounds = example("variational_autoencoder").main(out=tmp_path, fast=True)
     assert all(-50 < bound < -10 for bound in bounds.values())
     assert "lower bound" in capsys.readouterr().out
     figures = {"samples.png", "reconstructions.png", "latent_plane.png", "loss.png"}
-    assert {path.name for path in tmp_path.iterdir()} == figures | {"autoencoder.keras"}
+    assert files(tmp_path) == figures | {"autoencoder.keras"}
 
 
 @pytest.mark.slow
 def test_maximize_significance(tmp_path, capsys):
-    example = load(ROOT / "examples" / "maximize_significance.py")
-    results = example.main(hidden=2, out=tmp_path, fast=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["significance.png"]
+    results = example("maximize_significance").main(hidden=2, out=tmp_path, fast=True)
+    assert files(tmp_path) == {"significance.png"}
     assert list(results) == ["cross-entropy", "then tuned"]
     assert all(len(values) == 1 and values[0] > 0.0 for values in results.values())
     assert "of 1 runs" in capsys.readouterr().out
 
 
 def test_backprop_by_hand(tmp_path, capsys):
-    example = load(ROOT / "examples" / "backprop_by_hand.py")
-    errors = example.main(out=tmp_path, fast=True)
+    errors = example("backprop_by_hand").main(out=tmp_path, fast=True)
     assert max(error for found in errors.values() for error in found.values()) < 1e-8
     assert "new w5        0.358916" in capsys.readouterr().out
     figures = {"loss.png", "central_differences.png"}
-    assert {path.name for path in tmp_path.iterdir()} == figures
+    assert files(tmp_path) == figures
 
 
 @pytest.mark.slow
 def test_optimizer_race(tmp_path, capsys):
-    example = load(ROOT / "examples" / "optimizer_race.py")
+    script = example("optimizer_race")
     names = ["SGD", "hypergradient Adam", "L-BFGS", "Monte Carlo"]
-    results = example.main(names=names, out=tmp_path, fast=True)
-    assert list(results) == [*example.SURFACES, "digits"]
+    results = script.main(names=names, out=tmp_path, fast=True)
+    assert list(results) == [*script.SURFACES, "digits"]
     for title, runs in results.items():
         assert list(runs) == names
         for run in runs.values():
@@ -132,27 +133,25 @@ def test_optimizer_race(tmp_path, capsys):
     for title in ("quadratic", "saddle", "digits"):
         assert all(run.losses[-1] < run.losses[0] for run in results[title].values())
     minima = {"quadratic": (0, 0), "Rosenbrock": (1, 1), "Beale": (3, 0.5), "saddle": (0, -1)}
-    for title, surface in example.SURFACES.items():
+    for title, surface in script.SURFACES.items():
         assert surface.function(*minima[title]) == 0.0 < surface.function(*surface.start)
     assert "test accuracy" in capsys.readouterr().out
     titles = {"quadratic", "rosenbrock", "beale", "saddle", "digits", "digits_loss"}
-    assert {path.name for path in tmp_path.iterdir()} == {f"{title}.png" for title in titles}
+    assert files(tmp_path) == {f"{title}.png" for title in titles}
 
 
 def test_learn_the_schedule(tmp_path, capsys):
-    example = load(ROOT / "examples" / "learn_the_schedule.py")
-    result = example.main(out=tmp_path, fast=True)
+    result = example("learn_the_schedule").main(out=tmp_path, fast=True)
     assert result["after"] < result["before"]
     assert result["penalties after"] < result["penalties before"]
     assert result["blank"] > result["other"]
     assert "momentum 0.50" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"schedule.png", "penalties.png"}
+    assert files(tmp_path) == {"schedule.png", "penalties.png"}
 
 
 @pytest.mark.slow
 def test_tune_higgs(tmp_path, capsys):
-    example = load(ROOT / "examples" / "tune_higgs.py")
-    result = example.main(out=tmp_path, fast=True)
+    result = example("tune_higgs").main(out=tmp_path, fast=True)
     assert "significance" in capsys.readouterr().out
     assert list(result["classifiers"]) == [
         "pipeline, tuned",
@@ -167,7 +166,7 @@ def test_tune_higgs(tmp_path, capsys):
     pipeline = keras.models.load_model(tmp_path / "pipeline.keras")
     events = keras_extras.datasets.higgs.load_events(num_events=100)
     assert pipeline.predict(events.features, verbose=0).shape == (100, 1)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert files(tmp_path) == {
         "search",
         "report.html",
         "trials.png",
@@ -177,12 +176,12 @@ def test_tune_higgs(tmp_path, capsys):
 
 
 def test_tune_higgs_begins_no_trial_that_ends_too_late(tmp_path, monkeypatch):
-    example = load(ROOT / "examples" / "tune_higgs.py")
+    script = example("tune_higgs")
     clock = SimpleNamespace(seconds=0.0)
     clock.perf_counter = lambda: clock.seconds
-    monkeypatch.setattr(example, "time", clock)
+    monkeypatch.setattr(script, "time", clock)
 
-    class Parabola(example.TimedSearch):
+    class Parabola(script.TimedSearch):
         def run_trial(self, trial, verbose):
             clock.seconds += 20.0
             return trial.hyperparameters.Float("x", -1.0, 1.0) ** 2
@@ -194,26 +193,24 @@ def test_tune_higgs_begins_no_trial_that_ends_too_late(tmp_path, monkeypatch):
 
 
 def test_tune_higgs_of_a_file_that_is_cut_off(tmp_path):
-    example = load(ROOT / "examples" / "tune_higgs.py")
     (tmp_path / "events.csv").write_text("EventId,DER_mass_MMC\n100000,138")
     with pytest.raises(ValueError, match="column"):
-        example.main(data=tmp_path / "events.csv", out=tmp_path)
+        example("tune_higgs").main(data=tmp_path / "events.csv", out=tmp_path)
 
 
 @pytest.mark.slow
 def test_tune_uncertainty(tmp_path, capsys):
-    example = load(ROOT / "examples" / "tune_uncertainty.py")
     rows = np.random.default_rng(0).normal(size=(120, 3))
     np.savez(tmp_path / "data.npz", x=rows, y=rows[:, 0])
     out = tmp_path / "out"
-    results = example.main(data=tmp_path / "data.npz", out=out, fast=True)
+    results = example("tune_uncertainty").main(data=tmp_path / "data.npz", out=out, fast=True)
     assert list(results) == ["tuned", "untuned", "linear regression"]
     assert all(np.isfinite(found["nll"]) for found in results.values())
     assert results["linear regression"]["rmse"] < 1e-3  # the targets are a column of x
     assert "in 90 %" in capsys.readouterr().out
     model = keras.models.load_model(out / "model.keras")
     assert model.predict(rows, verbose=0).shape == (120, 1)
-    assert {path.name for path in out.iterdir()} == {
+    assert files(out) == {
         "search",
         "report.html",
         "trials.png",
@@ -223,10 +220,9 @@ def test_tune_uncertainty(tmp_path, capsys):
 
 
 def test_tune_with_gradients(tmp_path, capsys):
-    example = load(ROOT / "examples" / "tune_with_gradients.py")
-    result = example.main(out=tmp_path, fast=True)
+    result = example("tune_with_gradients").main(out=tmp_path, fast=True)
     assert result["learned"]["learning_rate"].shape == (20,)
     assert result["learned"]["learning_rate"].min() > 0.05  # where they started
     assert 0.3 < result["accuracy"] <= 1.0
     assert "learning rates: from" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"search", "schedule.png", "model.keras"}
+    assert files(tmp_path) == {"search", "schedule.png", "model.keras"}
