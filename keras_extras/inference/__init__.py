@@ -7,9 +7,6 @@ from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
 from keras_extras.inference.sample_posterior import sample_posterior
 
-# It subclasses a class of TensorFlow Probability, which is imported when it is asked for.
-_LATER = {"PosteriorPredictive": "keras_extras.inference.posterior_predictive"}
-
 __all__ = [
     "LaplaceApproximation",
     "Posterior",
@@ -20,6 +17,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
+    # It subclasses a class of TensorFlow Probability, which is imported when it is asked for.
+    if name == "PosteriorPredictive":
+        return importlib.import_module(f"{__name__}.posterior_predictive").PosteriorPredictive
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
