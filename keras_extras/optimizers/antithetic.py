@@ -10,6 +10,7 @@ from keras_extras._core.stateless import while_loop
 from keras_extras._seams.low_rank_kernels import LowRankKernel, RankOne, low_rank_kernels
 from keras_extras.optimizers.directions import dense, mirrored, scaled, weighted_sum
 from keras_extras.optimizers.parameter import Parameter
+from keras_extras.optimizers.plane_search import PlaneSearch
 from keras_extras.optimizers.population import best_of
 
 
@@ -22,43 +23,52 @@ class Pairs(NamedTuple):
         best: The step to the best candidate, a tensor for each parameter; empty where it is not
             wanted.
         best_loss: The loss of the best, infinite if none is finite.
+        losses: Tensor of shape `(2, pairs)` and longer, NaN where not finite.
     """
 
     sums: list[Any]
     usable: Any
     best: list[Any]
     best_loss: Any
+    losses: Any
 
 
 def evaluate_pairs(
-    evaluate: Callable[[list[Any], Any], Any],
+    evaluate: Callable[[list[Any], Any, Any], Any],
     draw: Callable[[Any, int], list[Any]],
     parameters: Sequence[Parameter],
     width: Any,
     pairs: int,
     chunk: int,
     wants_best: bool,
+    plane: PlaneSearch | None = None,
 ) -> Pairs:
     """Evaluates candidates at `width` on either side of the coordinates, chunk by chunk.
 
     Args:
-        evaluate: Function from the steps of a chunk's candidates, and whether each is one of the
-            candidates, to their losses, NaN where they are not.
+        evaluate: Function from the steps of a chunk's candidates, whether each is one of the
+            candidates, and whether each pair is one, to their losses, NaN for what is none.
         draw: Function that returns the directions from a number on, `(start, count)`.
         parameters: The parameters of the search.
         width: The distance, in units of each parameter's scale.
         pairs: Integer, the number of directions.
         chunk: Integer, how many of them to evaluate at once.
         wants_best: Boolean, whether to pick out the best candidate.
+        plane: Puts candidates in planes in the place of the last pairs. Defaults to `None`.
     """
 
     def add_chunk(start, before):
         directions = draw(start, chunk)
         steps = [mirrored(scaled(e, width * p.scale)) for p, e in zip(parameters, directions)]
-        is_candidate = ops.tile(start + ops.arange(chunk, dtype="int32") < pairs, [2])
-        losses = evaluate(steps, is_candidate)
+        index = start + ops.arange(chunk, dtype="int32")
+        is_candidate = ops.tile(index < pairs, [2])
+        is_pair = index < pairs
+        if plane is not None:
+            is_pair = ops.logical_and(is_pair, ~plane.is_in_plane(index))
+            steps = plane.replace(steps, index, before.sums)
+        losses = evaluate(steps, is_candidate, is_pair)
         plus, minus = ops.split(losses, 2)
-        usable = ops.isfinite(plus - minus)
+        usable = ops.logical_and(ops.isfinite(plus - minus), is_pair)
         differences = ops.where(usable, plus - minus, 0.0)
         step, loss = best_of(steps if wants_best else [], losses)
         return start + chunk, Pairs(
@@ -69,6 +79,7 @@ def evaluate_pairs(
                 for here, there in zip(step, before.best)
             ],
             ops.minimum(loss, before.best_loss),
+            ops.slice_update(before.losses, [0, start], ops.reshape(losses, (2, chunk))),
         )
 
     start = ops.convert_to_tensor(0)
@@ -78,6 +89,7 @@ def evaluate_pairs(
         ops.convert_to_tensor(0.0),
         zeros if wants_best else [],
         ops.convert_to_tensor(float("inf")),
+        ops.full((2, -(-pairs // chunk) * chunk), float("nan"), "float32"),
     )
     if chunk >= pairs:
         return add_chunk(start, nothing)[1]

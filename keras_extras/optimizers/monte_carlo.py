@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import cond
 from keras_extras._core.training_set_size import NAME as TRAINING_SET_SIZE
 from keras_extras._core.training_set_size import (
     learn_training_set_size,
@@ -22,12 +23,17 @@ from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.devices import chunk_for_devices, on_all_devices, shared_out
 from keras_extras.optimizers.directional_search import DirectionalSearch, check_decay
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
+from keras_extras.optimizers.plane_search import LEAST_POPULATION, PlaneSearch
 from keras_extras.optimizers.population import evaluate_population
 from keras_extras.optimizers.priors import Prior
 
 _FULL_CURVATURE = 100
 _DIAGONAL_CURVATURE = 10_000
 _CANDIDATES_PER_CURVATURE = 64
+_SIGMA = 0.1
+_FIRST_RATE = 0.05
+_RATE_UPDATES = 50
+_LEAST_RATE = 0.005
 
 
 @serializable
@@ -158,9 +164,9 @@ class MonteCarloOptimizer(DirectionalSearch):
 
     def __init__(
         self,
-        learning_rate: Any = 0.005,
+        learning_rate: Any = None,
         population_size: int = 256,
-        sigma: float = 0.1,
+        sigma: float | None = None,
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
         update_probability: float = 1.0,
@@ -181,8 +187,8 @@ class MonteCarloOptimizer(DirectionalSearch):
         **kwargs: Any,
     ):
         super().__init__(
-            learning_rate=learning_rate,
-            sigma=sigma,
+            learning_rate=_FIRST_RATE if learning_rate is None else learning_rate,
+            sigma=_SIGMA if sigma is None else sigma,
             sigma_decay_power=sigma_decay_power,
             update_probability=update_probability,
             noise=noise,
@@ -199,6 +205,7 @@ class MonteCarloOptimizer(DirectionalSearch):
             name=name,
             **kwargs,
         )
+        self._adapts_rate, self._adapts_sigma = learning_rate is None, sigma is None
         if isinstance(population_size, Integral) and population_size == 2:
             raise ValueError(
                 "`population_size` must be at least 4. A single pair of candidates is what "
@@ -219,6 +226,10 @@ class MonteCarloOptimizer(DirectionalSearch):
                 f"Received: backend={keras.backend.backend()!r}"
             )
         self.beta_1 = check_decay("beta_1", beta_1)
+        # A callback that assigns a learning rate means it.
+        initializer = keras.initializers.Constant(self._adapts_rate)
+        self._is_rate_ours = self.add_variable((), initializer, "bool", name="is_rate_ours")
+        self._adam_began = self.add_variable((), dtype=self.iterations.dtype, name="adam_began")
         self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
         self._rows = sized(self.add_variable((), name=TRAINING_SET_SIZE))
         learn_training_set_size()
@@ -227,12 +238,23 @@ class MonteCarloOptimizer(DirectionalSearch):
         super().build_search(coordinates)
         self._momentums = self.add_optimizer_variables(coordinates, "momentum")
         self._velocities = self.add_optimizer_variables(coordinates, "velocity")
+        self._plane = None
+        if self._can_compare():
+            self._plane = PlaneSearch(self, self.parameters, self._momentums, self._velocities)
         size = sum(math.prod(shape) for shape in self._shapes)
         kind = self.curvature
         if kind == "auto":
             kind = "full" if size <= _FULL_CURVATURE else "diagonal"
             kind = kind if size <= _DIAGONAL_CURVATURE else None
         self._curvature = kind and Curvature(self, self.parameters, full=kind == "full")
+
+    def _can_compare(self):
+        """Whether to find step sizes by trial where the loss allows it."""
+        is_ours = self._adapts_rate and self._adapts_sigma and self.noise != "low_rank"
+        changes = (self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm)
+        is_plain = not self.use_ema and all(change is None for change in changes)
+        least = chunk_for_devices(1, self.population_size) if self.shard == "population" else 1
+        return is_ours and is_plain and self.population_size >= max(LEAST_POPULATION, 8 * least)
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
         super().search(loss_of, variables)
@@ -258,29 +280,86 @@ class MonteCarloOptimizer(DirectionalSearch):
         draw = self._directions(pairs)
         chunk = self.chunk_of(loss_at, self._shapes, pairs, members=2)
         is_spread_out = self.shard == "population"
+        if self._plane is not None:
+            chunk = min(chunk, pairs // 4)
         if is_spread_out:
             chunk = chunk_for_devices(chunk, self.population_size)
 
-        def evaluate(steps, is_candidate):
+        def evaluate(steps, is_candidate, is_pair):
             losses = evaluate_population(
                 lambda step: loss_beside(loss_at, self.parameters, step),
                 shared_out(steps) if is_spread_out else steps,
                 None,
                 self.candidate_map,
             )
-            self.count_nonfinite(losses, is_candidate)
+            self.count_nonfinite(losses, ops.tile(is_pair, [2]))
             return ops.where(is_candidate, losses, float("nan"))
 
-        wants_best = self.keep == "best"
-        found = evaluate_pairs(evaluate, draw, self.parameters, width, pairs, chunk, wants_best)
+        plane = self._plane
+        if plane is not None:
+            plane.begin(pairs, chunk)
+            width = plane.width_or(width)
+        wants_best = self.keep == "best" or plane is not None
+        found = evaluate_pairs(
+            evaluate, draw, self.parameters, width, pairs, chunk, wants_best, plane
+        )
         spread = 2 * width * self.update_probability * found.usable
         failed = ops.equal(found.usable, 0)
         is_flat = ops.all(ops.stack([ops.all(total == 0.0) for total in found.sums]))
         self.count_ties(ops.logical_and(is_flat, ~failed), found.best_loss)
         centers = [ops.cast(p.coordinates, "float32") for p in self.parameters]
         best = [center + step for center, step in zip(centers, found.best)]
-        self._descend_unless(failed, lambda: [total / spread for total in found.sums])
+
+        def gradients():
+            return [total / spread for total in found.sums]
+
+        if plane is None:
+            self._descend_unless(failed, gradients)
+            return best, found.best_loss
+
+        verdict = plane.judge(found.losses, found.best_loss, failed)
+
+        def move():
+            plane.move(verdict, found.losses, gradients(), found.best)
+            self.iterations.assign_add(1)
+
+        def step():
+            cond(verdict.begins_adam, self._begin_adam, lambda: None)
+            self._descend_unless(failed, gradients)
+
+        self._failed.assign(failed)
+        if self.keep == "average":
+            plane.keep(verdict, found.best)
+        cond(ops.logical_or(verdict.takes_adam, failed), step, move)
         return best, found.best_loss
+
+    def _begin_adam(self):
+        for moment in (*self._momentums, *self._velocities):
+            moment.assign(ops.zeros_like(ops.copy(moment)))
+        self._adam_began.assign(self.iterations)
+
+    def descend(self, gradients: Sequence[Any], variables: Any = None) -> None:
+        if self._adapts_rate:
+            updates = ops.cast(self.iterations - self._adam_began, "float32")
+            rate = ops.maximum(_FIRST_RATE / ops.sqrt(1.0 + updates / _RATE_UPDATES), _LEAST_RATE)
+            if self._plane is not None:
+                rate = self._plane.rate_or(rate)
+            rate = ops.where(ops.copy(self._is_rate_ours), rate, ops.copy(self.learning_rate))
+            keras.optimizers.Optimizer.learning_rate.fset(self, rate)
+        super().descend(gradients, variables)
+
+    @property
+    def learning_rate(self) -> Any:
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
+        self._adapts_rate = self._adapts_rate and not callable(learning_rate)
+        self._is_rate_ours.assign(False)
+
+    def average_share(self, share: Any) -> Any:
+        return share if self._plane is None else self._plane.average_share(share)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale.
@@ -292,7 +371,7 @@ class MonteCarloOptimizer(DirectionalSearch):
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
         momentum, velocity = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations + 1, variable.dtype)
+        step = ops.cast(self.iterations - self._adam_began + 1, variable.dtype)
         momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
         squares = ops.square(gradient)
         if self.parameters[index].is_projected_as_a_whole:
@@ -373,8 +452,13 @@ class MonteCarloOptimizer(DirectionalSearch):
         return intervals_of(self._curvature, level, likelihood, rows)
 
     def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self._adapts_rate:
+            config["learning_rate"] = None
+        if self._adapts_sigma:
+            config["sigma"] = None
         return {
-            **super().get_config(),
+            **config,
             "population_size": self.population_size,
             "beta_1": self.beta_1,
             "curvature": self.curvature,

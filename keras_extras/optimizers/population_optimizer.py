@@ -362,11 +362,15 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
             p.kept.assign(ops.cast(best, p.kept.dtype))
 
+    def average_share(self, share: Any) -> Any:
+        """Returns the share of the current weights in the average that is kept."""
+        return share
+
     def _keep_average(self):
         """The polynomial-decay average of Shamir and Zhang (2013)."""
         updates = ops.cast(self.iterations, "float32")
         share = ops.minimum(1.0, (_AVERAGING_POWER + 1) / (updates + _AVERAGING_POWER))
-        share = ops.where(self.failed, 0.0, share)
+        share = ops.where(self.failed, 0.0, self.average_share(share))
         for p in self.parameters:
             kept, here = (ops.cast(v, "float32") for v in (p.kept, p.coordinates))
             p.kept.assign(ops.cast(kept + share * (here - kept), p.kept.dtype))

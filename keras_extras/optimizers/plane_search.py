@@ -1,0 +1,310 @@
+"""PlaneSearch: moves to the best of candidates in planes, where the loss has no noise."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_extras.optimizers.parameter import Parameter
+
+LEAST_POPULATION = 32
+
+# What the loss is: not known yet, a function of the weights, one in steps, or one that differs
+# between batches.
+MODES = ("unsure", "exact", "tied", "noisy")
+_UNSURE, _EXACT, _TIED, _NOISY = range(4)
+
+# Relative differences of losses: those that count as equal, and as better.
+_EQUAL, _BETTER = 1e-5, 1e-6
+_DOUBT = 10  # updates within which two different losses make the loss noisy
+_TINY = 1e-30
+
+_START = 0.1
+_WIDTHS = (1e-3, 1.0)
+_UNITS = (1e-6, 1e4)
+_SIGN_STEP = 0.05
+_BETA_2 = 0.99
+# Shares of the last step, and powers of 2 of a direction's unit, to combine.
+_SHARES, _OCTAVES = (0.0, 0.4, 0.8, 1.0, 1.4), 3.0
+
+_MANY_TIES = 0.1
+_TIED_WIDTHS, _TIED_RATE = (0.03, 3.0), 0.3
+_SUCCESSES, _WIDTH_GAIN = 0.1, 0.3
+
+# Where losses are compared, as a share of the last step, of the step to what is kept if tied.
+_TO_COMPARED = np.array([-1.0, 0.0, 1.0, 0.0], "float32")
+
+
+class Verdict(NamedTuple):
+    """What the losses of a generation say, as boolean scalars.
+
+    Attributes:
+        is_exact: Whether to move to the best candidate.
+        improves: Whether the best candidate is better than where the search is, or what is kept.
+        takes_adam: Whether to take a step of Adam.
+        begins_adam: Whether that is the first such step.
+    """
+
+    is_exact: Any
+    improves: Any
+    takes_adam: Any
+    begins_adam: Any
+
+
+class PlaneSearch:
+    """Finds step sizes by trying them, while the loss is a function of the weights alone.
+
+    On full batches without random layers, losses can be compared across updates. Then a quarter of
+    the population is spent on candidates `w + a q + b p`: p is the last step, and q one of two
+    directions of descent, the estimated gradient and the gradient over the root of its second
+    moment. The search moves to the best candidate of the generation, if that is better than where
+    it is. Along p and the gradient these are locally optimal conjugate gradients (Knyazev, 2001,
+    "Toward the optimal preconditioned eigensolver", SIAM Journal on Scientific Computing 23(2)),
+    with all candidates of a plane in one call. Each direction has a unit for a, which follows what
+    was best along it, and the width of the pairs follows the length of steps; where nothing is
+    better it grows, and starts again from the least.
+
+    Each generation says whether this holds, by the loss at a point that the last one evaluated:
+
+    - Equal: the loss is exact, and the search goes on in planes.
+    - Different, twice within ten updates or in the second update of all: the loss is noisy, as on
+      mini-batches, and Adam takes over for good.
+    - Equal, but nothing is better and many candidates have the same loss, as with the 0-1 loss:
+      Adam takes over, with a width by Rechenberg's rule and a learning rate in proportion to it.
+      What is kept is the best candidate so far, and candidates in planes are tried beside it.
+
+    Args:
+        optimizer: Its variables hold the state.
+        parameters: The parameters.
+        last_step: For each parameter a variable with the last step.
+        second_moment: For each parameter a variable with that of the gradient.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        parameters: Sequence[Parameter],
+        last_step: Sequence[keras.Variable],
+        second_moment: Sequence[keras.Variable],
+    ):
+        self._parameters = parameters
+        self._last_step, self._second_moment = last_step, second_moment
+
+        def scalar(name, value, dtype="float32", shape=()):
+            initializer = keras.initializers.Constant(value)
+            return optimizer.add_variable(shape, initializer, dtype, name=f"plane_{name}")
+
+        self._mode = scalar("mode", _UNSURE, "int32")
+        self.width = scalar("width", _START)
+        self._units = scalar("units", _START, shape=(2,))
+        self._loss = scalar("loss", math.nan)
+        self._first_loss = scalar("first_loss", math.nan)
+        self._doubt = scalar("doubt", _DOUBT, "int32")
+
+    def begin(self, pairs: int, chunk: int) -> None:
+        """Lays out a generation, of which the last chunks are candidates in planes.
+
+        Args:
+            pairs: Integer, the number of pairs.
+            chunk: Integer, how many are evaluated at once.
+        """
+        self._first = -(-(pairs - pairs // 4) // chunk) * chunk
+        self._pairs = pairs
+        # One side of each pair lies along each direction; the last are points to compare with.
+        ranks, self._which = np.divmod(np.arange(2 * (pairs - self._first)), 2)
+        self._is_candidate = ranks < ranks.max()
+        exponents = _OCTAVES * (2.0 * ranks / max(1, ranks.max() - 1) - 1.0)
+        self._lengths = np.where(self._is_candidate, 2.0**exponents, 0.0).astype("float32")
+        shares = np.asarray(_SHARES)[ranks % len(_SHARES)]
+        self._shares = np.where(self._is_candidate, shares, 0.0).astype("float32")
+
+    def is_in_plane(self, index: Any) -> Any:
+        """Returns whether pairs, given by their numbers, are candidates in planes."""
+        return ops.logical_and(~self.is_noisy, index >= self._first)
+
+    @property
+    def mode(self) -> str:
+        """What the loss is, one of `MODES`."""
+        return MODES[int(self._mode.numpy())]
+
+    @property
+    def is_noisy(self) -> Any:
+        """Whether the loss has turned out to differ between batches."""
+        return ops.copy(self._mode) == _NOISY
+
+    def width_or(self, width: Any) -> Any:
+        """Returns the width of pairs, `width` where the loss is noisy."""
+        return ops.where(self.is_noisy, width, ops.copy(self.width))
+
+    def rate_or(self, rate: Any) -> Any:
+        """Returns the learning rate of Adam, `rate` unless losses are tied."""
+        return ops.where(ops.copy(self._mode) == _TIED, ops.copy(self.width) * _TIED_RATE, rate)
+
+    def average_share(self, share: Any) -> Any:
+        """Returns the share of the current weights in what is kept, `share` if noisy."""
+        mode = ops.copy(self._mode)
+        return ops.where(mode == _NOISY, share, ops.where(mode == _TIED, 0.0, 1.0))
+
+    def replace(self, steps: Sequence[Any], index: Any, gradient: Sequence[Any]) -> list[Any]:
+        """Returns the steps of a chunk, in which those in planes have replaced pairs.
+
+        Args:
+            steps: For each parameter a tensor of steps to candidates, one side of all pairs of
+                the chunk after the other.
+            index: Integer tensor, the numbers of the pairs.
+            gradient: For each parameter the estimate of the pairs so far.
+        """
+        place = 2 * (index - self._first)
+        place = ops.clip(ops.concatenate([place, place + 1]), 0, len(self._lengths) - 1)
+        is_in_plane = ops.tile(self.is_in_plane(index), [2])
+        which = ops.take(ops.convert_to_tensor(self._which.astype("int32")), place)
+        length = ops.take(ops.convert_to_tensor(self._lengths), place)
+        length *= ops.take(ops.copy(self._units), which)
+        share = ops.take(ops.convert_to_tensor(self._shares), place)
+        is_tied = ops.copy(self._mode) == _TIED
+        to_compared = ops.take(ops.convert_to_tensor(_TO_COMPARED), ops.copy(self._mode))
+        share = ops.where(place == len(self._lengths) - 2, to_compared, share)
+        one = ops.where(which == 0, length, 0.0)
+        other = length - one
+        steepest, scaled = self._directions(gradient)
+        replaced = []
+        for step, p, q, r, last in zip(steps, self._parameters, steepest, scaled, self._last_step):
+            column = (-1, *[1] * (len(step.shape) - 1))
+            a, b, c, mask = (ops.reshape(part, column) for part in (one, other, share, is_in_plane))
+            to_kept = (ops.cast(p.kept, "float32") - ops.cast(p.coordinates, "float32")) / p.scale
+            last = ops.where(is_tied, to_kept, ops.cast(last, "float32"))
+            there = p.scale * (a * q + b * r + c * last)
+            replaced.append(ops.where(mask, there, step))
+        return replaced
+
+    def _directions(self, gradient):
+        """The two directions of descent, of a root mean square of 1."""
+        scaled = [
+            g / ops.sqrt(ops.maximum(moment, _TINY))
+            for g, moment in zip(gradient, self._moments(gradient))
+        ]
+        return _normalized(gradient), _normalized(scaled)
+
+    def _moments(self, gradient):
+        return [
+            ops.cast(v, "float32") + (ops.square(g) - ops.cast(v, "float32")) * (1 - _BETA_2)
+            for v, g in zip(self._second_moment, gradient)
+        ]
+
+    def judge(self, losses: Any, best_loss: Any, failed: Any) -> Verdict:
+        """Decides how the search moves, and whether it stays in planes.
+
+        Args:
+            losses: Tensor of shape `(2, pairs)`, infinite or NaN where not finite.
+            best_loss: Scalar tensor, the least of them.
+            failed: Boolean scalar, whether to leave all as it is.
+        """
+        compared, center = losses[0, self._pairs - 1], losses[1, self._pairs - 1]
+        before = ops.copy(self._loss)
+        first = ops.copy(self._first_loss)
+        first = ops.where(ops.isfinite(first), first, ops.abs(center))
+        self._first_loss.assign(first)
+        size = ops.maximum(ops.abs(before), ops.abs(compared))
+        is_known = ops.isfinite(before)
+        is_equal = ops.abs(compared - before) <= _EQUAL * size + _BETTER * first
+        mode = ops.copy(self._mode)
+        was_tied, was_noisy = mode == _TIED, mode == _NOISY
+        here = ops.where(was_tied, compared, center)
+        here = ops.where(ops.isfinite(here), here, float("inf"))
+        improves = best_loss < here - _BETTER * ops.where(ops.isfinite(here), ops.abs(here), 0.0)
+
+        doubt = ops.copy(self._doubt)
+        more = ops.where(is_known, doubt + _DOUBT, doubt)
+        doubt = ops.where(is_equal, ops.maximum(doubt - 1, 0), more)
+        ties, width = self._share_of_ties(losses), ops.copy(self.width)
+        is_tied = was_tied | (~improves & (ties > _MANY_TIES) & (width >= _START))
+        is_noisy = was_noisy | (doubt > _DOUBT)
+        next_mode = ops.where(is_equal, _EXACT, _UNSURE)
+        next_mode = ops.where(is_tied & (is_equal | was_tied), _TIED, next_mode)
+        next_mode = ops.where(is_noisy, _NOISY, next_mode)
+        loss = ops.where(next_mode == _UNSURE, center, ops.minimum(best_loss, here))
+        # The rule of Rechenberg (1973): wider, where more than a share of candidates is no worse.
+        successes = ops.mean(ops.cast(losses[:, : self._first] <= center, "float32"))
+        factor = ops.exp(_WIDTH_GAIN * (successes - _SUCCESSES))
+        width = ops.where(was_tied, ops.clip(factor * width, *_TIED_WIDTHS), width)
+        for variable, value in (
+            (self._doubt, doubt),
+            (self._loss, loss),
+            (self._mode, next_mode),
+            (self.width, width),
+        ):
+            variable.assign(ops.where(failed, ops.copy(variable), value))
+        takes_adam = (next_mode == _TIED) | (next_mode == _NOISY)
+        return Verdict(
+            next_mode == _EXACT, improves, takes_adam, takes_adam & ~was_tied & ~was_noisy
+        )
+
+    def keep(self, verdict: Verdict, step: Sequence[Any]) -> None:
+        """Keeps the best candidate, where losses are tied."""
+        is_better = verdict.improves & (ops.copy(self._mode) == _TIED)
+        for p, there in zip(self._parameters, step):
+            best = ops.cast(p.coordinates, "float32") + there
+            best = ops.where(is_better, best, ops.cast(p.kept, "float32"))
+            p.kept.assign(ops.cast(best, p.kept.dtype))
+
+    def _share_of_ties(self, losses):
+        ranked = ops.sort(ops.reshape(losses[:, : self._first], (-1,)))
+        return ops.mean(ops.cast(ranked[1:] == ranked[:-1], "float32"))
+
+    def move(
+        self, verdict: Verdict, losses: Any, gradient: Sequence[Any], step: Sequence[Any]
+    ) -> None:
+        """Moves to the best candidate, if that is better, and adapts units and width.
+
+        Args:
+            verdict: Of `judge`.
+            losses: As in `judge`.
+            gradient: For each parameter the estimate of all pairs.
+            step: For each parameter the step to the best candidate.
+        """
+        improves = verdict.improves
+        for variable, moment in zip(self._second_moment, self._moments(gradient)):
+            variable.assign(ops.cast(moment, variable.dtype))
+        squares, size = 0.0, 0
+        for p, last, g, there in zip(self._parameters, self._last_step, gradient, step):
+            there = ops.where(improves, there / p.scale, 0.0)
+            there = ops.where(verdict.is_exact, there, -_SIGN_STEP * ops.sign(g))
+            before = ops.cast(p.coordinates, "float32")
+            p.coordinates.assign_add(ops.cast(p.scale * there, p.coordinates.dtype))
+            p.project()
+            there = (ops.cast(p.coordinates, "float32") - before) / p.scale
+            last.assign(ops.cast(there, last.dtype))
+            squares += ops.sum(ops.square(there))
+            size += math.prod(there.shape)
+        length = ops.sqrt(squares / size)
+        least, most = _WIDTHS
+        width = ops.copy(self.width)
+        wider = ops.where(1.5 * width > most, least, 1.5 * width)
+        width = ops.where(improves, ops.clip(0.7 * width + 0.3 * length, least, most), wider)
+        units = ops.clip(self._best_units(losses), *_UNITS)
+        units = ops.where(improves, units, width)
+        for variable, value in ((self.width, width), (self._units, units)):
+            variable.assign(ops.where(verdict.is_exact, value, ops.copy(variable)))
+
+    def _best_units(self, losses):
+        """The lengths along both directions that were best."""
+        part = ops.transpose(losses[:, self._first : self._pairs])
+        part = ops.reshape(part, (-1,))
+        part = ops.where(ops.isfinite(part), part, float("inf"))
+        units = []
+        for k in range(2):
+            is_along = (self._which == k) & self._is_candidate
+            index = ops.argmin(ops.where(is_along, part, float("inf")))
+            units.append(ops.take(ops.convert_to_tensor(self._lengths), index))
+        return ops.stack(units) * ops.copy(self._units)
+
+
+def _normalized(gradient):
+    """The opposite of a gradient, of a root mean square of 1."""
+    size = sum(math.prod(g.shape) for g in gradient)
+    squares = sum(ops.sum(ops.square(g)) for g in gradient)
+    factor = -1.0 / ops.maximum(ops.sqrt(squares / size), _TINY)
+    return [factor * g for g in gradient]
