@@ -27,6 +27,13 @@ class BetweenBatches:
     def raise_if_failed(self) -> None:
         """Called before each execution of steps, to raise an error if one of the last failed."""
 
+    def before_fit(self) -> None:
+        """Called before each `fit` or `train_on_batch`."""
+
+    def before_execution(self) -> None:
+        """Called before each execution of steps, on TensorFlow."""
+        self.raise_if_failed()
+
     def extra_logs(self) -> dict[str, Any]:
         """Called after each batch; what to log beside the metrics."""
         return {}
@@ -43,9 +50,11 @@ def _optimizer_of(model):
 
 
 def _prepare(model):
-    if _optimizer_of(model) is None:
+    optimizer = _optimizer_of(model)
+    if optimizer is None:
         _refuse_searches_in(model.optimizer)
     else:
+        optimizer.before_fit()
         _build(model)  # If this raises, no train function is left that lacks the wrapper.
 
 
@@ -81,7 +90,7 @@ def _build(model):
 
 def _stateful(model, optimizer, stock_train_function):
     def train_function(iterator):
-        optimizer.raise_if_failed()
+        optimizer.before_execution()
         return {**stock_train_function(iterator), **optimizer.extra_logs()}
 
     return train_function
