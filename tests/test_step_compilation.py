@@ -40,7 +40,7 @@ def after_four_updates(monkeypatch):
 
 
 def compiled_at(model, epochs=10, **arguments):
-    """Trains, and returns the number of updates after which the state of each epoch changed."""
+    """Trains, and returns the number of executions before the first compiled one, or `None`."""
     states = []
     note = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: states.append("XLA after" in repr(model.optimizer))
@@ -143,10 +143,14 @@ def test_a_loss_that_xla_lacks_trains_on(after_four_updates, recwarn, caplog):
     assert not recwarn.list
 
 
-def test_what_xla_is_slower_at_stays_as_it_is(after_four_updates):
+def test_what_xla_is_slower_at_stays_as_it_is(after_four_updates, monkeypatch):
     model = make_model(CMAES(seed=0))
     assert compiled_at(model, batch_size=40) is None
     assert "SelfAdjointEigV2 is slower so on a CPU" in repr(model.optimizer)
+    monkeypatch.setattr(step_compilation, "_MANY_DRAWS", 50)
+    model = make_model(MonteCarloOptimizer(population_size=8, noise="normal", seed=0))
+    assert compiled_at(model, batch_size=40) is None
+    assert "StatelessRandomNormalV2 is slower so on a CPU" in repr(model.optimizer)
 
 
 def test_other_optimizers_are_compiled_as_compile_says(after_four_updates):

@@ -11,6 +11,7 @@ import keras
 from keras_extras._core.optimizers import optimizer_of
 from keras_extras._seams.train_function import watch_train_functions
 from keras_extras._seams.train_state import assign_state, optimizer_state
+from keras_extras.optimizers.one_step import one_step_function
 
 
 class BetweenBatches:
@@ -89,9 +90,11 @@ def _build(model):
 
 
 def _stateful(model, optimizer, stock_train_function):
+    take_steps = one_step_function(model, stock_train_function)
+
     def train_function(iterator):
         optimizer.before_execution()
-        return {**stock_train_function(iterator), **optimizer.extra_logs()}
+        return {**take_steps(iterator), **optimizer.extra_logs()}
 
     return train_function
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.backend import without_autograph
+from keras_extras._core.backend import host_value, without_autograph
 from keras_extras._core.checks import check_learning_rate
 from keras_extras._core.stateless import assign_eagerly, substituted
 from keras_extras._seams.fit_hook import install_fit_hook
@@ -284,7 +284,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def raise_if_failed(self) -> None:
         """Raises a ValueError if one of the last steps failed."""
-        if bool(self._has_failed.numpy()):
+        if host_value(self._has_failed):
             self._has_failed.assign(False)
             raise ValueError(self.failure())
 
@@ -299,7 +299,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def extra_logs(self) -> dict[str, int]:
         """Returns logs of `fit` beside the metrics: candidates with a non-finite loss, if any."""
-        count = int(self._nonfinite.numpy())
+        count = int(host_value(self._nonfinite))
         return {"nonfinite_candidates": count} if count else {}
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:

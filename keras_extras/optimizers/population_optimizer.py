@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_extras._core.backend import host_value
 from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.path_patterns import check_patterns, match_patterns
 from keras_extras._core.stateless import cond
@@ -320,7 +321,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         self._has_warned_of_ties = False
 
     def extra_logs(self) -> dict[str, int]:
-        if not self._has_warned_of_ties and int(self._ties.numpy()) >= _MANY_TIES:
+        if not self._has_warned_of_ties and host_value(self._ties) >= _MANY_TIES:
             self._has_warned_of_ties = True
             warnings.warn(
                 f"All candidates of {self.name} have had the same loss for {_MANY_TIES} updates, "

@@ -13,6 +13,7 @@ import keras
 from keras_extras._core.optimizers import optimizer_of
 from keras_extras._seams.compile_arguments import leaves_compilation_open, remember_jit_compile
 from keras_extras._seams.fit_arguments import surround_fit
+from keras_extras.optimizers.replicas import has_no_strategy
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -25,6 +26,8 @@ _SLOW = {
     *("Conv1D", "Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
     *("DepthwiseConv2dNative", "SelfAdjointEigV2", "Svd"),
 }
+# So are random numbers, of which few matter little.
+_MANY_DRAWS = 100_000
 # Of `fit`.
 _DEFAULT_BATCH_SIZE = 32
 
@@ -72,7 +75,8 @@ class StepCompilation:
         leaves = keras.tree.flatten(data)
         tensors = [leaf for leaf in leaves if leaf is not None]
         if not all(map(_has_one_shape, tensors)):
-            self._give_up("shapes of batches are not known")
+            if self._is_waiting:
+                self._give_up("shapes of batches are not known")
             return step(data)
 
         def on_tensors(*tensors):
@@ -82,12 +86,15 @@ class StepCompilation:
 
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
         plain = tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
+        # Not part of the graph around it: what is not called would be gone through in each step.
+        apart = {"autograph": False, "experimental_attributes": {"_noinline": True}}
+        as_it_is = tf.function(lambda *tensors: plain(*tensors), **apart)
         compiled = tf.function(lambda *tensors: plain(*tensors), autograph=False, jit_compile=True)
         self._traced.append((plain, specs))
         rows = tf.stack([tf.shape(tensor)[0] for tensor in tensors])
         self._rows.assign(tf.maximum(self._rows, tf.reduce_max(rows)))
         is_compiled = self._is_on & tf.reduce_all(rows == self._rows)
-        return tf.cond(is_compiled, lambda: compiled(*tensors), lambda: plain(*tensors))
+        return tf.cond(is_compiled, lambda: compiled(*tensors), lambda: as_it_is(*tensors))
 
     def before_fit(self) -> None:
         """Counts updates again at the next execution: a backup may change their number."""
@@ -100,7 +107,8 @@ class StepCompilation:
         self._executions_left -= 1
         if self._executions_left >= 0:
             return
-        model, optimizer = self._model(), self._optimizer()
+        model: Any = self._model()
+        optimizer: Any = self._optimizer()
         work = optimizer.work_per_update()
         if not work:
             self._give_up("candidates are evaluated one after another")
@@ -117,7 +125,7 @@ class StepCompilation:
         if not _allows_compilation(model):
             self._give_up("Keras compiles no model with such layers")
             return
-        slow = set().union(*(_operations(plain) for plain, _ in self._traced)) & _SLOW
+        slow = set().union(*(_slow_operations(plain) for plain, _ in self._traced))
         if slow and not _has_accelerator():
             self._give_up(f"{min(slow)} is slower so on a CPU")
             return
@@ -182,9 +190,7 @@ def _given_state(model, optimizer):
         return "compiled by XLA"
     if not leaves_compilation_open(model):
         return "not compiled by XLA: jit_compile=False"
-    import tensorflow as tf
-
-    if getattr(model, "distribute_strategy", None) is not tf.distribute.get_strategy():
+    if not has_no_strategy(model):
         return "not compiled by XLA: a strategy of tf.distribute"
     return ""
 
@@ -205,11 +211,17 @@ def _has_accelerator():
     return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
 
 
-def _operations(concrete):
-    """The types of operations of a graph and of the functions that it calls."""
+def _slow_operations(concrete):
+    """The types of operations of a graph, or of functions that it calls, that XLA is slower at."""
     graph = concrete.graph.as_graph_def()
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]
-    return {node.op for body in bodies for node in body}
+    draws = {
+        operation.type
+        for operation in concrete.graph.get_operations()
+        if operation.type.startswith("StatelessRandom")
+        and (operation.outputs[0].shape.num_elements() or 0) > _MANY_DRAWS
+    }
+    return draws | ({node.op for body in bodies for node in body} & _SLOW)
 
 
 def _has_one_shape(leaf):
