@@ -147,7 +147,7 @@ def test_what_xla_is_slower_at_stays_as_it_is(after_four_updates, monkeypatch):
     model = make_model(CMAES(seed=0))
     assert compiled_at(model, batch_size=40) is None
     assert "SelfAdjointEigV2 is slower so on a CPU" in repr(model.optimizer)
-    monkeypatch.setattr(step_compilation, "_MANY_DRAWS", 50)
+    monkeypatch.setattr(step_compilation, "_MANY_DRAWS", 20)
     model = make_model(MonteCarloOptimizer(population_size=8, noise="normal", seed=0))
     assert compiled_at(model, batch_size=40) is None
     assert "StatelessRandomNormalV2 is slower so on a CPU" in repr(model.optimizer)
