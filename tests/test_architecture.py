@@ -28,6 +28,7 @@ LEVELS = [
 ]
 # What each seam takes that is private to another library.
 PRIVATE_IN_SEAMS = {
+    "compile_arguments.py": {"_resolve_auto_jit_compile"},
     "epoch_iterator.py": {
         *("_dataset", "_dataloader", "_first_batches", "_get_iterator", "_initial_epoch")
     },

@@ -38,6 +38,7 @@ from keras_extras._seams.wrapped_methods import is_wrapped, owner_of, unwrap, wr
 
 HERE = Path(__file__).parent
 CANARIES = {
+    "compile_arguments": "test_step_compilation:test_canary_compile_asks_keras_to_choose",
     "compute_loss": "test_compile_seam:test_canary_keras_calls_the_two_methods_with_distributions",
     "epoch_iterator": "test_resumed_data:test_goes_on_with_what_comes_next",
     "fit_arguments": "test_seams:test_fit_is_called_with_its_arguments",

@@ -11,6 +11,7 @@ import keras
 from keras_extras._core.optimizers import optimizer_of
 from keras_extras._seams.train_function import watch_train_functions
 from keras_extras._seams.train_state import assign_state, optimizer_state
+from keras_extras.optimizers.one_step import one_step_function
 
 
 class BetweenBatches:
@@ -26,6 +27,13 @@ class BetweenBatches:
 
     def raise_if_failed(self) -> None:
         """Called before each execution of steps, to raise an error if one of the last failed."""
+
+    def before_fit(self) -> None:
+        """Called before each `fit` or `train_on_batch`."""
+
+    def before_execution(self) -> None:
+        """Called before each execution of steps, on TensorFlow."""
+        self.raise_if_failed()
 
     def extra_logs(self) -> dict[str, Any]:
         """Called after each batch; what to log beside the metrics."""
@@ -43,9 +51,11 @@ def _optimizer_of(model):
 
 
 def _prepare(model):
-    if _optimizer_of(model) is None:
+    optimizer = _optimizer_of(model)
+    if optimizer is None:
         _refuse_searches_in(model.optimizer)
     else:
+        optimizer.before_fit()
         _build(model)  # If this raises, no train function is left that lacks the wrapper.
 
 
@@ -80,9 +90,11 @@ def _build(model):
 
 
 def _stateful(model, optimizer, stock_train_function):
+    take_steps = one_step_function(model, stock_train_function)
+
     def train_function(iterator):
-        optimizer.raise_if_failed()
-        return {**stock_train_function(iterator), **optimizer.extra_logs()}
+        optimizer.before_execution()
+        return {**take_steps(iterator), **optimizer.extra_logs()}
 
     return train_function
 

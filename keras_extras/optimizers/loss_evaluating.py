@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.backend import without_autograph
+from keras_extras._core.backend import host_value, without_autograph
 from keras_extras._core.checks import check_learning_rate
 from keras_extras._core.stateless import assign_eagerly, substituted
 from keras_extras._seams.fit_hook import install_fit_hook
@@ -21,6 +21,7 @@ from keras_extras.optimizers.replicas import (
     search_over_replicas,
     searching_strategy,
 )
+from keras_extras.optimizers.step_compilation import StepCompilation, learn_planned_updates
 
 
 class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.optimizers.Optimizer):
@@ -69,6 +70,14 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     ```
     """
 
+    # How many updates a batch brings.
+    generations_per_batch = 1
+    # How many updates the `fit` that runs is to make, 0 if that is unknown.
+    planned_updates = 0
+    # Method that returns how much an update saves when compiled by XLA, in numbers computed, and 0
+    # if that is unknown. With `None` steps are compiled if `compile` says so, and never else.
+    work_per_update: Callable[[], float] | None = None
+
     def __init__(self, learning_rate: Any, **kwargs: Any):
         for name in ("gradient_accumulation_steps", "loss_scale_factor"):
             if kwargs.get(name) is not None:
@@ -79,12 +88,14 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         check_strategy(type(self).__name__)
         install_fit_hook(LossEvaluatingOptimizer)
         install_between_batches()
+        learn_planned_updates()
         super().__init__(check_learning_rate(learning_rate), **kwargs)
         # What compiled steps write and the host reads between executions of them.
         self._failed = self.add_variable((), dtype="bool", name="failed")
         self._has_failed = self.add_variable((), dtype="bool", name="has_failed")
         self._nonfinite = self.add_variable((), dtype="int32", name="nonfinite_candidates")
         self._model: weakref.ref[keras.Model] | None = None
+        self._compilation: StepCompilation | None = None
 
     def search(
         self, loss_of: Callable[[Sequence[Any]], Any], variables: Sequence[keras.Variable]
@@ -229,6 +240,10 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         """Returns a batch of `fit` where the search wants it, on JAX."""
         return data
 
+    def traced(self, step: Callable[[Any], Any], data: Any) -> Any:
+        """Returns `step(data)` for a batch of `fit`, whose graph is being traced on TensorFlow."""
+        return step(data) if self._compilation is None else self._compilation.traced(step, data)
+
     def explained_errors(self) -> contextlib.AbstractContextManager:
         """Within it, errors of a loss that cannot be compiled name the way out."""
         return contextlib.nullcontext()
@@ -250,6 +265,17 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         self._failed.assign(False)
         self._has_failed.assign(False)
         self._nonfinite.assign(0)
+        self._compilation = StepCompilation(model, self)
+
+    def before_fit(self) -> None:
+        if self._compilation is not None:
+            self._compilation.before_fit()
+
+    def before_execution(self) -> None:
+        """Raises a ValueError if one of the last steps failed."""
+        self.raise_if_failed()
+        if self._compilation is not None:
+            self._compilation.before_execution()
 
     @property
     def has_failed(self) -> Any:
@@ -258,7 +284,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def raise_if_failed(self) -> None:
         """Raises a ValueError if one of the last steps failed."""
-        if bool(self._has_failed.numpy()):
+        if host_value(self._has_failed):
             self._has_failed.assign(False)
             raise ValueError(self.failure())
 
@@ -273,7 +299,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
 
     def extra_logs(self) -> dict[str, int]:
         """Returns logs of `fit` beside the metrics: candidates with a non-finite loss, if any."""
-        count = int(self._nonfinite.numpy())
+        count = int(host_value(self._nonfinite))
         return {"nonfinite_candidates": count} if count else {}
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
@@ -284,3 +310,7 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             self.raise_if_failed()
         self._failed.assign(False)
         self._has_failed.assign(False)
+
+    def __repr__(self) -> str:
+        state = "" if self._compilation is None else self._compilation.state
+        return f"<{type(self).__name__} {self.name!r}{state and f', steps {state}'}>"

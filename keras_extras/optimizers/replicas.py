@@ -47,6 +47,14 @@ def check_strategy(name: str, strategy: Any = None) -> None:
         )
 
 
+def has_no_strategy(model: keras.Model) -> bool:
+    """Returns whether a model, on TensorFlow, trains without a strategy of `tf.distribute`."""
+    import tensorflow as tf
+
+    is_default = getattr(model, "distribute_strategy", None) is tf.distribute.get_strategy()
+    return is_default and not tf.distribute.has_strategy()
+
+
 def check_compilation(model: keras.Model) -> None:
     """Raises a ValueError if XLA should compile a step of several devices, which it cannot."""
     strategy = getattr(model, "distribute_strategy", None)

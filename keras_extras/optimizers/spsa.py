@@ -1,5 +1,6 @@
 """SPSA: trains large models by one pair of candidates at a time."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from keras_extras.optimizers.simultaneous_perturbation import (
     better_candidate,
     evaluate_pair,
 )
+
+# What an update saves when it is compiled, measured, in numbers computed.
+_PER_WEIGHT = 64
+_OF_OPERATIONS = 2e6
 
 
 @serializable
@@ -175,6 +180,10 @@ class SPSA(DirectionalSearch):
         self.minimize(loss_fn, variables)
         (plus, _), (minus, outputs) = seen[-2:]
         return (plus + minus) / 2, outputs
+
+    def work_per_update(self) -> float:
+        weights = sum(math.prod(p.coordinates.shape) for p in self.parameters)
+        return _PER_WEIGHT * weights + _OF_OPERATIONS
 
     def generation(self, loss_at: Callable) -> tuple[list[Any], Any]:
         width = self._width()

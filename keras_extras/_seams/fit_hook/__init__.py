@@ -26,8 +26,8 @@ def install_fit_hook(optimizer_class: type) -> None:
     """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`.
 
     Args:
-        optimizer_class: The class. It has `take_step`, `failed`, `placed_batch`,
-            `explained_errors` and `searching_strategy` of
+        optimizer_class: The class. It has `take_step`, `traced`, `failed`,
+            `placed_batch`, `explained_errors` and `searching_strategy` of
             `keras_extras.optimizers.LossEvaluatingOptimizer`.
     """
     backend = backend_module(__name__, optimizer_class.__name__)

@@ -85,7 +85,9 @@ def _dispatching(stock_train_step, optimizer_of, take_step):
         if optimizer is None:
             return stock_train_step(self, data)
         replicas = self.distribute_strategy.num_replicas_in_sync
-        return _logs(self, take_step(self, optimizer, data, replicas))
+        return _logs(
+            self, optimizer.traced(lambda data: take_step(self, optimizer, data, replicas), data)
+        )
 
     return train_step
 

@@ -42,6 +42,11 @@ class CandidateMap:
         self._values: int | None = None
         self.is_sequential = self._vectorize is False
 
+    @property
+    def values(self) -> int:
+        """About how many numbers the loss of a candidate is computed by, 0 if that is unknown."""
+        return 0 if self.is_sequential else self._values or 0
+
     def candidate_bytes(self, loss_at: Loss, shapes: Sequence[tuple[int, ...]]) -> int:
         """Returns about how much memory one candidate takes: all that its loss is computed by.
 
@@ -50,8 +55,7 @@ class CandidateMap:
             shapes: The shapes of these tensors.
         """
         self._examine(loss_at, [keras.KerasTensor(shape, "float32") for shape in shapes])
-        values = 0 if self.is_sequential else self._values or 0
-        return 4 * (values + sum(math.prod(shape) for shape in shapes))
+        return 4 * (self.values + sum(math.prod(shape) for shape in shapes))
 
     def __call__(self, loss_at: Loss, candidates: Sequence[Any]) -> Any:
         """Returns the loss of each candidate.
