@@ -70,6 +70,13 @@ def check_share(name: str, value: Any) -> float:
     return value
 
 
+def check_decay(name: str, value: float) -> float:
+    """Returns a decay or power as a float; raises a ValueError if it is not in [0, 1)."""
+    if check_number(name, value, at_least=0) >= 1:
+        raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
+    return float(value)
+
+
 def check_integers(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     """Returns `value`, an integer or a list of integers of at least `minimum`, as a tuple."""
     value = _plain_integers(value)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_choice, check_number
+from keras_extras._core.checks import check_choice, check_decay, check_number
 from keras_extras._core.stateless import cond
 from keras_extras._seams.low_rank_kernels import RankOne
 from keras_extras.optimizers.directions import DIRECTIONS, draw_directions, scaled
@@ -84,10 +84,3 @@ class DirectionalSearch(PopulationOptimizer):
         self._failed.assign(failed)
         coordinates = [p.coordinates for p in self.parameters]
         cond(failed, lambda: None, lambda: self.descend(gradients(), coordinates))
-
-
-def check_decay(name: str, value: float) -> float:
-    """Returns a decay or power as a float; raises a ValueError if it is not in [0, 1)."""
-    if check_number(name, value, at_least=0) >= 1:
-        raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
-    return float(value)

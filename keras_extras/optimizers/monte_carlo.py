@@ -17,11 +17,10 @@ from keras_extras._core.training_set_size import (
     require_known_size,
     sized,
 )
-from keras_extras._seams.optimizer_variables import index_of
+from keras_extras.optimizers.adam_search import AdamSearch
 from keras_extras.optimizers.antithetic import evaluate_pairs, loss_beside
 from keras_extras.optimizers.curvature import Curvature
 from keras_extras.optimizers.devices import chunk_for_devices, on_all_devices, shared_out
-from keras_extras.optimizers.directional_search import DirectionalSearch, check_decay
 from keras_extras.optimizers.intervals import LIKELIHOODS, Interval, intervals_of
 from keras_extras.optimizers.plane_search import LEAST_POPULATION, PlaneSearch
 from keras_extras.optimizers.population import evaluate_population
@@ -30,14 +29,10 @@ from keras_extras.optimizers.priors import Prior
 _FULL_CURVATURE = 100
 _DIAGONAL_CURVATURE = 10_000
 _CANDIDATES_PER_CURVATURE = 64
-_SIGMA = 0.1
-_FIRST_RATE = 0.05
-_RATE_UPDATES = 50
-_LEAST_RATE = 0.005
 
 
 @serializable
-class MonteCarloOptimizer(DirectionalSearch):
+class MonteCarloOptimizer(AdamSearch):
     r"""Trains by sampling the loss around its minimum, without gradients of the model.
 
     For every batch, `population_size` candidates are drawn in pairs on either side of the current
@@ -45,16 +40,26 @@ class MonteCarloOptimizer(DirectionalSearch):
     vectorized call. The differences of their losses estimate the gradient of the loss smoothed
     over the sampling distribution,
 
-        g = sum_i (L(w + sigma e_i) - L(w - sigma e_i)) e_i / (2 sigma n),
+        g = sum_i (L(w + sigma e_i) - L(w - sigma e_i)) e_i / (2 sigma n).
 
-    and the search takes an Adam step along it. The model's weights are an average over where the
-    search was lately (Shamir and Zhang, 2013), so that its noise averages out without a learning
-    rate schedule. Nothing in the model or in the loss needs to be differentiable: rounding, argmax
-    and the 0-1 loss train. This is an antithetic evolution strategy (Salimans et al., 2017) with
-    loss differences (Spall, 1992) and orthogonal random signs as directions (Choromanski et al.,
-    2018), built on the ideas of KernelML: parameters with sampling distributions of their own,
-    constraints by transform, probabilistic updates, and what was sampled near the minimum kept
-    for intervals. For models too large to keep a population in memory there is `SPSA`.
+    How the search moves depends on the loss, and `repr` says which kind it found:
+
+    - **noisy**, because batches differ or layers are random: by Adam steps along g. The model's
+      weights are an average over where the search was lately (Shamir and Zhang, 2013).
+    - **exact**, a function of the weights alone, as on full batches: a quarter of the candidates
+      are tried in planes through the direction of descent and the last step, over a wide range of
+      step sizes, and the search moves to the best of all. The width follows the length of steps.
+    - **tied**, exact but in steps, such as the 0-1 loss: by Adam steps along g, whose width and
+      rate follow how many candidates are no worse. The model gets the best candidate so far.
+
+    Nothing in the model or in the loss needs to be differentiable: rounding, argmax and the 0-1
+    loss train. With a `learning_rate` or `sigma`, weight decay, clipping, `use_ema`,
+    `noise="low_rank"` or less than 32 candidates every loss is taken for noisy. This is an
+    antithetic evolution strategy (Salimans et al., 2017) with loss differences (Spall, 1992) and
+    orthogonal random signs as directions (Choromanski et al., 2018), built on the ideas of
+    KernelML: parameters with sampling distributions of their own, constraints by transform,
+    probabilistic updates, and what was sampled near the minimum kept for intervals. For models
+    too large to keep a population in memory there is `SPSA`.
 
     Candidates whose loss is not finite are left out, with their partner, and counted as
     `nonfinite_candidates` in the logs. When no pair has two finite losses, training stops with
@@ -62,13 +67,15 @@ class MonteCarloOptimizer(DirectionalSearch):
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
-            the size of a step, in the unit of `sigma`. The step of a schedule is one update.
-            Defaults to `0.005`.
+            the size of a step of Adam, in the unit of `sigma`. The step of a schedule is one
+            update. With `None` it is `max(0.05 / sqrt(1 + t / 50), 0.005)` at the t-th step,
+            unless a callback assigns one. Defaults to `None`.
         population_size: Even integer of at least 4, the candidates for each update.
             Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
             weight, in units of the weight or, where a prior has a standard deviation above 1 or
-            below 0.01, of that. Defaults to `0.1`.
+            below 0.01, of that. With `None` it is 0.1, and follows the search where the loss is
+            exact. Defaults to `None`.
         priors: Dict from patterns to sampling distributions of `keras_extras.optimizers.priors`.
             A pattern is matched as in `fnmatch` with `variable.path` or with its end, and the
             first that matches counts: `{"*/alpha": HalfNormal(1.0)}`. A prior sets where the
@@ -141,9 +148,9 @@ class MonteCarloOptimizer(DirectionalSearch):
 
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    optimizer = keras_extras.optimizers.MonteCarloOptimizer(population_size=32, sigma=0.3)
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer(population_size=32)
     model.compile(optimizer, loss=wrong_decisions)
-    model.fit(x, y, batch_size=64, epochs=2, verbose=0)
+    model.fit(x, y, batch_size=256, epochs=10, verbose=0)
     ```
 
     References:
@@ -159,6 +166,9 @@ class MonteCarloOptimizer(DirectionalSearch):
           Convergence Results and Optimal Averaging Schemes"](https://arxiv.org/abs/1212.1824)
         - Fabian, 1967, "Stochastic approximation of minima with improved asymptotic speed", Annals
           of Mathematical Statistics 38(1)
+        - Knyazev, 2001, "Toward the optimal preconditioned eigensolver: locally optimal block
+          preconditioned conjugate gradient method", SIAM Journal on Scientific Computing 23(2)
+        - Rechenberg, 1973, "Evolutionsstrategie", for the width where losses tie
         - [KernelML](https://github.com/Freedomtowin/kernelml)
     """
 
@@ -187,11 +197,12 @@ class MonteCarloOptimizer(DirectionalSearch):
         **kwargs: Any,
     ):
         super().__init__(
-            learning_rate=_FIRST_RATE if learning_rate is None else learning_rate,
-            sigma=_SIGMA if sigma is None else sigma,
+            learning_rate=learning_rate,
+            sigma=sigma,
             sigma_decay_power=sigma_decay_power,
             update_probability=update_probability,
             noise=noise,
+            beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
             priors=priors,
@@ -205,7 +216,6 @@ class MonteCarloOptimizer(DirectionalSearch):
             name=name,
             **kwargs,
         )
-        self._adapts_rate, self._adapts_sigma = learning_rate is None, sigma is None
         if isinstance(population_size, Integral) and population_size == 2:
             raise ValueError(
                 "`population_size` must be at least 4. A single pair of candidates is what "
@@ -225,19 +235,12 @@ class MonteCarloOptimizer(DirectionalSearch):
                 "strategies of `tf.distribute` share out the batch. "
                 f"Received: backend={keras.backend.backend()!r}"
             )
-        self.beta_1 = check_decay("beta_1", beta_1)
-        # A callback that assigns a learning rate means it.
-        initializer = keras.initializers.Constant(self._adapts_rate)
-        self._is_rate_ours = self.add_variable((), initializer, "bool", name="is_rate_ours")
-        self._adam_began = self.add_variable((), dtype=self.iterations.dtype, name="adam_began")
         self.curvature = check_choice("curvature", curvature, ("auto", "full", "diagonal", None))
         self._rows = sized(self.add_variable((), name=TRAINING_SET_SIZE))
         learn_training_set_size()
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
         super().build_search(coordinates)
-        self._momentums = self.add_optimizer_variables(coordinates, "momentum")
-        self._velocities = self.add_optimizer_variables(coordinates, "velocity")
         self._plane = None
         if self._can_compare():
             self._plane = PlaneSearch(self, self.parameters, self._momentums, self._velocities)
@@ -250,7 +253,7 @@ class MonteCarloOptimizer(DirectionalSearch):
 
     def _can_compare(self):
         """Whether to find step sizes by trial where the loss allows it."""
-        is_ours = self._adapts_rate and self._adapts_sigma and self.noise != "low_rank"
+        is_ours = self.has_own_rate and self.has_own_sigma and self.noise != "low_rank"
         changes = (self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm)
         is_plain = not self.use_ema and all(change is None for change in changes)
         least = chunk_for_devices(1, self.population_size) if self.shard == "population" else 1
@@ -324,7 +327,7 @@ class MonteCarloOptimizer(DirectionalSearch):
             self.iterations.assign_add(1)
 
         def step():
-            cond(verdict.begins_adam, self._begin_adam, lambda: None)
+            cond(verdict.begins_adam, self.begin_adam, lambda: None)
             self._descend_unless(failed, gradients)
 
         self._failed.assign(failed)
@@ -333,53 +336,23 @@ class MonteCarloOptimizer(DirectionalSearch):
         cond(ops.logical_or(verdict.takes_adam, failed), step, move)
         return best, found.best_loss
 
-    def _begin_adam(self):
-        for moment in (*self._momentums, *self._velocities):
-            moment.assign(ops.zeros_like(ops.copy(moment)))
-        self._adam_began.assign(self.iterations)
-
-    def descend(self, gradients: Sequence[Any], variables: Any = None) -> None:
-        if self._adapts_rate:
-            updates = ops.cast(self.iterations - self._adam_began, "float32")
-            rate = ops.maximum(_FIRST_RATE / ops.sqrt(1.0 + updates / _RATE_UPDATES), _LEAST_RATE)
-            if self._plane is not None:
-                rate = self._plane.rate_or(rate)
-            rate = ops.where(ops.copy(self._is_rate_ours), rate, ops.copy(self.learning_rate))
-            keras.optimizers.Optimizer.learning_rate.fset(self, rate)
-        super().descend(gradients, variables)
-
-    @property
-    def learning_rate(self) -> Any:
-        return super().learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
-        self._adapts_rate = self._adapts_rate and not callable(learning_rate)
-        self._is_rate_ours.assign(False)
+    def own_rate(self) -> Any:
+        rate = super().own_rate()
+        return rate if self._plane is None else self._plane.rate_or(rate)
 
     def average_share(self, share: Any) -> Any:
         return share if self._plane is None else self._plane.average_share(share)
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
-        """Adam's step, in units of the variable's scale.
+    def search_state(self) -> dict[str, float]:
+        state = super().search_state()
+        if self.built and self._plane is not None and self._plane.mode != "noisy":
+            state["width"] = float(self._plane.width.numpy()) * self.update_probability**0.5
+        return state
 
-        A constraint such as `MaxNorm` moves to the nearest allowed point in Euclidean distance.
-        Steps scaled by entry do not stop at the minimum then, so entries share a second moment.
-        """
-        index = index_of(self, variable)
-        gradient = ops.cast(gradient, variable.dtype)
-        rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations - self._adam_began + 1, variable.dtype)
-        momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
-        squares = ops.square(gradient)
-        if self.parameters[index].is_projected_as_a_whole:
-            squares = ops.mean(squares)
-        velocity.assign_add((squares - velocity) * (1 - self.beta_2))
-        mean = momentum / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
-        square = velocity / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
-        variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))
+    def __repr__(self) -> str:
+        if not self.built or self._plane is None:
+            return super().__repr__()
+        return f"{super().__repr__()[:-1]}, loss {self._plane.mode}>"
 
     def confidence_intervals(
         self,
@@ -452,15 +425,9 @@ class MonteCarloOptimizer(DirectionalSearch):
         return intervals_of(self._curvature, level, likelihood, rows)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if self._adapts_rate:
-            config["learning_rate"] = None
-        if self._adapts_sigma:
-            config["sigma"] = None
         return {
-            **config,
+            **super().get_config(),
             "population_size": self.population_size,
-            "beta_1": self.beta_1,
             "curvature": self.curvature,
             "shard": self.shard,
         }

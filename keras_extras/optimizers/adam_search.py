@@ -1,0 +1,96 @@
+"""AdamSearch: the base of a search that takes Adam's steps along estimated gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_extras._core.checks import check_decay
+from keras_extras._seams.optimizer_variables import index_of
+from keras_extras.optimizers.directional_search import DirectionalSearch
+
+_SIGMA = 0.1
+_FIRST_RATE, _LEAST_RATE, _RATE_UPDATES = 0.05, 0.005, 50
+
+
+class AdamSearch(DirectionalSearch):
+    """Base class of a search by steps of Adam, in units of each variable's scale.
+
+    Without a learning rate it falls with the updates t of Adam,
+    `max(0.05 / sqrt(1 + t / 50), 0.005)`, until one is assigned to `learning_rate`.
+    """
+
+    def __init__(self, learning_rate: Any, sigma: float | None, beta_1: float, **kwargs: Any):
+        super().__init__(
+            learning_rate=_FIRST_RATE if learning_rate is None else learning_rate,
+            sigma=_SIGMA if sigma is None else sigma,
+            **kwargs,
+        )
+        self.has_own_rate, self.has_own_sigma = learning_rate is None, sigma is None
+        self.beta_1 = check_decay("beta_1", beta_1)
+        # A callback that assigns a learning rate means it.
+        initializer = keras.initializers.Constant(self.has_own_rate)
+        self._is_rate_own = self.add_variable((), initializer, "bool", name="is_rate_own")
+        self._adam_began = self.add_variable((), dtype=self.iterations.dtype, name="adam_began")
+
+    def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
+        super().build_search(coordinates)
+        self._momentums = self.add_optimizer_variables(coordinates, "momentum")
+        self._velocities = self.add_optimizer_variables(coordinates, "velocity")
+
+    @property
+    def learning_rate(self) -> Any:
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
+        self.has_own_rate = self.has_own_rate and not callable(learning_rate)
+        self._is_rate_own.assign(False)
+
+    def own_rate(self) -> Any:
+        """Returns the learning rate of the next step where none was given."""
+        updates = ops.cast(self.iterations - self._adam_began, "float32")
+        return ops.maximum(_FIRST_RATE / ops.sqrt(1.0 + updates / _RATE_UPDATES), _LEAST_RATE)
+
+    def descend(self, gradients: Sequence[Any], variables: Any = None) -> None:
+        if self.has_own_rate:
+            given = ops.copy(self.learning_rate)
+            rate = ops.where(ops.copy(self._is_rate_own), self.own_rate(), given)
+            keras.optimizers.Optimizer.learning_rate.fset(self, rate)
+        super().descend(gradients, variables)
+
+    def begin_adam(self) -> None:
+        """Starts Adam anew."""
+        for moment in (*self._momentums, *self._velocities):
+            moment.assign(ops.zeros_like(ops.copy(moment)))
+        self._adam_began.assign(self.iterations)
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Adam's step, in units of the variable's scale.
+
+        A constraint such as `MaxNorm` moves to the nearest allowed point in Euclidean distance.
+        Steps scaled by entry do not stop at the minimum then, so entries share a second moment.
+        """
+        index = index_of(self, variable)
+        gradient = ops.cast(gradient, variable.dtype)
+        rate = ops.cast(learning_rate, variable.dtype) * self.parameters[index].scale
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        step = ops.cast(self.iterations - self._adam_began + 1, variable.dtype)
+        momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
+        squares = ops.square(gradient)
+        if self.parameters[index].is_projected_as_a_whole:
+            squares = ops.mean(squares)
+        velocity.assign_add((squares - velocity) * (1 - self.beta_2))
+        mean = momentum / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
+        square = velocity / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
+        variable.assign_sub(rate * mean / (ops.sqrt(square) + self.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        config = {**super().get_config(), "beta_1": self.beta_1}
+        if self.has_own_rate:
+            config["learning_rate"] = None
+        if self.has_own_sigma:
+            config["sigma"] = None
+        return config
