@@ -61,11 +61,12 @@ class AdamSearch(DirectionalSearch):
             keras.optimizers.Optimizer.learning_rate.fset(self, rate)
         super().descend(gradients, variables)
 
-    def begin_adam(self) -> None:
-        """Starts Adam anew."""
+    def begin_adam(self, begins: Any) -> None:
+        """Starts Adam anew, if `begins`, a boolean scalar."""
         for moment in (*self._momentums, *self._velocities):
-            moment.assign(ops.zeros_like(ops.copy(moment)))
-        self._adam_began.assign(self.iterations)
+            moment.assign(ops.where(begins, 0.0, ops.copy(moment)))
+        began = ops.where(begins, ops.copy(self.iterations), ops.copy(self._adam_began))
+        self._adam_began.assign(began)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Adam's step, in units of the variable's scale.

@@ -65,7 +65,8 @@ def evaluate_pairs(
         is_pair = index < pairs
         if plane is not None:
             is_pair = ops.logical_and(is_pair, ~plane.is_in_plane(index))
-            steps = plane.replace(steps, index, before.sums)
+            spread = 2 * width * ops.maximum(before.usable, 1.0)
+            steps = plane.replace(steps, index, [total / spread for total in before.sums])
         losses = evaluate(steps, is_candidate, is_pair)
         plus, minus = ops.split(losses, 2)
         usable = ops.logical_and(ops.isfinite(plus - minus), is_pair)

@@ -306,7 +306,7 @@ class MonteCarloOptimizer(AdamSearch):
         found = evaluate_pairs(
             evaluate, draw, self.parameters, width, pairs, chunk, wants_best, plane
         )
-        spread = 2 * width * self.update_probability * found.usable
+        spread = 2 * width * self.update_probability * ops.maximum(found.usable, 1.0)
         failed = ops.equal(found.usable, 0)
         is_flat = ops.all(ops.stack([ops.all(total == 0.0) for total in found.sums]))
         self.count_ties(ops.logical_and(is_flat, ~failed), found.best_loss)
@@ -320,20 +320,20 @@ class MonteCarloOptimizer(AdamSearch):
             self._descend_unless(failed, gradients)
             return best, found.best_loss
 
-        verdict = plane.judge(found.losses, found.best_loss, failed)
-
-        def move():
-            plane.move(verdict, found.losses, gradients(), found.best)
-            self.iterations.assign_add(1)
-
-        def step():
-            cond(verdict.begins_adam, self.begin_adam, lambda: None)
-            self._descend_unless(failed, gradients)
-
         self._failed.assign(failed)
+        verdict = plane.judge(found.losses, found.best_loss, failed)
         if self.keep == "average":
             plane.keep(verdict, found.best)
-        cond(ops.logical_or(verdict.takes_adam, failed), step, move)
+
+        def step():
+            self.begin_adam(verdict.begins_adam)
+            self.descend(gradients(), [p.coordinates for p in self.parameters])
+
+        def move():
+            plane.move(verdict, found.losses, gradients(), found.best, failed)
+            self.iterations.assign_add(ops.cast(~failed, self.iterations.dtype))
+
+        cond(ops.logical_and(verdict.takes_adam, ~failed), step, move)
         return best, found.best_loss
 
     def own_rate(self) -> Any:

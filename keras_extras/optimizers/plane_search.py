@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.flat_vectors import split_entries
 from keras_extras._core.stateless import choose
 from keras_extras.optimizers.parameter import Parameter
 
@@ -167,39 +168,42 @@ class PlaneSearch:
     def _replaced(self, steps, index, gradient):
         place = 2 * (index - self._first)
         place = ops.clip(ops.concatenate([place, place + 1]), 0, len(self._lengths) - 1)
-        is_in_plane = ops.tile(self.is_in_plane(index), [2])
         which = ops.take(ops.convert_to_tensor(self._which.astype("int32")), place)
         length = ops.take(ops.convert_to_tensor(self._lengths), place)
         length *= ops.take(ops.copy(self._units), which)
         share = ops.take(ops.convert_to_tensor(self._shares), place)
-        is_tied = ops.copy(self._mode) == _TIED
-        to_compared = ops.take(ops.convert_to_tensor(_TO_COMPARED), ops.copy(self._mode))
+        mode = ops.copy(self._mode)
+        to_compared = ops.take(ops.convert_to_tensor(_TO_COMPARED), mode)
         share = ops.where(place == len(self._lengths) - 2, to_compared, share)
-        one = ops.where(which == 0, length, 0.0)
-        other = length - one
-        steepest, scaled = self._directions(gradient)
-        replaced = []
-        for step, p, q, r, last in zip(steps, self._parameters, steepest, scaled, self._last_step):
-            column = (-1, *[1] * (len(step.shape) - 1))
-            a, b, c, mask = (ops.reshape(part, column) for part in (one, other, share, is_in_plane))
-            to_kept = (ops.cast(p.kept, "float32") - ops.cast(p.coordinates, "float32")) / p.scale
-            last = ops.where(is_tied, to_kept, ops.cast(last, "float32"))
-            there = p.scale * (a * q + b * r + c * last)
-            replaced.append(ops.where(mask, there, step))
-        return replaced
-
-    def _directions(self, gradient):
-        """The two directions of descent, of a root mean square of 1."""
-        scaled = [
-            g / ops.sqrt(ops.maximum(moment, _TINY))
-            for g, moment in zip(gradient, self._moments(gradient))
-        ]
-        return _normalized(gradient), _normalized(scaled)
-
-    def _moments(self, gradient):
+        gradient = _flat(gradient)
+        scaled = gradient / ops.sqrt(ops.maximum(self._moment(gradient), _TINY))
+        direction = ops.where((which == 0)[:, None], _normalized(gradient), _normalized(scaled))
+        last = ops.where(mode == _TIED, self._to_kept(), _flat(self._last_step))
+        there = self._split(length[:, None] * direction + share[:, None] * last)
+        is_in_plane = ops.tile(self.is_in_plane(index), [2])
         return [
-            ops.cast(v, "float32") + (ops.square(g) - ops.cast(v, "float32")) * (1 - _BETA_2)
-            for v, g in zip(self._second_moment, gradient)
+            ops.where(ops.reshape(is_in_plane, (-1, *[1] * (len(step.shape) - 1))), here, step)
+            for here, step in zip(there, steps)
+        ]
+
+    def _moment(self, gradient):
+        before = _flat(self._second_moment)
+        return before + (ops.square(gradient) - before) * (1 - _BETA_2)
+
+    def _to_kept(self):
+        """The step from where the search is to what is kept."""
+        return _flat(
+            [
+                (ops.cast(p.kept, "float32") - ops.cast(p.coordinates, "float32")) / p.scale
+                for p in self._parameters
+            ]
+        )
+
+    def _split(self, vectors):
+        """Steps in the coordinates of each parameter, of vectors in units of its scale."""
+        parts = split_entries(vectors, [tuple(p.coordinates.shape) for p in self._parameters])
+        return [
+            part if p.scale == 1 else p.scale * part for p, part in zip(self._parameters, parts)
         ]
 
     def judge(self, losses: Any, best_loss: Any, failed: Any) -> Verdict:
@@ -263,7 +267,12 @@ class PlaneSearch:
         return ops.mean(ops.cast(ranked[1:] == ranked[:-1], "float32"))
 
     def move(
-        self, verdict: Verdict, losses: Any, gradient: Sequence[Any], step: Sequence[Any]
+        self,
+        verdict: Verdict,
+        losses: Any,
+        gradient: Sequence[Any],
+        step: Sequence[Any],
+        failed: Any,
     ) -> None:
         """Moves to the best candidate, if that is better, and adapts units and width.
 
@@ -272,30 +281,35 @@ class PlaneSearch:
             losses: As in `judge`.
             gradient: For each parameter the estimate of all pairs.
             step: For each parameter the step to the best candidate.
+            failed: Boolean scalar, whether to leave the search where it is.
         """
         improves = verdict.improves
-        for variable, moment in zip(self._second_moment, self._moments(gradient)):
-            variable.assign(ops.cast(moment, variable.dtype))
-        squares, size = 0.0, 0
-        for p, last, g, there in zip(self._parameters, self._last_step, gradient, step):
-            there = ops.where(improves, there / p.scale, 0.0)
-            there = ops.where(verdict.is_exact, there, -_SIGN_STEP * ops.sign(g))
+        gradient, step = (
+            _flat(gradient),
+            _flat([u / p.scale for p, u in zip(self._parameters, step)]),
+        )
+        step = ops.where(improves, step, 0.0)
+        step = ops.where(verdict.is_exact, step, -_SIGN_STEP * ops.sign(gradient))
+        step = ops.where(failed, 0.0, step)
+        moments = split_entries(self._moment(gradient), [v.shape for v in self._second_moment])
+        for p, last, moment, second_moment, there in zip(
+            self._parameters, self._last_step, moments, self._second_moment, self._split(step)
+        ):
+            second_moment.assign(ops.cast(moment, second_moment.dtype))
             before = ops.cast(p.coordinates, "float32")
-            p.coordinates.assign_add(ops.cast(p.scale * there, p.coordinates.dtype))
-            p.project()
-            there = (ops.cast(p.coordinates, "float32") - before) / p.scale
-            last.assign(ops.cast(there, last.dtype))
-            squares += ops.sum(ops.square(there))
-            size += math.prod(there.shape)
-        length = ops.sqrt(squares / size)
+            p.coordinates.assign_add(ops.cast(there, p.coordinates.dtype))
+            if p.projection is not None:
+                p.project()
+                there = ops.cast(p.coordinates, "float32") - before
+            last.assign(ops.cast(there / p.scale, last.dtype))
         least, most = _WIDTHS
         width = ops.copy(self.width)
         wider = ops.where(1.5 * width > most, least, 1.5 * width)
-        width = ops.where(improves, ops.clip(0.7 * width + 0.3 * length, least, most), wider)
-        units = ops.clip(self._best_units(losses), *_UNITS)
-        units = ops.where(improves, units, width)
+        nearer = 0.7 * width + 0.3 * ops.sqrt(ops.mean(ops.square(step)))
+        width = ops.where(improves, ops.clip(nearer, least, most), wider)
+        units = ops.where(improves, ops.clip(self._best_units(losses), *_UNITS), width)
         for variable, value in ((self.width, width), (self._units, units)):
-            variable.assign(ops.where(verdict.is_exact, value, ops.copy(variable)))
+            variable.assign(ops.where(verdict.is_exact & ~failed, value, ops.copy(variable)))
 
     def _best_units(self, losses):
         """The lengths along both directions that were best."""
@@ -310,9 +324,10 @@ class PlaneSearch:
         return ops.stack(units) * ops.copy(self._units)
 
 
+def _flat(tensors):
+    return ops.concatenate([ops.reshape(ops.cast(t, "float32"), (-1,)) for t in tensors])
+
+
 def _normalized(gradient):
     """The opposite of a gradient, of a root mean square of 1."""
-    size = sum(math.prod(g.shape) for g in gradient)
-    squares = sum(ops.sum(ops.square(g)) for g in gradient)
-    factor = -1.0 / ops.maximum(ops.sqrt(squares / size), _TINY)
-    return [factor * g for g in gradient]
+    return gradient * (-1.0 / ops.maximum(ops.sqrt(ops.mean(ops.square(gradient))), _TINY))
