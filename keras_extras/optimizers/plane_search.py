@@ -105,13 +105,13 @@ class PlaneSearch:
         self._doubt = scalar("doubt", _DOUBT, "int32")
 
     def begin(self, pairs: int, chunk: int) -> None:
-        """Lays out a generation, of which the last chunks are candidates in planes.
+        """Lays out a generation, of which the last chunks, at least a quarter, are in planes.
 
         Args:
             pairs: Integer, the number of pairs.
             chunk: Integer, how many are evaluated at once.
         """
-        self._first = -(-(pairs - pairs // 4) // chunk) * chunk
+        self._first = (pairs - pairs // 4) // chunk * chunk
         self._pairs = pairs
         # One side of each pair lies along each direction; the last are points to compare with.
         ranks, self._which = np.divmod(np.arange(2 * (pairs - self._first)), 2)
