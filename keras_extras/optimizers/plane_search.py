@@ -113,6 +113,9 @@ class PlaneSearch:
         """
         self._first = (pairs - pairs // 4) // chunk * chunk
         self._pairs = pairs
+        # More directions than weights repeat, and the sides of a pair are alike at a minimum.
+        size = sum(math.prod(p.coordinates.shape) for p in self._parameters)
+        self._unlike = min(self._first, max(2, size))
         # One side of each pair lies along each direction; the last are points to compare with.
         ranks, self._which = np.divmod(np.arange(2 * (pairs - self._first)), 2)
         self._is_candidate = ranks < ranks.max()
@@ -251,7 +254,7 @@ class PlaneSearch:
             p.kept.assign(ops.cast(best, p.kept.dtype))
 
     def _share_of_ties(self, losses):
-        ranked = ops.sort(ops.reshape(losses[:, : self._first], (-1,)))
+        ranked = ops.sort(losses[0, : self._unlike])
         return ops.mean(ops.cast(ranked[1:] == ranked[:-1], "float32"))
 
     def move(
