@@ -241,9 +241,8 @@ class PlaneSearch:
         ):
             variable.assign(ops.where(failed, ops.copy(variable), value))
         takes_adam = (next_mode == _TIED) | (next_mode == _NOISY)
-        return Verdict(
-            next_mode == _EXACT, improves, takes_adam, takes_adam & ~was_tied & ~was_noisy
-        )
+        begins_adam = takes_adam & ~was_tied & ~was_noisy & ~failed
+        return Verdict(next_mode == _EXACT, improves, takes_adam, begins_adam)
 
     def keep(self, verdict: Verdict, step: Sequence[Any]) -> None:
         """Keeps the best candidate, where losses are tied."""
