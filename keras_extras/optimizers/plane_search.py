@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._core.stateless import choose
 from keras_extras.optimizers.parameter import Parameter
 
 LEAST_POPULATION = 32
@@ -160,6 +161,10 @@ class PlaneSearch:
             index: Integer tensor, the numbers of the pairs.
             gradient: For each parameter the estimate of the pairs so far.
         """
+        steps, has_any = list(steps), ops.any(self.is_in_plane(index))
+        return choose(has_any, lambda: self._replaced(steps, index, gradient), lambda: steps)
+
+    def _replaced(self, steps, index, gradient):
         place = 2 * (index - self._first)
         place = ops.clip(ops.concatenate([place, place + 1]), 0, len(self._lengths) - 1)
         is_in_plane = ops.tile(self.is_in_plane(index), [2])
