@@ -332,6 +332,7 @@ METRICS = [
 
 # Nothing can be made of a class that leaves a method to its children.
 ABSTRACT = {
+    "AdamSearch",
     "BatchLoss",
     "ConvolutionFlipout",
     "ConvolutionReparameterization",

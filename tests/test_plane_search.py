@@ -208,3 +208,19 @@ def test_losses_that_are_not_finite_far_away_do_no_harm():
     assert np.all(np.isfinite(losses))
     assert says(model, "exact")
     assert losses[-1] < losses[0]
+
+
+def test_a_population_that_chunks_do_not_divide_tries_step_sizes():
+    w = keras.Variable(np.full(20, 100.0, "float32"), name="w")
+    optimizer = MonteCarloOptimizer(population_size=50, keep="current", curvature=None, seed=0)
+    for _ in range(20):
+        optimizer.minimize(lambda: ops.sum(w**2), [w])
+    assert float(ops.max(ops.abs(w))) < 50
+
+
+def test_a_batch_without_a_finite_loss_leaves_an_exact_loss_exact():
+    w = keras.Variable(np.full(20, 1.0, "float32"), name="w")
+    optimizer = MonteCarloOptimizer(population_size=32, curvature=None, seed=0)
+    for factor in (1.0, float("nan"), 1.0, 1.0):
+        optimizer.minimize(lambda factor=factor: factor * ops.sum(w**2), [w])
+    assert "loss exact" in repr(optimizer)

@@ -83,7 +83,7 @@ def test_watching_changes_nothing_and_records_each_epoch(make, options):
 def test_a_slope_a_bowl_and_a_plain_are_told_apart_by_the_share_of_better_candidates():
     def share(loss, **arguments):
         w = keras.Variable(np.zeros(50, "float32"), name="w")
-        optimizer = monte_carlo(population_size=256, keep="current", **arguments)
+        optimizer = monte_carlo(population_size=256, sigma=0.1, keep="current", **arguments)
         optimizer.watch_search(True)
         optimizer.minimize(lambda: loss(w), [w])
         return optimizer.search_state()
@@ -161,7 +161,7 @@ def test_nonfinite_candidates_are_counted_from_record_to_record():
 def test_a_batch_without_a_finite_loss_is_recorded_as_such():
     monitor = SearchMonitor(every=1)
     with pytest.raises(ValueError, match="Training stopped"):
-        make_model(monte_carlo()).fit(
+        make_model(monte_carlo(sigma=0.1)).fit(
             X, np.full_like(Y, np.nan), batch_size=96, callbacks=[monitor], verbose=0
         )
     assert monitor.history["nonfinite_candidates"] == [32]

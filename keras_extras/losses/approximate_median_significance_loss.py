@@ -74,7 +74,7 @@ class ApproximateMedianSignificanceLoss(BatchLoss):
         signal_total=weights[y == 1].sum(), background_total=weights[y == 0].sum()
     )
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(keras_extras.optimizers.MonteCarloOptimizer(sigma=0.2), loss)
+    model.compile(keras_extras.optimizers.MonteCarloOptimizer(), loss)
     model.fit(x, y, sample_weight=weights, batch_size=128, epochs=2, verbose=0)
     ```
     """

@@ -70,7 +70,7 @@ class FBetaLoss(BatchLoss):
     y = (x[:, :2] > 1).astype("float32")  # two labels for each row
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    optimizer = keras_extras.optimizers.MonteCarloOptimizer(sigma=0.2)
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer()
     model.compile(optimizer, keras_extras.losses.FBetaLoss(beta=2.0, threshold=0.0))
     model.fit(x, y, batch_size=128, epochs=2, verbose=0)
     ```

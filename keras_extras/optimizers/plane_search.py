@@ -107,13 +107,13 @@ class PlaneSearch:
         self._doubt = scalar("doubt", _DOUBT, "int32")
 
     def begin(self, pairs: int, chunk: int) -> None:
-        """Lays out a generation, of which the last chunks are candidates in planes.
+        """Lays out a generation, of which the last chunks, at least a quarter, are in planes.
 
         Args:
             pairs: Integer, the number of pairs.
             chunk: Integer, how many are evaluated at once.
         """
-        self._first = -(-(pairs - pairs // 4) // chunk) * chunk
+        self._first = (pairs - pairs // 4) // chunk * chunk
         self._pairs = pairs
         # More directions than weights repeat, and the sides of a pair are alike at a minimum.
         size = sum(math.prod(p.coordinates.shape) for p in self._parameters)
@@ -250,9 +250,8 @@ class PlaneSearch:
         ):
             variable.assign(ops.where(failed, ops.copy(variable), value))
         takes_adam = (next_mode == _TIED) | (next_mode == _NOISY)
-        return Verdict(
-            next_mode == _EXACT, improves, takes_adam, takes_adam & ~was_tied & ~was_noisy
-        )
+        begins_adam = takes_adam & ~was_tied & ~was_noisy & ~failed
+        return Verdict(next_mode == _EXACT, improves, takes_adam, begins_adam)
 
     def keep(self, verdict: Verdict, step: Sequence[Any]) -> None:
         """Keeps the best candidate, where losses are tied."""
