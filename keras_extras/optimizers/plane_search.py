@@ -33,6 +33,7 @@ _BETA_2 = 0.99
 _SHARES, _OCTAVES = (0.0, 0.4, 0.8, 1.0, 1.4), 3.0
 
 _MANY_TIES = 0.1
+_STUCK = 20  # updates, about those from the least width to the most
 _TIED_WIDTHS, _TIED_RATE = (0.03, 3.0), 0.3
 _SUCCESSES, _WIDTH_GAIN = 0.1, 0.3
 
@@ -75,8 +76,10 @@ class PlaneSearch:
     - Different, twice within ten updates or in the second update of all: the loss is noisy, as on
       mini-batches, and Adam takes over for good.
     - Equal, but nothing is better and many candidates have the same loss, as with the 0-1 loss:
-      Adam takes over, with a width by Rechenberg's rule and a learning rate in proportion to it.
-      What is kept is the best candidate so far, and candidates in planes are tried beside it.
+      the loss is tied, and Adam takes over, with a width by Rechenberg's rule and a learning rate
+      in proportion to it. What is kept is the best candidate so far, and candidates in planes are
+      tried beside it.
+    - Equal, but nothing was better for 20 updates: likewise, until something is.
 
     Args:
         optimizer: Its variables hold the state.
@@ -104,6 +107,8 @@ class PlaneSearch:
         self._units = scalar("units", _START, shape=(2,))
         self._loss = scalar("loss", math.nan)
         self._first_loss = scalar("first_loss", math.nan)
+        self._stuck = scalar("stuck", 0, "int32")
+        self._has_ties = scalar("has_ties", False, "bool")
         self._doubt = scalar("doubt", _DOUBT, "int32")
 
     def begin(self, pairs: int, chunk: int) -> None:
@@ -232,7 +237,10 @@ class PlaneSearch:
         more = ops.where(is_known, doubt + _DOUBT, doubt)
         doubt = ops.where(is_equal, ops.maximum(doubt - 1, 0), more)
         ties, width = self._share_of_ties(losses), ops.copy(self.width)
-        is_tied = was_tied | (~improves & (ties > _MANY_TIES) & (width >= _START))
+        stuck = ops.where(improves, 0, ops.copy(self._stuck) + 1)
+        has_ties = ops.copy(self._has_ties)
+        has_ties |= ~improves & (ties > _MANY_TIES) & (width >= _START)
+        is_tied = has_ties | ops.where(was_tied, ~improves, stuck > _STUCK)
         is_noisy = was_noisy | (doubt > _DOUBT)
         next_mode = ops.where(is_equal, _EXACT, _UNSURE)
         next_mode = ops.where(is_tied & (is_equal | was_tied), _TIED, next_mode)
@@ -244,6 +252,8 @@ class PlaneSearch:
         width = ops.where(was_tied, ops.clip(factor * width, *_TIED_WIDTHS), width)
         for variable, value in (
             (self._doubt, doubt),
+            (self._stuck, stuck),
+            (self._has_ties, has_ties),
             (self._loss, loss),
             (self._mode, next_mode),
             (self.width, width),
