@@ -49,8 +49,9 @@ class MonteCarloOptimizer(AdamSearch):
     - **exact**, a function of the weights alone, as on full batches: a quarter of the candidates
       are tried in planes through the direction of descent and the last step, over a wide range of
       step sizes, and the search moves to the best of all. The width follows the length of steps.
-    - **tied**, exact but in steps, such as the 0-1 loss, or with nothing better around: by Adam steps along g, whose width and
-      rate follow how many candidates are no worse. The model gets the best candidate so far.
+    - **tied**, exact but in steps, such as the 0-1 loss, or with nothing better around: by Adam
+      steps along g, whose width and rate follow how many candidates are no worse. The model gets
+      the best candidate so far.
 
     Nothing in the model or in the loss needs to be differentiable: rounding, argmax and the 0-1
     loss train. With a `learning_rate` or `sigma`, weight decay, clipping, `use_ema`,
