@@ -11,14 +11,14 @@ from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.directional_search import DirectionalSearch
 
 _SIGMA = 0.1
-_FIRST_RATE, _LEAST_RATE, _RATE_UPDATES = 0.05, 0.005, 50
+_FIRST_RATE, _LEAST_RATE, _RATE_UPDATES = 0.02, 0.005, 50
 
 
 class AdamSearch(DirectionalSearch):
     """Base class of a search by steps of Adam, in units of each variable's scale.
 
     Without a learning rate it falls with the updates t of Adam,
-    `max(0.05 / sqrt(1 + t / 50), 0.005)`, until one is assigned to `learning_rate`.
+    `max(0.02 / sqrt(1 + t / 50), 0.005)`, until one is assigned to `learning_rate`.
     """
 
     def __init__(self, learning_rate: Any, sigma: float | None, beta_1: float, **kwargs: Any):
@@ -41,6 +41,7 @@ class AdamSearch(DirectionalSearch):
 
     @property
     def learning_rate(self) -> Any:
+        """The learning rate of Adam; one that is assigned is kept."""
         return super().learning_rate
 
     @learning_rate.setter

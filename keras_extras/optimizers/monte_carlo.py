@@ -69,7 +69,7 @@ class MonteCarloOptimizer(AdamSearch):
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
             the size of a step of Adam, in the unit of `sigma`. The step of a schedule is one
-            update. With `None` it is `max(0.05 / sqrt(1 + t / 50), 0.005)` at the t-th step,
+            update. With `None` it is `max(0.02 / sqrt(1 + t / 50), 0.005)` at the t-th step,
             unless a callback assigns one. Defaults to `None`.
         population_size: Even integer of at least 4, the candidates for each update.
             Defaults to `256`.
@@ -322,7 +322,8 @@ class MonteCarloOptimizer(AdamSearch):
             return best, found.best_loss
 
         self._failed.assign(failed)
-        verdict = plane.judge(found.losses, found.best_loss, failed)
+        given = ~ops.copy(self._is_rate_own)
+        verdict = plane.judge(found.losses, found.best_loss, failed, given)
         if self.keep == "average":
             plane.keep(verdict, found.best)
 
@@ -331,10 +332,10 @@ class MonteCarloOptimizer(AdamSearch):
             self.descend(gradients(), [p.coordinates for p in self.parameters])
 
         def move():
-            plane.move(verdict, found.losses, gradients(), found.best, failed)
-            self.iterations.assign_add(ops.cast(~failed, self.iterations.dtype))
+            plane.move(verdict, found.losses, gradients(), found.best)
+            self.iterations.assign_add(1)
 
-        cond(ops.logical_and(verdict.takes_adam, ~failed), step, move)
+        cond(failed, lambda: None, lambda: cond(verdict.takes_adam, step, move))
         return best, found.best_loss
 
     def own_rate(self) -> Any:

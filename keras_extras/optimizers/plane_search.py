@@ -211,13 +211,15 @@ class PlaneSearch:
             part if p.scale == 1 else p.scale * part for p, part in zip(self._parameters, parts)
         ]
 
-    def judge(self, losses: Any, best_loss: Any, failed: Any) -> Verdict:
+    def judge(self, losses: Any, best_loss: Any, failed: Any, has_given_rate: Any) -> Verdict:
         """Decides how the search moves, and whether it stays in planes.
 
         Args:
             losses: Tensor of shape `(2, pairs)`, infinite or NaN where not finite.
             best_loss: Scalar tensor, the least of them.
             failed: Boolean scalar, whether to leave all as it is.
+            has_given_rate: Boolean scalar, whether Adam is to follow a learning rate, as if the
+                loss was noisy.
         """
         compared, center = losses[0, self._pairs - 1], losses[1, self._pairs - 1]
         before = ops.copy(self._loss)
@@ -241,7 +243,7 @@ class PlaneSearch:
         has_ties = ops.copy(self._has_ties)
         has_ties |= ~improves & (ties > _MANY_TIES) & (width >= _START)
         is_tied = has_ties | ops.where(was_tied, ~improves, stuck > _STUCK)
-        is_noisy = was_noisy | (doubt > _DOUBT)
+        is_noisy = was_noisy | (doubt > _DOUBT) | has_given_rate
         next_mode = ops.where(is_equal, _EXACT, _UNSURE)
         next_mode = ops.where(is_tied & (is_equal | was_tied), _TIED, next_mode)
         next_mode = ops.where(is_noisy, _NOISY, next_mode)
@@ -281,7 +283,6 @@ class PlaneSearch:
         losses: Any,
         gradient: Sequence[Any],
         step: Sequence[Any],
-        failed: Any,
     ) -> None:
         """Moves to the best candidate, if that is better, and adapts units and width.
 
@@ -290,7 +291,6 @@ class PlaneSearch:
             losses: As in `judge`.
             gradient: For each parameter the estimate of all pairs.
             step: For each parameter the step to the best candidate.
-            failed: Boolean scalar, whether to leave the search where it is.
         """
         improves = verdict.improves
         gradient, step = (
@@ -299,7 +299,6 @@ class PlaneSearch:
         )
         step = ops.where(improves, step, 0.0)
         step = ops.where(verdict.is_exact, step, -_SIGN_STEP * ops.sign(gradient))
-        step = ops.where(failed, 0.0, step)
         moments = split_entries(self._moment(gradient), [v.shape for v in self._second_moment])
         for p, last, moment, second_moment, there in zip(
             self._parameters, self._last_step, moments, self._second_moment, self._split(step)
@@ -318,7 +317,7 @@ class PlaneSearch:
         width = ops.where(improves, ops.clip(nearer, least, most), wider)
         units = ops.where(improves, ops.clip(self._best_units(losses), *_UNITS), width)
         for variable, value in ((self.width, width), (self._units, units)):
-            variable.assign(ops.where(verdict.is_exact & ~failed, value, ops.copy(variable)))
+            variable.assign(ops.where(verdict.is_exact, value, ops.copy(variable)))
 
     def _best_units(self, losses):
         """The lengths along both directions that were best."""

@@ -332,6 +332,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         return super().extra_logs()
 
     def work_per_update(self) -> float:
+        """Returns how much an update saves when it is compiled by XLA, in numbers computed."""
         population = getattr(self, "population_size", None) or _AUTO_CANDIDATES
         values = self.candidate_map.values
         return values and population * values + _OF_OPERATIONS
