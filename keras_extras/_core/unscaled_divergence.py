@@ -5,6 +5,7 @@ import weakref
 
 import keras
 
+from keras_extras._core.user_frames import user_stacklevel
 from keras_extras._seams.layers_within import layers_within
 
 _MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
@@ -30,7 +31,7 @@ def warn_of_unscaled_divergence(model: keras.Model) -> None:
             "that is a mean over rows, so the prior counts as much as all rows together. Set "
             "kl_weight='auto' to divide it by the number of training rows, or kl_weight=1.0 to "
             "keep it and silence this warning.",
-            stacklevel=5,
+            stacklevel=user_stacklevel(),
         )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.user_frames import user_stacklevel
+
 
 def rows_of_batches(dataset: Any) -> int | None:
     """Returns the number of rows of the first batch where the pipeline says so, else None.
@@ -70,7 +72,7 @@ def rows_of_one_pass(dataset: Any, rows: Callable[[], int]) -> float | None:
             f"The dataset is repeated, and its number of rows is unknown because {reason}. Its "
             "rows count as often as they come in an epoch. Give the number of rows in place of "
             "'auto', or leave `repeat` out.",
-            stacklevel=7,
+            stacklevel=user_stacklevel(),
         )
         return None
     if found is None:

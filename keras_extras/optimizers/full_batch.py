@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_extras._core.training_set_size import learn_training_set_size
+from keras_extras._core.user_frames import user_stacklevel
 
 
 class FullBatch:
@@ -30,5 +31,5 @@ class FullBatch:
                 "Give `fit` all rows as one batch, `batch_size=len(x)`, take a `learning_rate` "
                 "below 1 to average over batches, or train with MonteCarloOptimizer or Adam. "
                 f"Received: {batches} batches in an epoch",
-                stacklevel=5,
+                stacklevel=user_stacklevel(),
             )
