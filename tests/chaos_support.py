@@ -36,7 +36,7 @@ def finished_trials(folder):
     """The trials of which the disk says that they are finished."""
     finished = set()
     for path in Path(folder, "search").glob("trial_*/trial.json"):
-        with contextlib.suppress(ValueError):  # `half_files` tells of it
+        with contextlib.suppress(ValueError):  # `half_files` reports it
             trial = json.loads(path.read_text())
             if trial["status"] == "COMPLETED":
                 finished.add(trial["trial_id"])

@@ -63,7 +63,7 @@ class AdamSearch(DirectionalSearch):
         super().descend(gradients, variables)
 
     def begin_adam(self, begins: Any) -> None:
-        """Starts Adam anew, if `begins`, a boolean scalar."""
+        """Restarts Adam if the boolean scalar `begins` is true."""
         for moment in (*self._momentums, *self._velocities):
             moment.assign(ops.where(begins, 0.0, ops.copy(moment)))
         began = ops.where(begins, ops.copy(self.iterations), ops.copy(self._adam_began))

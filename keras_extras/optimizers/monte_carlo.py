@@ -100,17 +100,19 @@ class MonteCarloOptimizer(AdamSearch):
         sigma_decay_power: Float in [0, 1), the power with which the distance falls: it is
             `sigma / (1 + updates) ** sigma_decay_power`. 1/6 is the best of Fabian (1967) for
             smooth losses; 0 suits losses that jump. Defaults to `0.16`.
-        beta_1: Float in [0, 1), the decay of the first moment. Defaults to `0.9`.
-        beta_2: Float in [0, 1), the decay of the second moment. Defaults to `0.999`.
+        beta_1: Float in [0, 1), the decay of the first moment of Adam. Defaults to `0.9`.
+        beta_2: Float in [0, 1), the decay of the second moment of Adam. Defaults to `0.999`.
         epsilon: Positive float that keeps the step finite. Defaults to `1e-8`.
         curvature: What to measure for `confidence_intervals`, by a few more candidates in each
             update: `"full"`, the Hessian of all weights; `"diagonal"`, only its diagonal;
             `"auto"`, full for up to 100 weights, diagonal for up to 10,000, and for more
             nothing; `None`, nothing. Defaults to `"auto"`.
         keep: Which weights the model gets. `"average"`: an average over where the search was, in
-            which the last tenth of all updates counts most. `"current"`: where the search is now,
-            as with other optimizers. `"best"`: the best candidate so far, compared on the batch
-            that it was found on; for full batches, and losses that jump. Defaults to `"average"`.
+            which the last tenth of all updates counts most; where the search is, if the loss is
+            exact; and the best candidate so far, if it is tied. `"current"`: where the search is
+            now, as with other optimizers. `"best"`: the best candidate so far, compared on the
+            batch that it was found on; for full batches, and losses that jump.
+            Defaults to `"average"`.
         chunk_size: Integer, how many candidates to draw and evaluate at once; `None` for all;
             `"auto"` for as many as take about 16 MB, or 16 if that are more; on an accelerator
             with JAX, a quarter of its memory. Memory grows with it, and small chunks stay in the

@@ -53,7 +53,7 @@ def one_step_function(model: keras.Model, stock: Callable[[Any], Any]) -> Callab
 
 
 def _without_optional(leaf):
-    """What Keras' trainer does with the `None` of a batch."""
+    """Returns `None` for an empty optional, as Keras' trainer does."""
     import tensorflow as tf
 
     return None if isinstance(leaf, tf.experimental.Optional) else leaf

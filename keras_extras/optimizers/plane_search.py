@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.flat_vectors import flat, num_entries, split_entries
 from keras_extras._core.stateless import choose
 from keras_extras.optimizers.parameter import Parameter
 
@@ -42,7 +42,7 @@ _TO_COMPARED = np.array([-1.0, 0.0, 1.0, 0.0], "float32")
 
 
 class Verdict(NamedTuple):
-    """What the losses of a generation say, as boolean scalars.
+    """The decision on a generation, as boolean scalars.
 
     Attributes:
         is_exact: Whether to move to the best candidate.
@@ -121,7 +121,7 @@ class PlaneSearch:
         self._first = (pairs - pairs // 4) // chunk * chunk
         self._pairs = pairs
         # More directions than weights repeat, and the sides of a pair are alike at a minimum.
-        size = sum(math.prod(p.coordinates.shape) for p in self._parameters)
+        size = num_entries([p.coordinates for p in self._parameters])
         self._unlike = min(self._first, max(2, size))
         # One side of each pair lies along each direction; the last are points to compare with.
         ranks, self._which = np.divmod(np.arange(2 * (pairs - self._first)), 2)
@@ -137,7 +137,7 @@ class PlaneSearch:
 
     @property
     def mode(self) -> str:
-        """What the loss is, one of `MODES`."""
+        """The kind of the loss, one of `MODES`."""
         return MODES[int(self._mode.numpy())]
 
     @property
@@ -293,10 +293,8 @@ class PlaneSearch:
             step: For each parameter the step to the best candidate.
         """
         improves = verdict.improves
-        gradient, step = (
-            _flat(gradient),
-            _flat([u / p.scale for p, u in zip(self._parameters, step)]),
-        )
+        gradient = _flat(gradient)
+        step = _flat([u / p.scale for p, u in zip(self._parameters, step)])
         step = ops.where(improves, step, 0.0)
         step = ops.where(verdict.is_exact, step, -_SIGN_STEP * ops.sign(gradient))
         moments = split_entries(self._moment(gradient), [v.shape for v in self._second_moment])
@@ -333,7 +331,7 @@ class PlaneSearch:
 
 
 def _flat(tensors):
-    return ops.concatenate([ops.reshape(ops.cast(t, "float32"), (-1,)) for t in tensors])
+    return flat([ops.cast(t, "float32") for t in tensors])
 
 
 def _normalized(gradient):

@@ -181,7 +181,7 @@ def _batches(x, batch_size, validation_split, **_):
 
 
 def _given_state(model, optimizer):
-    """What is said by the arguments of `compile`, `""` if they leave it open."""
+    """Returns the state that `compile` has set, or `""` if it is not decided yet."""
     if keras.backend.backend() == "jax" or optimizer.work_per_update is None:
         return "compiled as `compile` says"
     if model.run_eagerly:
