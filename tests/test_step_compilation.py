@@ -60,6 +60,34 @@ def test_steps_are_compiled_after_their_work(name, after_four_updates, caplog):
     assert set(model.history.history) == {"loss", "mae", "val_loss", "val_mae"}
 
 
+def test_a_fit_too_short_to_compile_is_traced_once_and_a_later_one_compiles(after_four_updates):
+    calls = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            calls.append(1)
+            return x
+
+    model = make_model(MonteCarloOptimizer(0.01, population_size=8, seed=0))
+    model = keras.Sequential([keras.Input((4,)), Counted(), *model.layers])
+    model.compile(MonteCarloOptimizer(0.01, population_size=8, seed=0), "mse")
+    assert compiled_at(model, epochs=2, batch_size=40) is None
+    made, times = model.train_function, len(calls)
+    assert compiled_at(model, epochs=1, batch_size=40) is None
+    assert model.train_function is made and len(calls) == times
+    assert compiled_at(model, epochs=2, batch_size=40) == 1
+    assert model.train_function is not made
+    assert "after 4 updates" in repr(model.optimizer)
+
+
+def test_batches_of_a_loop_after_a_short_fit_are_compiled(after_four_updates):
+    model = make_model(MonteCarloOptimizer(0.01, population_size=8, seed=0))
+    model.fit(X, Y, batch_size=40, epochs=2, verbose=0)
+    for _ in range(3):
+        model.train_on_batch(X, Y)
+    assert "compiled by XLA after 4 updates" in repr(model.optimizer)
+
+
 def test_compiled_steps_are_those_of_jit_compile(after_four_updates):
     model = make_model(MonteCarloOptimizer(0.01, population_size=8, seed=0))
     model.fit(X, Y, batch_size=20, epochs=2, verbose=0)

@@ -40,7 +40,8 @@ class StepCompilation:
     that goes on from a backup ends as if it had not been interrupted.
 
     Compiled are batches of the largest number of rows so far. Others, such as a smaller last one of
-    an epoch, would be compiled for themselves; they run as the plain graph.
+    an epoch, would be compiled for themselves; they run as the plain graph. A `fit` that ends before
+    compiling pays has nothing but the plain graph, which takes less time to trace.
 
     Args:
         model: The model.
@@ -51,6 +52,7 @@ class StepCompilation:
     def __init__(self, model: keras.Model, optimizer: Any):
         self._model, self._optimizer = weakref.ref(model), weakref.ref(optimizer)
         self._executions_left = 0
+        self._is_plain = False
         self._traced: list[tuple[Any, list[Any]]] = []
         self.state = _given_state(model, optimizer)
         self._is_waiting = not self.state
@@ -86,6 +88,12 @@ class StepCompilation:
 
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
         plain = tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
+        if not self._optimizer().work_per_update():
+            self._give_up("candidates are evaluated one after another")
+        elif self._is_waiting and self._is_short():
+            self._is_plain = True
+        if self._is_plain or not (self._is_waiting or self._traced):
+            return plain(*tensors)
         # Not part of the graph around it: what is not called would be gone through in each step.
         apart = {"autograph": False, "experimental_attributes": {"_noinline": True}}
         as_it_is = tf.function(lambda *tensors: plain(*tensors), **apart)
@@ -99,6 +107,8 @@ class StepCompilation:
     def before_fit(self) -> None:
         """Counts updates again at the next execution: a backup may change their number."""
         self._executions_left = 0
+        if self._is_plain and not self._is_short():
+            self._model().train_function = None  # Traced again, to be compiled later.
 
     def before_execution(self) -> None:
         """Called before each execution of steps; turns compilation on when it is time."""
@@ -109,17 +119,27 @@ class StepCompilation:
             return
         model: Any = self._model()
         optimizer: Any = self._optimizer()
-        work = optimizer.work_per_update()
-        if not work:
-            self._give_up("candidates are evaluated one after another")
-            return
-        needed = math.ceil(_OF_COMPILING / work)
-        done = int(optimizer.iterations.numpy())
+        needed, done = self._updates()
         if done >= needed or optimizer.planned_updates >= _MANY_TIMES * needed:
             self._turn_on(model, done)
             return
         updates = model.steps_per_execution * optimizer.generations_per_batch
         self._executions_left = math.ceil((needed - done) / updates) - 1
+
+    def _updates(self):
+        """The updates after which compiling pays, and those that were made."""
+        import tensorflow as tf
+
+        optimizer: Any = self._optimizer()
+        with tf.init_scope():
+            done = int(optimizer.iterations.numpy())
+        return math.ceil(_OF_COMPILING / optimizer.work_per_update()), done
+
+    def _is_short(self):
+        """Whether the `fit` that runs ends before compiling pays, as far as is known."""
+        needed, done = self._updates()
+        planned = self._optimizer().planned_updates
+        return 0 < planned < needed - done
 
     def _turn_on(self, model, done):
         if not _allows_compilation(model):
