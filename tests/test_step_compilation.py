@@ -74,7 +74,8 @@ def test_a_fit_too_short_to_compile_is_traced_once_and_a_later_one_compiles(afte
     assert compiled_at(model, epochs=2, batch_size=40) is None
     made, times = model.train_function, len(calls)
     assert compiled_at(model, epochs=1, batch_size=40) is None
-    assert model.train_function is made and len(calls) == times
+    assert model.train_function is made
+    assert len(calls) == times
     assert compiled_at(model, epochs=2, batch_size=40) == 1
     assert model.train_function is not made
     assert "after 4 updates" in repr(model.optimizer)

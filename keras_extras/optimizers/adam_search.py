@@ -7,23 +7,28 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_decay
+from keras_extras._core.flat_vectors import num_entries
 from keras_extras._seams.optimizer_variables import index_of
 from keras_extras.optimizers.directional_search import DirectionalSearch
 
 _SIGMA = 0.1
-_FIRST_RATE, _LEAST_RATE, _RATE_UPDATES = 0.02, 0.005, 50
+# The first learning rate, as a share of the size of weights and within bounds; where weights are 0;
+# the least, and the updates after which it begins to fall.
+_SHARE_OF_WEIGHTS, _FIRST_RATES, _RATE_AT_ZERO = 0.4, (0.02, 0.1), 0.05
+_LEAST_RATE, _RATE_UPDATES = 0.005, 50
 
 
 class AdamSearch(DirectionalSearch):
     """Base class of a search by steps of Adam, in units of each variable's scale.
 
-    Without a learning rate it falls with the updates t of Adam,
-    `max(0.02 / sqrt(1 + t / 50), 0.005)`, until one is assigned to `learning_rate`.
+    Without a learning rate it falls with the updates t of Adam, `max(r / sqrt(1 + t / 50), 0.005)`,
+    until one is assigned to `learning_rate`. The first, r, is 0.4 of the root mean square that
+    kernels have then, from 0.02 to 0.1.
     """
 
     def __init__(self, learning_rate: Any, sigma: float | None, beta_1: float, **kwargs: Any):
         super().__init__(
-            learning_rate=_FIRST_RATE if learning_rate is None else learning_rate,
+            learning_rate=_RATE_AT_ZERO if learning_rate is None else learning_rate,
             sigma=_SIGMA if sigma is None else sigma,
             **kwargs,
         )
@@ -32,6 +37,8 @@ class AdamSearch(DirectionalSearch):
         # A callback that assigns a learning rate means it.
         initializer = keras.initializers.Constant(self.has_own_rate)
         self._is_rate_own = self.add_variable((), initializer, "bool", name="is_rate_own")
+        first = keras.initializers.Constant(_RATE_AT_ZERO)
+        self._first_rate = self.add_variable((), first, "float32", name="first_rate")
         self._adam_began = self.add_variable((), dtype=self.iterations.dtype, name="adam_began")
 
     def build_search(self, coordinates: Sequence[keras.Variable]) -> None:
@@ -53,7 +60,16 @@ class AdamSearch(DirectionalSearch):
     def own_rate(self) -> Any:
         """Returns the learning rate of the next step where none was given."""
         updates = ops.cast(self.iterations - self._adam_began, "float32")
-        return ops.maximum(_FIRST_RATE / ops.sqrt(1.0 + updates / _RATE_UPDATES), _LEAST_RATE)
+        first = ops.where(updates == 0.0, self._rate_for_weights(), ops.copy(self._first_rate))
+        self._first_rate.assign(first)
+        return ops.maximum(first / ops.sqrt(1.0 + updates / _RATE_UPDATES), _LEAST_RATE)
+
+    def _rate_for_weights(self):
+        kernels = [p for p in self.parameters if len(p.coordinates.shape) > 1] or self.parameters
+        squares = [ops.sum(ops.square(_units(p))) for p in kernels]
+        size = ops.sqrt(sum(squares) / num_entries([p.coordinates for p in kernels]))
+        rate = ops.clip(_SHARE_OF_WEIGHTS * size, *_FIRST_RATES)
+        return ops.where(size > 0, rate, _RATE_AT_ZERO)
 
     def descend(self, gradients: Sequence[Any], variables: Any = None) -> None:
         if self.has_own_rate:
@@ -96,3 +112,8 @@ class AdamSearch(DirectionalSearch):
         if self.has_own_sigma:
             config["sigma"] = None
         return config
+
+
+def _units(parameter):
+    """The coordinates of a parameter in units of its scale."""
+    return ops.cast(parameter.coordinates, "float32") / parameter.scale

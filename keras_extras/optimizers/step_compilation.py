@@ -40,8 +40,8 @@ class StepCompilation:
     that goes on from a backup ends as if it had not been interrupted.
 
     Compiled are batches of the largest number of rows so far. Others, such as a smaller last one of
-    an epoch, would be compiled for themselves; they run as the plain graph. A `fit` that ends before
-    compiling pays has nothing but the plain graph, which takes less time to trace.
+    an epoch, would be compiled for themselves; they run as the plain graph. A `fit` that ends
+    before compiling pays has nothing but the plain graph, which takes less time to trace.
 
     Args:
         model: The model.
