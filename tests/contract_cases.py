@@ -314,6 +314,12 @@ METRICS = [
         _PROBABILITIES,
     ),
     MetricCase(
+        "BrierScore",
+        lambda: keras_extras.metrics.BrierScore(from_logits=True),
+        _LABELS,
+        _PROBABILITIES,
+    ),
+    MetricCase(
         "ExpectedCalibrationError",
         lambda: keras_extras.metrics.ExpectedCalibrationError(num_bins=5),
         _LABELS,
