@@ -6,6 +6,7 @@ from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
 from keras_extras.inference.sample_posterior import sample_posterior
+from keras_extras.inference.temperature_scale import temperature_scale
 
 __all__ = [
     "LaplaceApproximation",
@@ -13,6 +14,7 @@ __all__ = [
     "PosteriorPredictive",
     "predict_distribution",
     "sample_posterior",
+    "temperature_scale",
 ]
 
 

@@ -75,9 +75,11 @@ class BrierScore(keras.metrics.Metric):
             sample_weight: Weights of shape `(n,)`, `(n, 1)` or `(n, ...)`, or one for all. Defaults
                 to 1.
         """
-        if not hasattr(y_pred, "log_prob"):
-            y_pred = ops.convert_to_tensor(y_pred)
-        mask = mask_of(y_pred)
+        is_distribution = hasattr(y_pred, "log_prob")
+        y_pred = y_pred if is_distribution else ops.convert_to_tensor(y_pred)
+        # A distribution that does not come from a layer bears no mask.
+        bears_mask = not is_distribution or hasattr(y_pred, "tensor_distribution")
+        mask = mask_of(y_pred) if bears_mask else None
         probabilities = self._probabilities(y_pred)
         entries = ops.shape(y_pred)[:-1] if len(y_pred.shape) > 2 else (-1,)
         targets, is_label, given = _one_hot(y_true, probabilities, self.weight.dtype, len(entries))
