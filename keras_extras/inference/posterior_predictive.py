@@ -15,6 +15,8 @@ from tensorflow_probability import distributions as tfd
 from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
 from keras_extras._core.quantiles import quantile
+from keras_extras.inference.conformal_prediction import ConformalPrediction
+from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
@@ -58,6 +60,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 
     # Function from a slice of rows to their prediction, where `predict_distribution` made it.
     _of_rows: Callable | None = None
+    # The predictor that made it, or a function of inputs, and a function that returns its inputs.
+    _predictor: Any = None
+    _inputs: Callable | None = None
 
     @property
     def num_samples(self) -> int:
@@ -201,6 +206,41 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         low, high = tf.split(ends, 2)
         return (low, high) if np.ndim(level) else (low[0], high[0])
 
+    def conformalize(self, x: Any, y: Any, **kwargs: Any) -> ConformalPrediction:
+        """Returns this prediction with intervals, or sets of classes, that have a guarantee.
+
+        The predictor also predicts held-out rows, by the same draws of the weights, and as wide as
+        these demand are the intervals then: split conformal prediction. Make a
+        `ConformalPredictor` instead for predictions of several inputs.
+
+        Args:
+            x: Inputs of held-out rows, which had no part in training.
+            y: Their targets.
+            **kwargs: `randomized` and `seed`, as of `ConformalPredictor`.
+
+        Returns:
+            A `keras_extras.inference.ConformalPrediction`, with `interval(level)` and
+            `prediction_set(level)`.
+
+        Raises:
+            ValueError: If this distribution was not made by a predictor; if the predictor has
+                changed since; or as of `ConformalPredictor`.
+        """
+        if self._inputs is None:
+            raise ValueError(
+                "`conformalize` is for predictions of `predict_distribution`, which know their "
+                "predictor. Use `keras_extras.inference.ConformalPredictor` with a function from "
+                "inputs to distributions."
+            )
+        predictor = ConformalPredictor(self._predictor, x, y, **kwargs)
+        again = predictor.predict(self._inputs())
+        if not np.allclose(again.mean(), self.mean(), rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise ValueError(
+                "The predictor no longer predicts what it did: it was trained in the meantime. "
+                "Call `predict_distribution` again."
+            )
+        return ConformalPrediction(predictor, self)
+
     def _log_prob(self, x: Any) -> tf.Tensor:
         if _is_point(self.components_distribution):
             raise NotImplementedError(
@@ -236,6 +276,22 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
     """
     prediction = _mixture(_components(function, parameters))
     prediction._of_rows = lambda rows: predictive_of(function, parameters[:, rows])
+    return prediction
+
+
+def remember_predictor(
+    prediction: PosteriorPredictive, predictor: Any, x: Any
+) -> PosteriorPredictive:
+    """Returns a prediction that can be conformalized.
+
+    Args:
+        prediction: The prediction of `x`.
+        predictor: An object with a method `predict_distribution`, or a function from inputs to
+            predictions, by the same draws of the weights.
+        x: Inputs.
+    """
+    prediction._predictor = predictor
+    prediction._inputs = lambda: x
     return prediction
 
 
