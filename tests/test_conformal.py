@@ -1,4 +1,4 @@
-"""Conformal prediction: the guarantee, closed forms, the numbers of MAPIE, all kinds of predictors."""
+"""Conformal prediction: the guarantee, closed forms, MAPIE's numbers, all kinds of predictors."""
 
 import keras
 import numpy as np
@@ -381,7 +381,7 @@ def test_split_intervals_are_those_of_mapie():
     theirs.conformalize(x[40:100], y[40:100])
     _, ends = theirs.predict_interval(x[100:])
     ours = ConformalPredictor(linear, x[40:100], y[40:100]).interval(x[100:], [0.8, 0.9])
-    np.testing.assert_allclose(np.stack(ours, axis=1), np.moveaxis(ends, 0, 2), rtol=1e-9)
+    np.testing.assert_allclose(np.stack(ours, axis=1), np.transpose(ends, (2, 1, 0)), rtol=1e-9)
 
 
 def test_sets_are_those_of_mapie():

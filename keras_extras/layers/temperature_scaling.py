@@ -84,15 +84,14 @@ class TemperatureScaling(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         check_inputs(self.name, inputs)
-        dtype = inputs.dtype
         # Of half precision, 1 minus a probability would be too coarse.
-        inputs = ops.cast(inputs, keras.backend.result_type(dtype, "float32"))
+        inputs = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
         logits = inputs if self.from_logits else logits_of(inputs)
         logits = logits / ops.exp(ops.cast(self.log_temperature, logits.dtype))
         if self.from_logits:
-            return ops.cast(logits, dtype)
+            return ops.cast(logits, self.compute_dtype)
         squash = ops.sigmoid if inputs.shape[-1] == 1 else ops.softmax
-        return ops.cast(squash(logits), dtype)
+        return ops.cast(squash(logits), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
