@@ -244,6 +244,21 @@ def test_distributions_are_covered_however_sure_they_are(factor):
         np.testing.assert_allclose(x[2000:, 0] - lower, expected, rtol=0.15)
 
 
+def test_residuals_of_the_mean_of_distributions():
+    x = RNG.uniform(0.5, 2.0, size=(50, 1)).astype("float32")
+    y = x[:, 0] + RNG.normal(size=50)
+    predict = _normal_of(lambda x: x[:, 0])
+    of_mean = ConformalPredictor(predict, x, y, score="residual").interval(x)
+    of_points = ConformalPredictor(lambda x: x[:, 0], x, y).interval(x)
+    np.testing.assert_allclose(of_mean, of_points, rtol=1e-6)
+    scaled = ConformalPredictor(predict, x, y, score="residual", scale=lambda x: x[:, 0])
+    assert np.std(np.subtract(*scaled.interval(x)) / x[:, 0]) < 1e-5
+    with pytest.raises(ValueError, match="Set `score='residual'`"):
+        ConformalPredictor(predict, x, y, scale=lambda x: x[:, 0]).interval(x)
+    with pytest.raises(ValueError, match="`score` must be one of"):
+        ConformalPredictor(predict, x, y, score="width")
+
+
 def test_calibrated_distributions_keep_their_quantiles():
     import tensorflow_probability as tfp
 

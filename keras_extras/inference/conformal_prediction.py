@@ -57,3 +57,45 @@ class ConformalPrediction:
                 to `0.9`.
         """
         return self.predictor._set_of(self.prediction, level)
+
+
+def remember_predictor(prediction: Any, predictor: Any, x: Any) -> Any:
+    """Returns a posterior predictive that can be conformalized.
+
+    Args:
+        prediction: The prediction of `x`.
+        predictor: An object with a method `predict_distribution`, or a function from inputs to
+            predictions, by the same draws of the weights.
+        x: Inputs.
+    """
+    prediction._predictor = predictor
+    prediction._inputs = lambda: x
+    return prediction
+
+
+def conformalize(prediction: Any, x: Any, y: Any, **kwargs: Any) -> ConformalPrediction:
+    """Returns a posterior predictive with intervals that have a guarantee.
+
+    Args:
+        prediction: The `PosteriorPredictive`.
+        x: Inputs of held-out rows.
+        y: Their targets.
+        **kwargs: Of `ConformalPredictor`.
+
+    Raises:
+        ValueError: If it was not made by a predictor, or the predictor has changed since.
+    """
+    if prediction._inputs is None:
+        raise ValueError(
+            "`conformalize` is for predictions of `predict_distribution`, which know their "
+            "predictor. Use `keras_extras.inference.ConformalPredictor` with a function from "
+            "inputs to distributions."
+        )
+    predictor = ConformalPredictor(prediction._predictor, x, y, **kwargs)
+    again = predictor.predict(prediction._inputs())
+    if not np.allclose(again.mean(), prediction.mean(), rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ValueError(
+            "The predictor no longer predicts what it did: it was trained in the meantime. "
+            "Call `predict_distribution` again."
+        )
+    return ConformalPrediction(predictor, prediction)

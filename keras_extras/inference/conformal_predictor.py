@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from scipy.special import expit, softmax
 
-from keras_extras._core.checks import check_flag, check_integer, check_share
+from keras_extras._core.checks import check_choice, check_flag, check_integer, check_share
 from keras_extras._core.class_probabilities import class_probabilities
 from keras_extras._core.data import check_numbers
 from keras_extras.inference.class_labels import check_probabilities, class_indices
@@ -38,7 +38,8 @@ class ConformalPredictor:
       `level` where predictions are too sure or not sure enough. For counts and other values with
       probabilities it is that of the first interval that holds the value. Beyond the quantiles of
       4 standard deviations intervals grow linearly.
-    - of points the absolute residual, divided by `scale(x)` if given;
+    - of points, and with `score="residual"` of the means of distributions, the absolute residual,
+      divided by `scale(x)` if given;
     - of classes the sum of the probabilities of all classes that are more probable, so that a set
       always holds the most probable class. With `randomized=True` a uniform share of the class'
       own probability is added: sets are smaller, may be empty, and hold the class with a
@@ -67,7 +68,10 @@ class ConformalPredictor:
         from_logits: Boolean, whether a model of classes returns logits rather than probabilities.
             Defaults to `False`.
         scale: Function from inputs to positive numbers of shape `(n,)`, the typical size of errors,
-            for predictors of points; `None` for one size everywhere. Defaults to `None`.
+            for residuals; `None` for one size everywhere. Defaults to `None`.
+        score: String, the score of predictive distributions: `"distribution"`, or `"residual"`,
+            which is narrower where they say little of how errors depend on the inputs. Defaults
+            to `"distribution"`.
         randomized: Boolean, whether sets of classes are drawn, as above. Defaults to `False`.
         num_samples: Integer, draws of the weights where a model, list or posterior makes
             distributions. Defaults to `100`.
@@ -105,6 +109,7 @@ class ConformalPredictor:
         y: Any,
         from_logits: bool = False,
         scale: Callable[[Any], Any] | None = None,
+        score: str = "distribution",
         randomized: bool = False,
         num_samples: int = 100,
         batch_size: int = 256,
@@ -115,6 +120,7 @@ class ConformalPredictor:
         if scale is not None and not callable(scale):
             raise TypeError(f"`scale` must be a function of inputs. Received: scale={scale!r}")
         self._scale = scale
+        self._score = check_choice("score", score, ("distribution", "residual"))
         self._seed = check_integer("seed", seed, minimum=0)
         num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)
@@ -167,17 +173,20 @@ class ConformalPredictor:
 
     def intervals_around(self, x: Any) -> Any:
         """Returns the intervals of all scores around the predictions of `x`."""
-        return nested_intervals(self._predict(x, False), x, self._scale)
+        return self._around(self._predict(x, False), x)
 
     def class_scores(self, x: Any) -> np.ndarray:
         """Returns the scores of all classes of `x`, of shape `(n, classes)`."""
         return self._class_scores(self._probabilities(self._predict(x, True)), stream=1)
 
+    def _around(self, prediction, x):
+        return nested_intervals(prediction, x, self._scale, self._score)
+
     def _interval_around(self, prediction, x, level):
         levels = check_levels(level)
         scores = self.sorted_scores("interval")
         thresholds = [scores[rank(one, self.num_rows) - 1] for one in levels]
-        intervals = nested_intervals(prediction, x, self._scale)
+        intervals = self._around(prediction, x)
         ends = [intervals.ends(threshold) for threshold in thresholds]
         shape = (-1, *self._y.shape[1:])
         lower, upper = (
@@ -206,7 +215,7 @@ class ConformalPredictor:
 
     def _interval_scores(self):
         check_numbers("y", self._y)
-        intervals = nested_intervals(self._predict(self._x, False), self._x, self._scale)
+        intervals = self.intervals_around(self._x)
         if self._y.size != self.num_rows * intervals.num_entries:
             raise ValueError(
                 f"`y` must have {intervals.num_entries} numbers in each row, as the predictions. "

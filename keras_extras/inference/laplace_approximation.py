@@ -314,7 +314,8 @@ class LaplaceApproximation:
         Returns:
             A `keras_extras.inference.PosteriorPredictive`.
         """
-        from keras_extras.inference.posterior_predictive import predictive_of, remember_predictor
+        from keras_extras.inference.conformal_prediction import remember_predictor
+        from keras_extras.inference.posterior_predictive import predictive_of
 
         num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)

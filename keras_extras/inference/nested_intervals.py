@@ -26,24 +26,27 @@ _PRECISION = 1e-6
 
 
 def nested_intervals(
-    prediction: Any, x: Any, scale: Callable[[Any], Any] | None
+    prediction: Any, x: Any, scale: Callable[[Any], Any] | None, score: str = "distribution"
 ) -> "PointIntervals | DistributionIntervals":
     """Returns the intervals around a prediction.
 
     Args:
         prediction: Array of shape `(n, ...)`, or a distribution of as many batch axes and entries.
         x: The inputs that it is of.
-        scale: Function from inputs to the spread of errors, for arrays. Defaults to `None`.
+        scale: Function from inputs to the spread of errors, of residuals. Defaults to `None`.
+        score: `"distribution"`, or `"residual"`, that of the mean of a distribution, too. Defaults
+            to `"distribution"`.
     """
     if not hasattr(prediction, "log_prob"):
         return PointIntervals(prediction, None if scale is None else scale(x))
     prediction = unwrap(prediction)
     components = getattr(prediction, "components_distribution", prediction)
-    if isinstance(entries_of(components), tfd.Deterministic):
+    if score == "residual" or isinstance(entries_of(components), tfd.Deterministic):
         return PointIntervals(prediction.mean(), None if scale is None else scale(x))
     if scale is not None:
         raise ValueError(
-            "`scale` is for predictors of points; a predictive distribution has a scale of its own."
+            "`scale` is for residuals, and a predictive distribution has a scale of its own. Set "
+            "`score='residual'` to take the residuals from its mean instead."
         )
     return DistributionIntervals(prediction)
 

@@ -128,7 +128,8 @@ class Posterior:
         Returns:
             A `keras_extras.inference.PosteriorPredictive`.
         """
-        from keras_extras.inference.posterior_predictive import predictive_of, remember_predictor
+        from keras_extras.inference.conformal_prediction import remember_predictor
+        from keras_extras.inference.posterior_predictive import predictive_of
 
         total = self.num_chains * self.num_results
         count = min(check_integer("num_samples", num_samples), total)

@@ -15,8 +15,7 @@ from tensorflow_probability import distributions as tfd
 from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
 from keras_extras._core.quantiles import quantile
-from keras_extras.inference.conformal_prediction import ConformalPrediction
-from keras_extras.inference.conformal_predictor import ConformalPredictor
+from keras_extras.inference.conformal_prediction import ConformalPrediction, conformalize
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
@@ -216,7 +215,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         Args:
             x: Inputs of held-out rows, which had no part in training.
             y: Their targets.
-            **kwargs: `randomized` and `seed`, as of `ConformalPredictor`.
+            **kwargs: `score`, `randomized` and `seed`, as of `ConformalPredictor`.
 
         Returns:
             A `keras_extras.inference.ConformalPrediction`, with `interval(level)` and
@@ -226,20 +225,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
             ValueError: If this distribution was not made by a predictor; if the predictor has
                 changed since; or as of `ConformalPredictor`.
         """
-        if self._inputs is None:
-            raise ValueError(
-                "`conformalize` is for predictions of `predict_distribution`, which know their "
-                "predictor. Use `keras_extras.inference.ConformalPredictor` with a function from "
-                "inputs to distributions."
-            )
-        predictor = ConformalPredictor(self._predictor, x, y, **kwargs)
-        again = predictor.predict(self._inputs())
-        if not np.allclose(again.mean(), self.mean(), rtol=1e-3, atol=1e-5, equal_nan=True):
-            raise ValueError(
-                "The predictor no longer predicts what it did: it was trained in the meantime. "
-                "Call `predict_distribution` again."
-            )
-        return ConformalPrediction(predictor, self)
+        return conformalize(self, x, y, **kwargs)
 
     def _log_prob(self, x: Any) -> tf.Tensor:
         if _is_point(self.components_distribution):
@@ -276,22 +262,6 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
     """
     prediction = _mixture(_components(function, parameters))
     prediction._of_rows = lambda rows: predictive_of(function, parameters[:, rows])
-    return prediction
-
-
-def remember_predictor(
-    prediction: PosteriorPredictive, predictor: Any, x: Any
-) -> PosteriorPredictive:
-    """Returns a prediction that can be conformalized.
-
-    Args:
-        prediction: The prediction of `x`.
-        predictor: An object with a method `predict_distribution`, or a function from inputs to
-            predictions, by the same draws of the weights.
-        x: Inputs.
-    """
-    prediction._predictor = predictor
-    prediction._inputs = lambda: x
     return prediction
 
 

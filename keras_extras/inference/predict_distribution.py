@@ -87,7 +87,8 @@ def predict_distribution(
         return model.predict_distribution(
             x, num_samples=num_samples, batch_size=batch_size, seed=seed
         )
-    from keras_extras.inference.posterior_predictive import predictive_of, remember_predictor
+    from keras_extras.inference.conformal_prediction import remember_predictor
+    from keras_extras.inference.posterior_predictive import predictive_of
 
     num_samples = check_integer("num_samples", num_samples)
     seed = known_seed(seed)

@@ -51,8 +51,8 @@ class CrossConformalPredictor:
         y: Targets, an array of `n` rows.
         num_folds: Integer, how many folds there are. Defaults to `5`.
         seed: Integer seed of the folds and of all draws. Defaults to `0`.
-        **kwargs: Of `ConformalPredictor`: `from_logits`, `scale`, `randomized`, `num_samples` and
-            `batch_size`.
+        **kwargs: Of `ConformalPredictor`: `from_logits`, `scale`, `score`, `randomized`,
+            `num_samples` and `batch_size`.
 
     Raises:
         TypeError: If `estimator` is nothing of the kind.

@@ -12,14 +12,11 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
 from keras_extras._core.probability import require_probability, tf
+from keras_extras.inference.conformal_prediction import remember_predictor
 from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.linearized_network import LinearizedNetwork
-from keras_extras.inference.posterior_predictive import (
-    PosteriorPredictive,
-    predictive_of,
-    remember_predictor,
-)
+from keras_extras.inference.posterior_predictive import PosteriorPredictive, predictive_of
 from keras_extras.inference.predict_distribution import draw_parameters
 from keras_extras.inference.sample_posterior import sample_posterior
 from keras_extras.pipelines.probabilistic_networks import (
@@ -186,7 +183,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         Args:
             X: Array of shape `(n, features)`, held-out rows, which `fit` did not get.
             y: Array with their targets or labels.
-            **kwargs: `randomized` and `seed`, as of `keras_extras.inference.ConformalPredictor`.
+            **kwargs: `score`, `randomized` and `seed`, as of
+                `keras_extras.inference.ConformalPredictor`.
 
         Returns:
             A `keras_extras.inference.ConformalPredictor`. It holds this estimator, and is of no use
