@@ -194,6 +194,8 @@ def test_bad_input_is_refused():
         ConformalPredictor(3.0, x, y)
     with pytest.raises(ValueError, match="as many rows"):
         ConformalPredictor(mean, x, y[:3])
+    with pytest.raises(TypeError, match="`x` must be an array with one row"):
+        ConformalPredictor(mean, x.tolist(), y)
     with pytest.raises(ValueError, match="`y` must be finite"):
         ConformalPredictor(mean, x, np.where(y == 3, np.nan, y)).interval(x)
     with pytest.raises(ValueError, match=r"1 numbers in each row.*prediction_set"):

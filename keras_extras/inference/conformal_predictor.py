@@ -11,6 +11,7 @@ from keras_extras._core.checks import check_choice, check_flag, check_integer, c
 from keras_extras._core.class_probabilities import class_probabilities
 from keras_extras._core.data import check_numbers
 from keras_extras.inference.class_labels import check_probabilities, class_indices
+from keras_extras.inference.fixed_predictions import num_rows
 from keras_extras.inference.nested_intervals import nested_intervals, scores_of
 from keras_extras.inference.prediction_function import prediction_function
 
@@ -125,13 +126,10 @@ class ConformalPredictor:
         num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)
         self._x = x
-        self._y = y if isinstance(y, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(y))
-        lengths = {len(values) for values in keras.tree.flatten(x)}
-        if self._y.ndim == 0 or lengths != {len(self._y)} or lengths == {0}:
-            raise ValueError(
-                "`x` and `y` must have as many rows, at least one. "
-                f"Received: {sorted(lengths)} rows of x, y.shape={self._y.shape}"
-            )
+        self._y = np.asarray(keras.ops.convert_to_numpy(y) if keras.ops.is_tensor(y) else y)
+        if self._y.shape[:1] != (num_rows(x),):
+            received = f"{num_rows(x)} rows of x, y.shape={self._y.shape}"
+            raise ValueError(f"`x` and `y` must have as many rows. Received: {received}")
         self._predict = prediction_function(predictor, x, num_samples, batch_size, self._seed)
         self.classes_ = getattr(predictor, "classes_", None)
         self._sorted: dict[str, np.ndarray] = {}
@@ -273,23 +271,23 @@ class ConformalPredictor:
         return scores
 
 
-def rank(level: float, num_rows: int) -> int:
+def rank(level: float, count: int) -> int:
     """Returns which of the sorted scores bounds the interval or set, counted from 1.
 
     Args:
         level: Float between 0 and 1.
-        num_rows: Integer, the number of scores.
+        count: Integer, the number of scores.
 
     Raises:
         ValueError: If there are too few of them.
     """
-    # `(n + 1) * level` may exceed a whole number by rounding.
-    found = int(np.ceil((num_rows + 1) * level - 1e-9))
-    if found > num_rows:
+    # `(count + 1) * level` may exceed a whole number by rounding.
+    found = int(np.ceil((count + 1) * level - 1e-9))
+    if found > count:
         needed = int(np.ceil(level / (1.0 - level) - 1e-9))
         raise ValueError(
             f"A level of {level} needs at least {needed} held-out rows: with fewer only an endless "
-            f"interval, or the set of all classes, has that probability. Received: {num_rows} rows"
+            f"interval, or the set of all classes, has that probability. Received: {count} rows"
         )
     return found
 

@@ -7,6 +7,31 @@ import keras
 import numpy as np
 
 
+def num_rows(x: Any) -> int:
+    """Returns how many rows inputs have.
+
+    Args:
+        x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
+
+    Raises:
+        TypeError: If they are no arrays.
+        ValueError: If there is no row, or arrays have different numbers of rows.
+    """
+    leaves = keras.tree.flatten(x)
+    if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        raise TypeError(
+            "`x` must be an array with one row for each example, or a structure of such arrays. "
+            f"Received: a value of type {type(x).__name__}"
+        )
+    lengths = {leaf.shape[0] for leaf in leaves}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(
+            "`x` must have rows, equally many in all its arrays. "
+            f"Received: arrays of lengths {sorted(lengths)}"
+        )
+    return lengths.pop()
+
+
 def check_not_random(predict: Callable[[Any], np.ndarray], x: Any) -> None:
     """Raises if two predictions of one row differ, as with Bayesian weights or MCDropout.
 
@@ -15,14 +40,10 @@ def check_not_random(predict: Callable[[Any], np.ndarray], x: Any) -> None:
         x: Inputs, an array of shape `(n, ...)` or a structure of arrays.
 
     Raises:
+        TypeError: If inputs are no arrays.
         ValueError: If they differ, or there is no row.
     """
-    lengths = {len(values) for values in keras.tree.flatten(x)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(
-            "`x` must have rows, equally many in all its arrays. "
-            f"Received: arrays of lengths {sorted(lengths)}"
-        )
+    num_rows(x)
     row = keras.tree.map_structure(lambda values: values[:1], x)
     if not np.allclose(predict(row), predict(row), rtol=1e-5, atol=1e-6, equal_nan=True):
         raise ValueError(
