@@ -183,6 +183,12 @@ LAYERS = [
         for form in ("field_equation", "linear", "log", "inverse", "diagonal", "tensor")
     ),
     LayerCase("ScaleShift", _scale_shift, _ROWS, (_SEQUENCES, _IMAGES, _INTEGERS)),
+    LayerCase(
+        "TemperatureScaling",
+        lambda: keras_extras.layers.TemperatureScaling(from_logits=True, temperature=1.5),
+        _ROWS,
+        (_SEQUENCES, _IMAGES, _INTEGERS),
+    ),
     LayerCase("MissingValueImputer", _imputer, _WITH_GAPS, (_ROWS[:, None], _INTEGERS)),
     LayerCase("MissingValueImputer-indicator", partial(_imputer, add_indicator=True), _WITH_GAPS),
 ]
@@ -310,6 +316,12 @@ METRICS = [
     MetricCase(
         "ApproximateMedianSignificance",
         lambda: keras_extras.metrics.ApproximateMedianSignificance(),
+        _LABELS,
+        _PROBABILITIES,
+    ),
+    MetricCase(
+        "BrierScore",
+        lambda: keras_extras.metrics.BrierScore(from_logits=True),
         _LABELS,
         _PROBABILITIES,
     ),

@@ -248,3 +248,13 @@ def test_small_tables(capsys):
     assert 0.8 < covered < 1.0
     assert score > ridge - 0.05
     assert "| diabetes | ensemble |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_conformal(capsys):
+    benchmark = load(ROOT / "benchmarks" / "conformal.py")
+    results = benchmark.main(methods=["ensemble"], splits=20, fits=1, cross=1, epochs=10)
+    assert set(results) == {("diabetes", "ensemble"), ("simulated", "ensemble")}
+    for _, covered, *_ in results.values():
+        assert 0.87 < covered < 0.94
+    assert "| diabetes | ensemble |" in capsys.readouterr().out

@@ -2,17 +2,23 @@
 
 import importlib
 
+from keras_extras.inference.conformal_prediction import ConformalPrediction
+from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
 from keras_extras.inference.sample_posterior import sample_posterior
+from keras_extras.inference.temperature_scale import temperature_scale
 
 __all__ = [
+    "ConformalPrediction",
+    "ConformalPredictor",
     "LaplaceApproximation",
     "Posterior",
     "PosteriorPredictive",
     "predict_distribution",
     "sample_posterior",
+    "temperature_scale",
 ]
 
 

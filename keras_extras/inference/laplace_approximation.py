@@ -13,7 +13,7 @@ from keras_extras._core.data import check_numbers
 from keras_extras._core.flat_vectors import split_entries
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.observations import observations
-from keras_extras.inference.predict_distribution import numpy_generator, rows_of
+from keras_extras.inference.predict_distribution import known_seed, numpy_generator, rows_of
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.inference.weight_priors import by_pattern
 
@@ -314,13 +314,19 @@ class LaplaceApproximation:
         Returns:
             A `keras_extras.inference.PosteriorPredictive`.
         """
+        from keras_extras.inference.conformal_prediction import remember_predictor
         from keras_extras.inference.posterior_predictive import predictive_of
 
         num_samples = check_integer("num_samples", num_samples)
         batch_size = check_integer("batch_size", batch_size)
+        seed = known_seed(seed)
         offsets = self.sample_offsets(num_samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
-        return predictive_of(self._network.function, parameters)
+        predict = functools.partial(
+            self.predict_distribution, num_samples=num_samples, batch_size=batch_size, seed=seed
+        )
+        prediction = predictive_of(self._network.function, parameters)
+        return remember_predictor(prediction, predict, x)
 
 
 def _of_last_layer(variables, model):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,7 +14,11 @@ from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.optional import import_optional
 from keras_extras._core.paths import unique_paths
 from keras_extras.inference.observations import observations
-from keras_extras.inference.predict_distribution import draw_parameters, numpy_generator
+from keras_extras.inference.predict_distribution import (
+    draw_parameters,
+    known_seed,
+    numpy_generator,
+)
 from keras_extras.inference.weight_function import WeightFunction
 
 
@@ -123,6 +128,7 @@ class Posterior:
         Returns:
             A `keras_extras.inference.PosteriorPredictive`.
         """
+        from keras_extras.inference.conformal_prediction import remember_predictor
         from keras_extras.inference.posterior_predictive import predictive_of
 
         total = self.num_chains * self.num_results
@@ -130,10 +136,15 @@ class Posterior:
         chosen = np.linspace(0, total - 1, count).round().astype(int)
         weights = [values.reshape(total, *values.shape[2:])[chosen] for values in self.samples]
         function = WeightFunction(self.model, x, self.likelihood, require_likelihood=False)
-        generator = numpy_generator(seed)
-        return predictive_of(
-            function, draw_parameters(function, x, weights, count, batch_size, generator)
+        seed = known_seed(seed)
+        prediction = predictive_of(
+            function,
+            draw_parameters(function, x, weights, count, batch_size, numpy_generator(seed)),
         )
+        predict = partial(
+            self.predict_distribution, num_samples=count, batch_size=batch_size, seed=seed
+        )
+        return remember_predictor(prediction, predict, x)
 
     def to_arviz(self, x: Any = None, y: Any = None, batch_size: int = 256) -> Any:
         """Returns an `arviz.InferenceData` with groups `posterior` and `sample_stats`.

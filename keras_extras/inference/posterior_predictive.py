@@ -15,6 +15,7 @@ from tensorflow_probability import distributions as tfd
 from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
 from keras_extras._core.quantiles import quantile
+from keras_extras.inference.conformal_prediction import ConformalPrediction, conformalize
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
@@ -58,6 +59,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
 
     # Function from a slice of rows to their prediction, where `predict_distribution` made it.
     _of_rows: Callable | None = None
+    # The predictor that made it, or a function of inputs, and a function that returns its inputs.
+    _predictor: Any = None
+    _inputs: Callable | None = None
 
     @property
     def num_samples(self) -> int:
@@ -200,6 +204,28 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         ends = self.quantile([*tails, *(1.0 - tail for tail in tails)])
         low, high = tf.split(ends, 2)
         return (low, high) if np.ndim(level) else (low[0], high[0])
+
+    def conformalize(self, x: Any, y: Any, **kwargs: Any) -> ConformalPrediction:
+        """Returns this prediction with intervals, or sets of classes, that have a guarantee.
+
+        The predictor also predicts held-out rows, by the same draws of the weights, and as wide as
+        these demand are the intervals then: split conformal prediction. Make a
+        `ConformalPredictor` instead for predictions of several inputs.
+
+        Args:
+            x: Inputs of held-out rows, which had no part in training.
+            y: Their targets.
+            **kwargs: `score`, `randomized` and `seed`, as of `ConformalPredictor`.
+
+        Returns:
+            A `keras_extras.inference.ConformalPrediction`, with `interval(level)` and
+            `prediction_set(level)`.
+
+        Raises:
+            ValueError: If this distribution was not made by a predictor; if the predictor has
+                changed since; or as of `ConformalPredictor`.
+        """
+        return conformalize(self, x, y, **kwargs)
 
     def _log_prob(self, x: Any) -> tf.Tensor:
         if _is_point(self.components_distribution):

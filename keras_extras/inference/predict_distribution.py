@@ -3,6 +3,7 @@
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -86,9 +87,11 @@ def predict_distribution(
         return model.predict_distribution(
             x, num_samples=num_samples, batch_size=batch_size, seed=seed
         )
+    from keras_extras.inference.conformal_prediction import remember_predictor
     from keras_extras.inference.posterior_predictive import predictive_of
 
     num_samples = check_integer("num_samples", num_samples)
+    seed = known_seed(seed)
     members = list(model) if isinstance(model, list | tuple) else [model]
     if not members:
         raise ValueError("`model` must be a model or a list of models. Received: an empty list")
@@ -104,14 +107,30 @@ def predict_distribution(
     parameters = [
         draw_parameters(f, x, None, num_samples, batch_size, generator) for f in functions
     ]
-    return predictive_of(functions[0], tf.concat(parameters, axis=0))
+    return remember_predictor(
+        predictive_of(functions[0], tf.concat(parameters, axis=0)),
+        partial(
+            predict_distribution,
+            model,
+            num_samples=num_samples,
+            batch_size=batch_size,
+            seed=seed,
+            likelihood=likelihood,
+        ),
+        x,
+    )
 
 
 def numpy_generator(seed: int | None) -> np.random.Generator:
     """Returns a generator of this seed, or of one that follows `keras.utils.set_random_seed`."""
+    return np.random.default_rng(known_seed(seed))
+
+
+def known_seed(seed: int | None) -> int:
+    """Returns a seed, of `None` one that follows `keras.utils.set_random_seed`."""
     if seed is None:
-        seed = random.randrange(2**31)  # `set_random_seed` seeds it with every version of Keras.
-    return np.random.default_rng(check_integer("seed", seed, minimum=0))
+        return random.randrange(2**31)  # `set_random_seed` seeds it with every version of Keras.
+    return check_integer("seed", seed, minimum=0)
 
 
 def draw_parameters(

@@ -39,6 +39,7 @@ from keras_extras.layers.kl_divergence_regularizer import KLDivergenceRegularize
 from keras_extras.layers.mc_dropout import MCDropout
 from keras_extras.layers.missing_value_imputer import MissingValueImputer
 from keras_extras.layers.scale_shift import ScaleShift
+from keras_extras.layers.temperature_scaling import TemperatureScaling
 from keras_extras.layers.variable_layer import VariableLayer
 from keras_extras.layers.variational.convolution_flipout import (
     Convolution1DFlipout,
@@ -100,6 +101,7 @@ __all__ = [
     "ScaleShift",
     "SensitivityPenalty",
     "SobolevTraining",
+    "TemperatureScaling",
     "VariableLayer",
     "VariationalGaussianProcess",
     "ZeroInflated",

@@ -1,6 +1,7 @@
 """Keras metrics."""
 
 from keras_extras.metrics.approximate_median_significance import ApproximateMedianSignificance
+from keras_extras.metrics.brier_score import BrierScore
 from keras_extras.metrics.continuous_ranked_probability_score import (
     ContinuousRankedProbabilityScore,
 )
@@ -11,6 +12,7 @@ from keras_extras.metrics.negative_log_likelihood import NegativeLogLikelihood
 
 __all__ = [
     "ApproximateMedianSignificance",
+    "BrierScore",
     "ContinuousRankedProbabilityScore",
     "ExpectedCalibrationError",
     "IntervalCoverage",

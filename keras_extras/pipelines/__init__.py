@@ -3,6 +3,7 @@
 import importlib
 
 from keras_extras.pipelines.autoencoder_classifier import AutoencoderClassifier
+from keras_extras.pipelines.cross_conformal_predictor import CrossConformalPredictor
 from keras_extras.pipelines.two_stage_trainer import StageHistories
 
 # They subclass estimators of scikit-learn, which is imported when they are asked for.
@@ -13,6 +14,7 @@ _LATER = {
 
 __all__ = [
     "AutoencoderClassifier",
+    "CrossConformalPredictor",
     "ProbabilisticClassifier",
     "ProbabilisticRegressor",
     "StageHistories",

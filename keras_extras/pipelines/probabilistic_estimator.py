@@ -12,6 +12,8 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
 from keras_extras._core.probability import require_probability, tf
+from keras_extras.inference.conformal_prediction import remember_predictor
+from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.posterior_predictive import PosteriorPredictive, predictive_of
@@ -172,7 +174,24 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         Returns:
             A `keras_extras.inference.PosteriorPredictive` of batch shape `(n,)`.
         """
-        return self._in_units_of_targets(self._prediction(X))
+        prediction = self._in_units_of_targets(self._prediction(X))
+        return remember_predictor(prediction, self, X)
+
+    def conformalize(self, X: Any, y: Any, **kwargs: Any) -> ConformalPredictor:
+        """Returns a predictor of intervals, or of sets of classes, that have a guarantee.
+
+        Args:
+            X: Array of shape `(n, features)`, held-out rows, which `fit` did not get.
+            y: Array with their targets or labels.
+            **kwargs: `score`, `randomized` and `seed`, as of
+                `keras_extras.inference.ConformalPredictor`.
+
+        Returns:
+            A `keras_extras.inference.ConformalPredictor`. It holds this estimator, and is of no use
+            after another `fit`.
+        """
+        validation.check_is_fitted(self)
+        return ConformalPredictor(self, X, y, **kwargs)
 
     def _prediction(self, X):
         """The same in the units of the network."""
