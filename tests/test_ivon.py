@@ -133,12 +133,11 @@ def _scores(model, x, y, draws=None):
 def test_a_classifier_of_digits():
     """As accurate as with Adam, and its probabilities are better."""
     accuracy, likelihood = _scores(*_digits(keras.optimizers.Adam(0.003), 60))
-    optimizer = IVON(0.5, hess_init=0.1, beta_2=0.999, weight_decay=1e-3, seed=1)
+    optimizer = IVON(0.2, beta_2=0.999, weight_decay=1e-3, seed=1)
     model, x, y = _digits(optimizer, 60)
     posterior = Posterior.from_optimizer(model, num_draws=30, seed=1)
     draws = [[values[0, n] for values in posterior.samples] for n in range(30)]
     ours = _scores(model, x, y, draws)
-    print(accuracy, likelihood, ours)
     assert ours[0] > accuracy - 0.01
     assert ours[1] < likelihood - 0.02
 
@@ -176,14 +175,23 @@ def test_training_goes_on_from_a_file():
         np.testing.assert_equal(loaded.optimizer.stddevs(), model.optimizer.stddevs())
 
 
-@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"steps_per_execution": 3}])
-def test_compiled_steps_are_the_same(arguments):
+def test_several_steps_in_an_execution_are_the_same():
     found = []
-    for each in ({}, arguments):
-        model = _model(IVON(0.1, beta_2=0.9, seed=1), **each)
+    for count in (1, 3):
+        model = _model(IVON(0.1, beta_2=0.9, seed=1), steps_per_execution=count)
         _fit(model, 6, 50)
         found.append((model.get_weights()[0], model.optimizer.stddevs()[0]))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_steps_compiled_by_xla():
+    """Its random numbers are others, so means of many steps are compared."""
+    model = _model(IVON(0.05, beta_2=0.99, seed=1), jit_compile=True)
+    _fit(model, 400)
+    mean = np.linalg.lstsq(_X, _Y, rcond=None)[0]
+    stddevs = _NOISE / np.sqrt(np.sum(_X**2, axis=0))
+    np.testing.assert_allclose(model.optimizer.stddevs()[0][:, 0], stddevs, rtol=0.3)
+    np.testing.assert_allclose(model.get_weights()[0], mean, atol=1.5 * stddevs.max())
 
 
 def test_schedules_clipping_and_averages():
@@ -216,7 +224,7 @@ def test_an_unknown_number_of_rows_is_an_error():
     with pytest.raises(ValueError, match="scales by the size of the training set"):
         model.train_on_batch(_X, _Y)
     with pytest.raises(ValueError, match="scales by the size of the training set"):
-        model.fit(((_X, _Y) for _ in range(3)), verbose=0)
+        model.fit(((_X, _Y) for _ in range(3)), shuffle=False, verbose=0)
 
 
 def test_losses_that_are_not_finite_leave_the_posterior():

@@ -21,12 +21,8 @@ from keras_extras._core.training_set_size import (
 )
 from keras_extras._seams.optimizer_variables import index_of, trained_variables
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer, evaluated_at
+from keras_extras.optimizers.normal_numbers import add_table, normal_numbers
 from keras_extras.optimizers.replicas import is_shared_out, mean_over_replicas
-
-# To draw more numbers than that costs too much in each step.
-_FEW_WEIGHTS = 2**14
-# Where draws begin in a table of numbers.
-_PLACES = 2**18
 
 
 @serializable
@@ -159,13 +155,8 @@ class IVON(LossEvaluatingOptimizer):
         # `h + weight_decay`, the precisions of the posterior by the effective sample size.
         initial_precision = self.hess_init + self.weight_decay
         self._precisions = self._add_state(variables, "precision", initial_precision)
-        self._table = None
         sizes = [math.prod(v.shape) for v in variables]
-        if sum(sizes) > _FEW_WEIGHTS:
-            normal = keras.initializers.RandomNormal(0.0, 1.0, seed=self._seed_generator)
-            self._table = self.add_variable(
-                (_PLACES + max(sizes),), normal, "float32", name="normal_numbers"
-            )
+        self._table = add_table(self, sizes, self._seed_generator)
 
     def _add_state(self, variables, name, value):
         """Adds variables like these, in at least single precision, which `beta_2` needs."""
@@ -246,19 +237,8 @@ class IVON(LossEvaluatingOptimizer):
         return loss, gradients, slopes, outputs
 
     def _normal_numbers(self):
-        """Returns standard normal numbers for each variable."""
         shapes = [tuple(precision.shape) for precision in self._precisions]
-        draw = functools.partial(keras.random.normal, seed=self._seed_generator)
-        if self._table is None:
-            return [draw(shape) for shape in shapes]
-        places = keras.random.randint(
-            (len(shapes),), 0, 2 * _PLACES, dtype="int32", seed=self._seed_generator
-        )
-        starts, signs = places // 2, 1.0 - 2.0 * ops.cast(places % 2, "float32")
-        return [
-            ops.reshape(ops.slice(self._table, (starts[i],), (math.prod(shape),)), shape) * signs[i]
-            for i, shape in enumerate(shapes)
-        ]
+        return normal_numbers(shapes, self._table, self._seed_generator)
 
     def _renew(self, precision, slope, size):
         """Moves `h + d` towards `n (h + d) slope + d`; it stays above the half of what it was."""
