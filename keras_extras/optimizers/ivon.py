@@ -27,7 +27,7 @@ from keras_extras.optimizers.replicas import is_shared_out, mean_over_replicas
 
 @serializable
 class IVON(LossEvaluatingOptimizer):
-    """Learns a normal posterior of the weights, at the cost of Adam, in stock `fit`.
+    """Learns a normal posterior of the weights in stock `fit`.
 
     The weights of the model are the means `m` of independent normal posteriors with precisions
     `n (h + d)`, for `n` rows, `d` the weight decay and `h` an estimate of the diagonal of the
