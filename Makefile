@@ -48,6 +48,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/hypergradient.py
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
+	$(BIN)/python benchmarks/ivon.py --out outputs/ivon
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/import_time.py

@@ -218,6 +218,12 @@ OPTIMIZERS = [
         scheduled=None,
     ),
     OptimizerCase("HypergradientAdam", keras_extras.optimizers.HypergradientAdam, scheduled=None),
+    OptimizerCase(
+        "IVON",
+        lambda learning_rate=0.05, **arguments: keras_extras.optimizers.IVON(
+            learning_rate, beta_2=0.9, num_samples=2, clip_radius=5.0, seed=1, **arguments
+        ),
+    ),
     OptimizerCase("LBFGS", keras_extras.optimizers.LBFGS),
     OptimizerCase(
         "NewtonCG",

@@ -184,6 +184,15 @@ def test_bayesian_layers(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_ivon(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "ivon.py")
+    results = benchmark.main(epochs=1, steps=1, out=tmp_path)
+    assert all(row["ratio"] > 0.0 for row in results.values())
+    assert re.search(r"^convolutions +\d", capsys.readouterr().out, re.M)
+    assert [path.name for path in tmp_path.iterdir()] == ["ivon.json"]
+
+
+@pytest.mark.slow
 def test_nuts(tmp_path, capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "nuts.py")
     monkeypatch.setitem(sys.modules, "numpyro", None)

@@ -35,8 +35,13 @@ def network(hp):
 CASES = [
     Case(
         callbacks.BackupAndResume,
-        {"backup_dir": Path("backup"), "delete_backup": False},
-        {"backup_dir": (3, ""), "delete_backup": (None, "no")},
+        {"backup_dir": Path("backup"), "delete_backup": False, "stateful": [callbacks.SWAG(1)]},
+        {"backup_dir": (3, ""), "delete_backup": (None, "no"), "stateful": (None, [3])},
+    ),
+    Case(
+        callbacks.SWAG,
+        {"start_epoch": 3, "every": 2, "unit": "batches", "rank": 5},
+        {"start_epoch": (-1, 1.5), "every": (0, "all"), "unit": ("steps",), "rank": (0, 1, 2.5)},
     ),
     Case(callbacks.KLWarmUp, {"epochs": 5, "start": 0.1}, {"epochs": (0, 1.5), "start": (-1, 2)}),
     Case(callbacks.SearchMonitor, {"every": 3, "optimizer_name": "cma"}, {"every": (0, "all")}),

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from keras_extras._core.backend import is_traced
 from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.first_batch import FirstBatch
 from keras_extras._core.optimizers import optimizer_of
@@ -57,6 +58,8 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
         ValueError: If its value is 0.
     """
     with _outside_of_graphs():
+        if keras.backend.backend() == "jax" and is_traced(variable.value):
+            return  # It has none in there, and is to be asked for before.
         value = keras.ops.convert_to_numpy(variable.value)
     # A variable that this very graph makes is still empty; it starts with the current size.
     if not (current_training_set_size() or value.any()):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from keras_extras._seams.epoch_iterator import (
 )
 from keras_extras.callbacks.compiled_optimizer import check_optimizer, optimizer_config
 from keras_extras.callbacks.repeated_data import RepeatedData
-from keras_extras.callbacks.training_state import load_training_state, save_training_state
+from keras_extras.callbacks.training_state import (
+    load_callback_states,
+    load_training_state,
+    save_callback_states,
+    save_training_state,
+)
 
 _FILE = "training.json"
 _BACKUPS = ("epoch_*", ".epoch_*")  # The latter are those that a kill left unfinished.
@@ -40,6 +46,7 @@ class BackupAndResume(keras.callbacks.Callback):
       batches of all epochs that are done are drawn again and left aside. The callback warns in the
       first epoch of data that may be another when the script runs again, such as a dataset that
       is shuffled without a seed.
+    - Callbacks in `stateful`, such as `SWAG`, go on with what they collected.
 
     It belongs at the end of the list of callbacks, after those that change the model at the end of
     an epoch. Call `keras.utils.set_random_seed` at the start of the script. `History` holds the
@@ -51,9 +58,13 @@ class BackupAndResume(keras.callbacks.Callback):
         backup_dir: String or path, the folder of the backups of this one training.
         delete_backup: Boolean, whether the backups are deleted once `fit` is through. Defaults to
             `True`.
+        stateful: List of callbacks that go on with their state, each with `get_state` and
+            `set_state` as `SWAG` has them. They stand before this one in `callbacks`. Defaults to
+            `()`.
 
     Raises:
-        TypeError: If `backup_dir` is no path, or `delete_backup` no boolean.
+        TypeError: If `backup_dir` is no path, `delete_backup` no boolean, or a callback in
+            `stateful` has no state.
         OSError: In `fit`, if the folder cannot be written to.
         RuntimeError: In `fit`, if another process uses the folder.
         ValueError: In `fit`, if the model was not built, or the backup is of another model or
@@ -75,7 +86,12 @@ class BackupAndResume(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, backup_dir: str | os.PathLike, delete_backup: bool = True):
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike,
+        delete_backup: bool = True,
+        stateful: Sequence[keras.callbacks.Callback] = (),
+    ):
         super().__init__()
         if not isinstance(backup_dir, str | os.PathLike) or not str(backup_dir):
             raise TypeError(
@@ -83,6 +99,13 @@ class BackupAndResume(keras.callbacks.Callback):
             )
         self.backup_dir = Path(backup_dir)
         self.delete_backup = check_flag("delete_backup", delete_backup)
+        is_list = isinstance(stateful, list | tuple)
+        if not is_list or not all(hasattr(callback, "set_state") for callback in stateful):
+            raise TypeError(
+                "`stateful` must be a list of callbacks with `get_state` and `set_state`, such as "
+                f"`keras_extras.callbacks.SWAG`. Received: stateful={stateful!r}"
+            )
+        self.stateful = list(stateful)
         remember_epoch_iterators()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -94,6 +117,7 @@ class BackupAndResume(keras.callbacks.Callback):
             check_optimizer(saved["optimizer"], self._optimizer)
             self._optimizer = saved["optimizer"]
             load_training_state(self.model, backups[-1])
+            load_callback_states(self.stateful, backups[-1])
         self._data = RepeatedData(self.model, saved and saved["data"])
         self._epochs = 0
 
@@ -106,6 +130,7 @@ class BackupAndResume(keras.callbacks.Callback):
         before = [path for name in _BACKUPS for path in self.backup_dir.glob(name)]
         with whole_folder(self.backup_dir / f"epoch_{epoch + 1:06d}") as folder:
             save_training_state(self.model, folder, epoch + 1)
+            save_callback_states(self.stateful, folder)
             content = {"optimizer": self._optimizer, "data": self._data.state(self._epochs)}
             (folder / _FILE).write_text(json.dumps(content))
         for path in before:

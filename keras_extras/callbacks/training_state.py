@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,6 +35,30 @@ def load_training_state(model: keras.Model, folder: Path) -> None:
             f"`model` must be built, and the one that {folder} is a backup of; delete the folder "
             f"to start again. Received: model={model.name!r}, which does not fit: {error}"
         ) from error
+
+
+def save_callback_states(callbacks: Sequence[Any], folder: Path) -> None:
+    """Writes what the callbacks return by `get_state`, dicts of arrays."""
+    for number, callback in enumerate(callbacks):
+        np.savez(folder / f"callback_{number}.npz", **callback.get_state())
+
+
+def load_callback_states(callbacks: Sequence[Any], folder: Path) -> None:
+    """Gives the callbacks what `save_callback_states` wrote, by `set_state`.
+
+    Raises:
+        ValueError: If the backup has no state of a callback, or it is not whole.
+    """
+    for number, callback in enumerate(callbacks):
+        try:
+            state = read_arrays(folder / f"callback_{number}.npz", "the state of a callback")
+            callback.set_state(state)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"`stateful` must be the callbacks that {folder} is a backup of; delete the folder "
+                f"to start again. Received: a {type(callback).__name__}, which does not fit: "
+                f"{error}"
+            ) from error
 
 
 def _keras_backup(model, folder):

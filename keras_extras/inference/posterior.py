@@ -8,11 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_extras._core.batch_statistics import batch_statistics
 from keras_extras._core.checks import check_integer
 from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.optimizers import optimizer_of
 from keras_extras._core.optional import import_optional
 from keras_extras._core.paths import unique_paths
+from keras_extras.callbacks.swag import SWAG
 from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import (
     draw_parameters,
@@ -35,6 +37,9 @@ class Posterior:
             model whose last layer is one of distributions. Defaults to `None`.
         step_size: Float, the step size that chains ended with. Defaults to `None`.
         scales: Arrays like the weights, the scales that it is in units of. Defaults to `None`.
+        statistics: Arrays of shape `(chains, draws, *shape)`, the moving mean and variance of each
+            `BatchNormalization` that training changes, for each draw; empty for those of the
+            model. Defaults to `()`.
 
     Raises:
         ValueError: If the samples do not fit the model.
@@ -65,6 +70,7 @@ class Posterior:
         likelihood: Callable | None = None,
         step_size: float | None = None,
         scales: Sequence[np.ndarray] | None = None,
+        statistics: Sequence[np.ndarray] = (),
     ):
         self.model = model
         self.step_size = step_size
@@ -72,31 +78,101 @@ class Posterior:
         self.samples = [np.asarray(values) for values in samples]
         self.sample_stats = dict(sample_stats or {})
         self.likelihood = likelihood
+        self.statistics = [np.asarray(values) for values in statistics]
         expected = [tuple(variable.shape) for variable in model.trainable_variables]
         received = [values.shape[2:] for values in self.samples]
-        sizes = {values.shape[:2] for values in self.samples}
+        sizes = {values.shape[:2] for values in self.samples + self.statistics}
+        if self.statistics:
+            expected += [tuple(variable.shape) for variable in batch_statistics(model)]
+            received += [values.shape[2:] for values in self.statistics]
         if expected != received or len(sizes) != 1:
             raise ValueError(
                 f"`samples` must have shapes (chains, draws, *shape) for the shapes {expected} of "
-                f"the trainable weights of {model.name!r}. "
-                f"Received: {[values.shape for values in self.samples]}"
+                f"the trainable weights of {model.name!r}"
+                f"{' and the statistics of its batches' * bool(self.statistics)}. "
+                f"Received: {[values.shape for values in self.samples + self.statistics]}"
             )
 
     @classmethod
-    def from_optimizer(cls, model: keras.Model, likelihood: Callable | None = None) -> "Posterior":
-        """The samples that `SGLD` or `CyclicalSGLD` collected in `fit`, as one chain.
+    def from_optimizer(
+        cls,
+        model: keras.Model,
+        likelihood: Callable | None = None,
+        num_draws: int | None = None,
+        seed: int | None = None,
+    ) -> "Posterior":
+        """What an optimizer learned of the posterior in `fit`, as one chain.
+
+        These are the samples that `SGLD` or `CyclicalSGLD` collected, or draws of the normal
+        posterior that `IVON` has.
 
         Args:
             model: The model, compiled with the optimizer and fitted.
             likelihood: As of `Posterior`. Defaults to `None`.
+            num_draws: Integer, how many draws to take, for `IVON` only. Defaults to `None`: 100.
+            seed: Integer seed of these draws; `None` follows `keras.utils.set_random_seed`.
+                Defaults to `None`.
         """
         optimizer = optimizer_of(model)
-        if optimizer is None or not hasattr(optimizer, "samples"):
+        if hasattr(optimizer, "stddevs"):
+            generator = numpy_generator(seed)
+            count = check_integer("num_draws", 100 if num_draws is None else num_draws)
+            samples = [
+                keras.ops.convert_to_numpy(mean)
+                + stddev * generator.normal(size=(count, *stddev.shape)).astype(stddev.dtype)
+                for mean, stddev in zip(model.trainable_variables, optimizer.stddevs())
+            ]
+        elif hasattr(optimizer, "samples"):
+            if num_draws is not None or seed is not None:
+                raise ValueError(
+                    f"`num_draws` and `seed` are for posteriors that are drawn from; "
+                    f"{type(optimizer).__name__} has kept samples, all of which are taken. "
+                    f"Received: num_draws={num_draws!r}, seed={seed!r}"
+                )
+            samples = optimizer.samples()
+        else:
             raise TypeError(
-                "The model must be compiled with an optimizer that collects samples, such as "
-                f"`keras_extras.optimizers.SGLD()`. Received: optimizer={optimizer!r}"
+                "The model must be compiled with an optimizer that learns a posterior, such as "
+                f"`keras_extras.optimizers.SGLD()` or `IVON()`. Received: optimizer={optimizer!r}"
             )
-        return cls(model, [values[None] for values in optimizer.samples()], likelihood=likelihood)
+        return cls(model, [values[None] for values in samples], likelihood=likelihood)
+
+    @classmethod
+    def from_callback(
+        cls,
+        swag: Any,
+        num_draws: int = 100,
+        x: Any = None,
+        likelihood: Callable | None = None,
+        batch_size: int = 256,
+        seed: int | None = None,
+    ) -> "Posterior":
+        """Draws of the normal posterior that `callbacks.SWAG` collected in `fit`, as one chain.
+
+        Args:
+            swag: The callback.
+            num_draws: Integer, how many draws to take. Defaults to `100`.
+            x: Training inputs, an array of shape `(n, ...)` or a structure of arrays, which the
+                moving statistics of `BatchNormalization` are renewed with for each draw. Defaults
+                to `None`, for models without such layers.
+            likelihood: As of `Posterior`. Defaults to `None`.
+            batch_size: Integer, rows of a batch whose statistics are taken. Defaults to `256`.
+            seed: Integer seed of the draws; `None` follows `keras.utils.set_random_seed`. Defaults
+                to `None`.
+
+        Raises:
+            TypeError: If `swag` is no such callback.
+            ValueError: If it collected fewer than 2 snapshots, or `x` is missing.
+        """
+        if not isinstance(swag, SWAG):
+            raise TypeError(
+                "`swag` must be a `keras_extras.callbacks.SWAG` that was in `callbacks` of `fit`. "
+                f"Received: swag={swag!r}"
+            )
+        draws = swag.draw(check_integer("num_draws", num_draws), numpy_generator(seed))
+        statistics = swag.statistics(list(zip(*draws)), x, batch_size)
+        samples, statistics = ([values[None] for values in part] for part in (draws, statistics))
+        return cls(swag.model, samples, likelihood=likelihood, statistics=statistics)
 
     @property
     def num_chains(self) -> int:
@@ -134,8 +210,10 @@ class Posterior:
         total = self.num_chains * self.num_results
         count = min(check_integer("num_samples", num_samples), total)
         chosen = np.linspace(0, total - 1, count).round().astype(int)
-        weights = [values.reshape(total, *values.shape[2:])[chosen] for values in self.samples]
-        function = WeightFunction(self.model, x, self.likelihood, require_likelihood=False)
+        weights = [values[chosen] for values in self._flat_draws()]
+        function = WeightFunction(
+            self.model, x, self.likelihood, False, statistics=self._statistics_of_model()
+        )
         seed = known_seed(seed)
         prediction = predictive_of(
             function,
@@ -178,10 +256,12 @@ class Posterior:
 
     def _log_likelihood(self, x, y, batch_size):
         """The logarithm of the likelihood of each row, of shape `(chains, draws, n)`."""
-        function = WeightFunction(self.model, x, self.likelihood)
+        function = WeightFunction(
+            self.model, x, self.likelihood, statistics=self._statistics_of_model()
+        )
         x, y = observations(function, x, y)
         total = self.num_chains * self.num_results
-        weights = [values.reshape(total, *values.shape[2:]) for values in self.samples]
+        weights = self._flat_draws()
         generator = numpy_generator(0)  # of seeds for random layers, which chains do not have
         parameters = draw_parameters(function, x, weights, total, batch_size, generator)
         log_probs = function.distribution(parameters).log_prob(y)
@@ -212,6 +292,7 @@ class Posterior:
             f"samples/{name}": v for name, v in zip(self._paths(), self.samples, strict=True)
         }
         arrays |= {f"sample_stats/{name}": v for name, v in self.sample_stats.items()}
+        arrays |= {f"statistics/{n}": values for n, values in enumerate(self.statistics)}
         if self.scales is not None:
             arrays["adaptation/step_size"] = self.step_size
             arrays |= {f"adaptation/scale_{n}": part for n, part in enumerate(self.scales)}
@@ -233,7 +314,8 @@ class Posterior:
             ValueError: If the file is no such file or does not fit the model.
         """
         arrays = read_arrays(path, "a file that `Posterior.save` wrote")
-        groups: dict[str, dict] = {"samples": {}, "sample_stats": {}, "adaptation": {}}
+        names = ("samples", "sample_stats", "adaptation", "statistics")
+        groups: dict[str, dict] = {name: {} for name in names}
         for name, values in arrays.items():
             group, _, key = name.partition("/")
             groups.setdefault(group, {})[key] = values
@@ -246,7 +328,17 @@ class Posterior:
             likelihood,
             None if step_size is None else float(step_size),
             list(adaptation.values()) or None,
+            list(groups["statistics"].values()),
         )
+
+    def _flat_draws(self):
+        """The draws of all chains, statistics after weights."""
+        total = self.num_chains * self.num_results
+        arrays = [*self.samples, *self.statistics]
+        return [values.reshape(total, *values.shape[2:]) for values in arrays]
+
+    def _statistics_of_model(self):
+        return batch_statistics(self.model) if self.statistics else ()
 
     def _paths(self):
         return unique_paths(self.model.trainable_variables)

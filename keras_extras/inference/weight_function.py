@@ -27,9 +27,12 @@ class WeightFunction:
             `tfd.Distribution`, or such a layer. Defaults to `None`.
         require_likelihood: Boolean, whether the output must be a distribution. Defaults to
             `True`.
+        statistics: Variables that are weights, too, in this function, after the trainable ones.
+            Defaults to none.
 
     Attributes:
-        variables: The trainable variables, the weights in the order that functions take them.
+        variables: The trainable variables and `statistics`, in the order that functions take
+            weights.
         seed_states: The states of the seed generators of the model's layers before the head.
         head: The model's last layer if it makes a distribution; else None.
         row_shape: The shape of the output for one row.
@@ -41,6 +44,7 @@ class WeightFunction:
         x: Any,
         likelihood: Callable | None = None,
         require_likelihood: bool = True,
+        statistics: Sequence[keras.Variable] = (),
     ):
         require_probability()
         if not isinstance(model, keras.layers.Layer):
@@ -64,7 +68,8 @@ class WeightFunction:
                 "give `likelihood`, a function from its output to a distribution, such as "
                 "`lambda outputs: tfd.Independent(tfd.Normal(outputs, 0.1), 1)`."
             )
-        self.variables = list(model.trainable_variables)
+        self._statistics = list(statistics)
+        self.variables = [*model.trainable_variables, *self._statistics]
         own = [] if self.head is None else [self.head.seed_generator.state]
         self.seed_states = [
             variable
@@ -114,7 +119,11 @@ class WeightFunction:
         return parameters, sum((tf.cast(v, floatx) for v in losses), tf.zeros((), floatx))
 
     def _evaluate(self, weights, seeds, x, penalties):
-        state = zip(self.seed_states, seeds)
+        state = [*zip(self.seed_states, seeds)]
+        if weights is not None and self._statistics:
+            count = len(self.variables) - len(self._statistics)
+            state += zip(self._statistics, weights[count:])
+            weights = weights[:count]
         found = evaluate(self.model, x, weights=weights, state=state, penalties=penalties)
         outputs = found.outputs
         return outputs if self.head is None else outputs.made_from[1], found.penalties

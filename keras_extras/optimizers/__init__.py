@@ -5,6 +5,7 @@ from keras_extras.optimizers.cma_es import CMAES
 from keras_extras.optimizers.cyclical_sgld import CyclicalSGLD
 from keras_extras.optimizers.hypergradient_adam import HypergradientAdam
 from keras_extras.optimizers.hypergradient_sgd import HypergradientSGD
+from keras_extras.optimizers.ivon import IVON
 from keras_extras.optimizers.lbfgs import LBFGS
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
@@ -16,6 +17,7 @@ from keras_extras.optimizers.spsa import SPSA
 
 __all__ = [
     "CMAES",
+    "IVON",
     "LBFGS",
     "SGLD",
     "SPSA",

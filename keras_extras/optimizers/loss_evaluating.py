@@ -183,20 +183,13 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
         return list(model.trainable_variables)
 
     def _search(self, loss_fn, variables):
-        def loss_of(values):
-            with substituted(zip(variables, values)):
-                loss = ops.convert_to_tensor(loss_fn())
-            if getattr(loss.shape, "rank", 0) is None:  # Of `tf.numpy_function`.
-                loss = ops.reshape(loss, ())
-            if len(loss.shape):
-                raise ValueError(
-                    "`loss_fn` must return a scalar, such as the mean over the batch. "
-                    f"Received: a loss of shape {tuple(loss.shape)}"
-                )
-            is_double = keras.backend.standardize_dtype(loss.dtype) == "float64"
-            return loss if is_double else ops.cast(loss, "float32")
+        self.search(
+            lambda values: evaluated_at(values, variables, lambda: (loss_fn(), None))[0], variables
+        )
+        self.note_failure()
 
-        self.search(loss_of, variables)
+    def note_failure(self) -> None:
+        """Keeps in mind, until it is raised between two batches, whether this step failed."""
         self._has_failed.assign(ops.logical_or(self._has_failed, self._failed))
 
     def take_step(
@@ -314,3 +307,23 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
     def __repr__(self) -> str:
         state = "" if self._compilation is None else self._compilation.state
         return f"<{type(self).__name__} {self.name!r}{state and f', steps {state}'}>"
+
+
+def evaluated_at(
+    values: Sequence[Any],
+    variables: Sequence[keras.Variable],
+    loss_fn: Callable[[], tuple[Any, Any]],
+) -> tuple[Any, Any]:
+    """Returns `loss_fn()`, a loss and outputs, with other values in the place of the variables."""
+    with substituted(zip(variables, values)):
+        loss, outputs = loss_fn()
+        loss = ops.convert_to_tensor(loss)
+    if getattr(loss.shape, "rank", 0) is None:  # Of `tf.numpy_function`.
+        loss = ops.reshape(loss, ())
+    if len(loss.shape):
+        raise ValueError(
+            "`loss_fn` must return a scalar, such as the mean over the batch. "
+            f"Received: a loss of shape {tuple(loss.shape)}"
+        )
+    is_double = keras.backend.standardize_dtype(loss.dtype) == "float64"
+    return loss if is_double else ops.cast(loss, "float32"), outputs
