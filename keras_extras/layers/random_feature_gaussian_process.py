@@ -160,7 +160,7 @@ class RandomFeatureGaussianProcess(EpochCovariance, keras.layers.Layer):
         """Whether outputs depend on the covariance."""
         return self.likelihood != "gaussian"
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         inputs = input_shape[-1]
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: inputs})
         scale = math.sqrt(inputs) if self.length_scale is None else self.length_scale
