@@ -55,6 +55,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tuners.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
+	$(BIN)/python benchmarks/out_of_distribution.py
 
 # Wheel and sdist, and an example with the wheel in an environment of its own, away from here.
 dist: $(INSTALLED)

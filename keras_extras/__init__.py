@@ -7,6 +7,7 @@ from keras_extras._version import __version__
 _SUBPACKAGES = (
     "autodiff",
     "callbacks",
+    "constraints",
     "datasets",
     "inference",
     "initializers",

@@ -58,6 +58,22 @@ def _imputer(**arguments) -> keras.layers.Layer:
     return layer
 
 
+def _random_features() -> keras.layers.Layer:
+    layer = keras_extras.layers.RandomFeatureGaussianProcess(
+        3,
+        num_features=20,
+        length_scale=2.0,
+        prior_stddev=2.0,
+        noise_stddev=0.5,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=5),
+        kernel_regularizer="l2",
+        seed=5,
+    )
+    layer(_ROWS, training=True)
+    layer.end_epoch()
+    return layer
+
+
 def _anew(argument):
     """Layers in layers are not shared, so that no test builds those of another."""
     is_layer = isinstance(argument, keras.layers.Layer)
@@ -182,6 +198,7 @@ LAYERS = [
         )
         for form in ("field_equation", "linear", "log", "inverse", "diagonal", "tensor")
     ),
+    LayerCase("RandomFeatureGaussianProcess", _random_features, _ROWS, passes_mask=False),
     LayerCase("ScaleShift", _scale_shift, _ROWS, (_SEQUENCES, _IMAGES, _INTEGERS)),
     LayerCase(
         "TemperatureScaling",

@@ -19,7 +19,10 @@ PACKAGE = ROOT / "keras_extras"
 # A folder imports from those on the lines above its own.
 LEVELS = [
     {"_version", "_core", "_seams"},
-    {"callbacks", "datasets", "initializers", "layers", "losses", "metrics", "optimizers"},
+    {
+        *("callbacks", "constraints", "datasets", "initializers", "layers"),
+        *("losses", "metrics", "optimizers"),
+    },
     {"autodiff"},
     {"inference", "unrolled"},
     {"pipelines"},

@@ -267,3 +267,15 @@ def test_conformal(capsys):
     for _, covered, *_ in results.values():
         assert 0.87 < covered < 0.94
     assert "| diabetes | ensemble |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_out_of_distribution(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "out_of_distribution.py")
+    results = benchmark.main(epochs=3, out=tmp_path)
+    assert set(results) == set(benchmark.METHODS)
+    sngp = results["SNGP"]
+    assert sngp["accuracy"] > 0.5
+    assert all(0.0 <= value <= 1.0 for key, value in sngp.items() if key != "seconds")
+    assert "| method | seconds | accuracy |" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["out_of_distribution.json"]

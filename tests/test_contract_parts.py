@@ -16,7 +16,7 @@ import pytest
 from contract_support import check_config
 from test_docstrings import public_names
 
-from keras_extras import callbacks, initializers, tuners
+from keras_extras import callbacks, constraints, initializers, tuners
 from keras_extras.optimizers import priors, schedules, transforms
 
 
@@ -57,6 +57,11 @@ CASES = [
         {"z_score": (-1, "high"), "window": (1, 2.5), "min_relative_change": (-1, np.nan)},
     ),
     Case(
+        constraints.SpectralNorm,
+        {"max_value": 0.5, "power_iterations": 3},
+        {"max_value": (0.0, "a"), "power_iterations": (0, 1.5)},
+    ),
+    Case(
         initializers.ActivationUniform,
         {"activation": "relu", "seed": 3},
         {"activation": ("identity", None)},
@@ -92,7 +97,7 @@ CASES = [
 ]
 # Base classes, what a search makes, and a tuner, which needs a folder: in tests of their own.
 LEFT_OUT = {"HypergradientTuner", "Prior", "SearchReport", "Transform", "TrialRecord"}
-MODULES = (callbacks, initializers, schedules, priors, transforms, tuners)
+MODULES = (callbacks, constraints, initializers, schedules, priors, transforms, tuners)
 
 
 def is_hypermodel(cls):

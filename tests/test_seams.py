@@ -124,7 +124,8 @@ def test_wrappers_are_taken_off_again():
 @pytest.fixture
 def stock_trainer():
     """Keras' trainer without our wrappers, which other tests find again as they were."""
-    names = ("fit", "make_train_function", symbolic_build.symbolic_build_name())
+    functions = ("make_train_function", "make_test_function", "make_predict_function")
+    names = ("fit", *functions, symbolic_build.symbolic_build_name())
     owners = [(owner_of(keras.Model, name), name) for name in names]
     before = [getattr(owner, name) for owner, name in owners]
     yield
@@ -146,6 +147,18 @@ def test_fit_is_called_with_its_arguments(stock_trainer):
     fit_arguments.surround_fit("test", around)
     make_model().fit(X, X[:, :2], epochs=1, verbose=0)
     assert seen == [((8, 3), None, 1), 2]
+
+
+@pytest.mark.both_backends
+def test_evaluations_and_predictions_ask_each_time(stock_trainer):
+    calls = []
+    train_function.before_evaluation("test", calls.append)
+    model = make_model()
+    for _ in range(2):
+        model.predict(X, verbose=0)
+    model.evaluate(X, X, verbose=0)
+    assert len(calls) == 3
+    assert all(call is model for call in calls)
 
 
 @pytest.mark.both_backends

@@ -87,3 +87,12 @@ def host_value(variable: keras.Variable) -> Any:
         return value.numpy()
     # A third of the time that `value.numpy()` takes.
     return tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype).numpy()
+
+
+def num_replicas() -> int:
+    """Returns how many replicas of `tf.distribute` share a batch; 1 on JAX, where none do."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

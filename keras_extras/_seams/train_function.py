@@ -1,9 +1,11 @@
 """The moment at which Keras' trainer makes the function that takes the steps of `fit`.
 
-Wrapped is `make_train_function` of the trainer. Keras calls no callback of a loss or an optimizer
+Wrapped is `make_train_function` of the trainer, and for layers that must not predict yet
+`make_test_function` and `make_predict_function`. Keras calls no callback of a loss or an optimizer
 before training begins, and none of an optimizer between two batches; the model is known to neither.
-Known to hold since Keras 3.12. A hook of losses and optimizers for the beginning of training would
-make it unnecessary.
+A layer cannot raise from within a compiled prediction. Known to hold since Keras 3.12. A hook of
+losses, optimizers and layers for the beginning of training and of predictions would make it
+unnecessary.
 """
 
 from collections.abc import Callable
@@ -38,3 +40,22 @@ def watch_train_functions(
         return make_train_function
 
     wrap_once(keras.Model, "make_train_function", watching, key)
+
+
+def before_evaluation(key: str, before: Callable[[Any], None]) -> None:
+    """Lets a function be called whenever a model evaluates or predicts, outside of its graph.
+
+    Args:
+        key: String, the name of the module that asks; a second call with it does nothing.
+        before: Function of the model.
+    """
+
+    def watching(stock):
+        def make_function(self, force=False):
+            before(self)
+            return stock(self, force)
+
+        return make_function
+
+    wrap_once(keras.Model, "make_test_function", watching, key)
+    wrap_once(keras.Model, "make_predict_function", watching, key)

@@ -13,8 +13,9 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from keras_extras._core.checks import check_number, check_share
-from keras_extras._core.distribution_kinds import entries_of, float_dtype, is_a
+from keras_extras._core.distribution_kinds import float_dtype
 from keras_extras._core.quantiles import quantile
+from keras_extras.inference.class_entropies import ClassEntropies, is_point, unreshaped
 from keras_extras.inference.conformal_prediction import ConformalPrediction, conformalize
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
@@ -23,7 +24,7 @@ from keras_extras.layers.heads.head import Head
 _AT_ONCE = 1_000_000
 
 
-class PosteriorPredictive(tfd.MixtureSameFamily):
+class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
     """The predictive distribution of a model with uncertain weights, given draws of them.
 
     ```
@@ -79,42 +80,8 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         """
         return tf.math.reduce_variance(self.components_distribution.mean(), axis=self._draw_axis)
 
-    def mutual_information(self) -> tf.Tensor:
-        """Mutual information of class and weights, in nats: the epistemic uncertainty.
-
-        ```
-        H(mean over s of p_s) - mean over s of H(p_s)
-        ```
-
-        Houlsby et al. (2011), "Bayesian active learning for classification",
-        [arXiv:1112.5745](https://arxiv.org/abs/1112.5745), equation 2.
-
-        Returns:
-            Tensor with a number for each row, or for each label of a row.
-
-        Raises:
-            TypeError: If the model does not predict classes.
-        """
-        kind, probabilities = self._class_probabilities_of_draws("mutual_information")
-        of_mean = kind(probs=tf.reduce_mean(probabilities, axis=1)).entropy()
-        return of_mean - tf.reduce_mean(kind(probs=probabilities).entropy(), axis=1)
-
-    def class_probabilities(self) -> tf.Tensor:
-        """The mean over draws of the probabilities of classes.
-
-        Returns:
-            Tensor of shape `(n, ..., classes)`; of binary labels of shape `(n, ...)`, the
-            probability of 1.
-
-        Raises:
-            TypeError: If the model does not predict classes.
-        """
-        _, probabilities = self._class_probabilities_of_draws("class_probabilities")
-        return tf.reduce_mean(probabilities, axis=1)
-
     def _entropy(self) -> tf.Tensor:
-        kind, _ = self._class_probabilities_of_draws("entropy")
-        entropy = kind(probs=self.class_probabilities()).entropy()
+        entropy = self.predictive_entropy()
         labels = entropy.shape[1:]
         # The joint entropy of several labels is no sum: draws of the weights tie them together.
         if labels.num_elements() not in (None, 1):
@@ -131,28 +98,9 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         if kind is tfd.Bernoulli:
             return tf.cast(probabilities > 0.5, self.dtype)
         classes = tf.argmax(probabilities, axis=-1)
-        if isinstance(_unreshaped(self.components_distribution), tfd.OneHotCategorical):
+        if isinstance(unreshaped(self.components_distribution), tfd.OneHotCategorical):
             return tf.one_hot(classes, probabilities.shape[-1], dtype=self.dtype)
         return tf.cast(classes, self.dtype)
-
-    def _class_probabilities_of_draws(self, method):
-        """The kind of labels, and probabilities of shape `(n, draws, ...)`."""
-        entries = _unreshaped(self.components_distribution)
-        if isinstance(entries, tfd.Bernoulli):
-            kind = tfd.Bernoulli
-        elif isinstance(entries, tfd.Categorical | tfd.OneHotCategorical):
-            kind = tfd.Categorical
-        else:
-            raise TypeError(
-                f"`{method}` needs a model of classes, with a layer such as "
-                f"`IndependentBernoulli` or `OneHotCategorical`. Received: {entries}"
-            )
-        probabilities = entries.probs_parameter()
-        if is_a(entries_of(self.components_distribution), tfd.BatchReshape):
-            # One axis holds rows and draws.
-            rows_and_draws = self.components_distribution.batch_shape
-            probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
-        return kind, probabilities
 
     def quantile(self, value: float | Sequence[float], **kwargs: Any) -> tf.Tensor:
         """The quantiles of each entry by itself.
@@ -173,7 +121,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
             for one in np.ravel(value).tolist()
         ]
         value = np.reshape(values, np.shape(value)).tolist()
-        if _is_point(self.components_distribution):
+        if is_point(self.components_distribution):
             points = self.components_distribution.mean()
             return tfp.stats.percentile(
                 points, 100.0 * np.asarray(value), axis=self._draw_axis, interpolation="linear"
@@ -228,7 +176,7 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         return conformalize(self, x, y, **kwargs)
 
     def _log_prob(self, x: Any) -> tf.Tensor:
-        if _is_point(self.components_distribution):
+        if is_point(self.components_distribution):
             raise NotImplementedError(
                 "The model has no likelihood, so its predictions have no density. End it with a "
                 "layer of distributions such as `keras_extras.layers.IndependentNormal`, or give "
@@ -241,18 +189,6 @@ class PosteriorPredictive(tfd.MixtureSameFamily):
         return -1 - self.event_shape.rank
 
 
-def _unreshaped(distribution):
-    """The entries of a distribution, below any change of its batch axes."""
-    entries = entries_of(distribution)
-    while is_a(entries, tfd.BatchReshape):
-        entries = entries_of(entries.distribution)
-    return entries
-
-
-def _is_point(distribution):
-    return isinstance(entries_of(distribution), tfd.Deterministic)
-
-
 def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredictive:
     """Returns the mixture of the distributions of all draws.
 
@@ -261,6 +197,7 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
         parameters: Tensor of shape `(draws, ...)`, the parameters of each draw.
     """
     prediction = _mixture(_components(function, parameters))
+    prediction._is_sigmoid = function.is_sigmoid
     prediction._of_rows = lambda rows: predictive_of(function, parameters[:, rows])
     return prediction
 

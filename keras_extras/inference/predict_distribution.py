@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.epochs import accumulating_layers, check_current
 from keras_extras._core.probability import require_probability, tf
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.weight_function import WeightFunction
@@ -51,7 +52,8 @@ def predict_distribution(
     Returns:
         A `keras_extras.inference.PosteriorPredictive`: a `tfd.MixtureSameFamily` of batch shape
         `(n,)` that also has `aleatoric_variance()`, `epistemic_variance()`, `quantile(value)`,
-        `interval(level)` and, of classes, `mutual_information()`.
+        `interval(level)` and, of classes, `epistemic_entropy()`, `aleatoric_entropy()` and
+        `predictive_entropy()`.
 
     Raises:
         TypeError: If `model` is nothing of the kind.
@@ -156,6 +158,7 @@ def draw_parameters(
         Tensor of shape `(num_samples, n, ...)`.
     """
     batch_size = check_integer("batch_size", batch_size)
+    _check_posteriors_of_layers(function.model, weights)
     x = keras.tree.map_structure(tf.convert_to_tensor, x)
     num_rows = keras.tree.flatten(x)[0].shape[0]
     # One seed for each draw, the same in all batches: a draw is one function of all rows.
@@ -169,6 +172,17 @@ def draw_parameters(
     slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
     batches = [compute(drawn, seeds, rows_of(x, rows)) for rows in slices]
     return tf.concat(batches, axis=1)
+
+
+def _check_posteriors_of_layers(model, weights):
+    layers = accumulating_layers(model)
+    if layers and weights is not None:
+        raise ValueError(
+            f"Layer {layers[0].name!r} has a posterior itself, and samples of its weights would "
+            "count their uncertainty twice. Call `predict_distribution(model, x)`, or use a model "
+            "with `keras.layers.Dense` in its place"
+        )
+    check_current(model)
 
 
 def rows_of(x: Any, rows: slice) -> Any:

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from keras_extras._core.distribution_kinds import unwrap
+from keras_extras._core.drawing import drawing
+from keras_extras._core.epochs import check_current
 from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.targets import match_targets
@@ -36,6 +38,7 @@ class WeightFunction:
         seed_states: The states of the seed generators of the model's layers before the head.
         head: The model's last layer if it makes a distribution; else None.
         row_shape: The shape of the output for one row.
+        is_sigmoid: Whether the last layer has the activation `"sigmoid"`.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class WeightFunction:
         ]
         self.has_likelihood = self._make_distribution is not None
         self.row_shape = tuple(output.shape)[1:]
+        self.is_sigmoid = _last_activation(model) is keras.activations.sigmoid
 
     @property
     def model(self) -> keras.Model:
@@ -124,7 +128,8 @@ class WeightFunction:
             count = len(self.variables) - len(self._statistics)
             state += zip(self._statistics, weights[count:])
             weights = weights[:count]
-        found = evaluate(self.model, x, weights=weights, state=state, penalties=penalties)
+        with drawing(len(seeds) > 0):
+            found = evaluate(self.model, x, weights=weights, state=state, penalties=penalties)
         outputs = found.outputs
         return outputs if self.head is None else outputs.made_from[1], found.penalties
 
@@ -132,6 +137,7 @@ class WeightFunction:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""
         if not self.seed_states:
             return
+        check_current(self.model)
         row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
         one, other = (
             self.parameters(None, [tf.constant([n, 0], v.dtype) for v in self.seed_states], row)
@@ -177,3 +183,10 @@ def _head_of(output):
             f"Received: weights {[variable.path for variable in layer.trainable_variables]}"
         )
     return layer
+
+
+def _last_activation(model):
+    """The activation of the operation that makes the output, of models of known structure."""
+    while isinstance(model, keras.Sequential) or hasattr(model, "operations"):
+        model = (model.layers if isinstance(model, keras.Sequential) else model.operations)[-1]
+    return getattr(model, "activation", None)

@@ -38,6 +38,7 @@ from keras_extras.layers.kl_divergence_add_loss import KLDivergenceAddLoss
 from keras_extras.layers.kl_divergence_regularizer import KLDivergenceRegularizer
 from keras_extras.layers.mc_dropout import MCDropout
 from keras_extras.layers.missing_value_imputer import MissingValueImputer
+from keras_extras.layers.random_feature_gaussian_process import RandomFeatureGaussianProcess
 from keras_extras.layers.scale_shift import ScaleShift
 from keras_extras.layers.temperature_scaling import TemperatureScaling
 from keras_extras.layers.variable_layer import VariableLayer
@@ -98,6 +99,7 @@ __all__ = [
     "MultivariateNormalDiag",
     "MultivariateNormalTriL",
     "OneHotCategorical",
+    "RandomFeatureGaussianProcess",
     "ScaleShift",
     "SensitivityPenalty",
     "SobolevTraining",

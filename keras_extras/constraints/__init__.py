@@ -1,0 +1,5 @@
+"""Constraints on weights."""
+
+from keras_extras.constraints.spectral_norm import SpectralNorm
+
+__all__ = ["SpectralNorm"]
