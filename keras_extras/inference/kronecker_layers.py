@@ -123,7 +123,7 @@ def kronecker_layer(
         axes = _einsum_axes(layer.equation)
         if axes is None:
             return None
-        num_outputs = math.prod(shape[len(shape) - axes.num_of_outputs :])
+        num_outputs = math.prod(shape[len(shape) - len(axes.letters) :])
         joins_bias = layer.bias is not None and set(layer.bias_axes) == set(axes.letters)
     kernel = places.get(id(layer.kernel))
     bias = places.get(id(layer.bias)) if joins_bias else None

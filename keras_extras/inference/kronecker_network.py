@@ -208,7 +208,8 @@ class KroneckerNetwork:
             vector = [tf.reshape(root[:, :, number], tf.shape(parameters))]
             return pullback(lambda moves: [self._run(weights, x, moves)[0]], moves, vector)
 
-        by_call = vectorized_map(gradients, tf.range(root.shape[-1]))
+        each = ops.map if self._function.has_loops(weights, x) else vectorized_map
+        by_call = each(gradients, ops.arange(root.shape[-1]))
         pairs = list(zip(calls, by_call))
         factors = [
             [_factors_of(*pair, sample_weight) for pair in pairs if pair[0].layer is layer]

@@ -13,7 +13,6 @@ from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.dense_derivatives import jacobian_matrix
-from keras_extras.autodiff.program import Program
 from keras_extras.inference.fisher_information import fisher_information, weighted_log_prob
 from keras_extras.inference.gauss_newton import gauss_newton
 from keras_extras.inference.last_dense import cut_at, last_dense, replaced
@@ -190,6 +189,7 @@ class LinearizedNetwork:
         """
         body, last = self._split(weights, x)
         by_features = last is not None and last.num_features < last.num_outputs
+        has_loops = self.function.has_loops(weights, x)
 
         def of_row(row):
             row = keras.tree.map_structure(lambda values: values[None], row)
@@ -218,29 +218,31 @@ class LinearizedNetwork:
                     rows["features"] = tf.concat([rows["features"], one], axis=0)
                 if parameters is not cut.leaf:
                     rows["tail"] = jacobian_matrix(
-                        lambda leaf: [call(watched, *leaf)[0]], [cut.leaf], [parameters]
+                        lambda leaf: [call(watched, *leaf)[0]],
+                        [cut.leaf],
+                        [parameters],
+                        vectorize=not has_loops,
                     )
             if body:
                 rows["jacobian"] = jacobian_matrix(
-                    lambda values: [end_of(*call(values))], watched, [end_of(parameters, cut)]
+                    lambda values: [end_of(*call(values))],
+                    watched,
+                    [end_of(parameters, cut)],
+                    vectorize=not has_loops,
                 )
             return rows
 
-        rows = self._of_rows(of_row, weights, x)
+        rows = self._of_rows(of_row, x) if has_loops else vectorized_map(of_row, x)
         if by_features and body:
             rows["kernel"] = tf.convert_to_tensor(weights[last.positions[0]])
         return rows
 
-    def _of_rows(self, of_row, weights, x):
-        def outputs(weights, x):
-            return self.function.parameters(weights, (), x)
-
-        if not Program(outputs, weights, x).has_loops:
-            return vectorized_map(of_row, x)
+    def _of_rows(self, of_row, x):
+        """The results for rows one after another."""
         if not self._is_told:
             _LOGGER.warning(
                 "The derivatives of %r are computed one row after another, because it has loops, "
-                "which TensorFlow cannot vectorize twice.",
+                "whose gradients TensorFlow cannot vectorize.",
                 self.function.model.name,
             )
             self._is_told = True
