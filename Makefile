@@ -49,6 +49,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/heads.py --out outputs/heads
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
+	$(BIN)/python benchmarks/laplace.py --out outputs/laplace
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/scaling.py

@@ -1,7 +1,7 @@
 """The curvature of the log-likelihood of data, summed batch by batch."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras

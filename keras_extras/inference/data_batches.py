@@ -1,6 +1,5 @@
 """Batches of inputs, targets and weights of rows, from arrays and from datasets."""
 
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,14 +20,15 @@ def data_batches(x: Any, y: Any = None, sample_weight: Any = None) -> Iterator[t
         sample_weight: Weights of the rows of arrays. Defaults to `None`.
 
     Raises:
-        TypeError: If `x` is a generator, or batches have no targets.
+        TypeError: If `x` is an iterator, or batches have no targets.
         ValueError: If targets are given twice or not at all, or a dataset is empty, endless, or
             ends early.
     """
-    if isinstance(x, types.GeneratorType):
+    if isinstance(x, Iterator):
         raise TypeError(
-            "`x` must be an array, a `tf.data.Dataset` or a `keras.utils.PyDataset`. Received: a "
-            "generator; `tf.data.Dataset.from_generator` makes a dataset of its function"
+            "`x` must be an array, a `tf.data.Dataset` or a `keras.utils.PyDataset`; "
+            "`tf.data.Dataset.from_generator` makes a dataset of a function with `yield`. "
+            f"Received: x of type {type(x).__name__}, which can be read only once"
         )
     if not isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
         if y is None:

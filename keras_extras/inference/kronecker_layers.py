@@ -98,9 +98,7 @@ class KroneckerLayer(NamedTuple):
         return ops.reshape(outputs, (-1, self.num_outputs))
 
 
-def kronecker_layer(
-    layer: keras.layers.Layer, places: Mapping[int, int]
-) -> KroneckerLayer | None:
+def kronecker_layer(layer: keras.layers.Layer, places: Mapping[int, int]) -> KroneckerLayer | None:
     """Returns a layer with its uncertain weights, or None if they have no Kronecker factors.
 
     Args:
@@ -147,7 +145,9 @@ def _einsum_axes(equation, inputs=None, outputs=None):
     Inputs or outputs show how many axes an ellipsis stands for; without them it is one.
     """
     written = re.split(",|->", equation.replace(" ", ""))
-    given = [(part, t) for part, t in ((written[0], inputs), (written[2], outputs)) if t is not None]
+    given = [
+        (part, t) for part, t in ((written[0], inputs), (written[2], outputs)) if t is not None
+    ]
     num_elided = len(given[0][1].shape) - len(given[0][0].replace("...", "")) if given else 1
     unused = [letter for letter in string.ascii_letters if letter not in equation]
     elided = "".join(unused[:num_elided])

@@ -100,7 +100,7 @@ class LaplaceApproximation:
         diagonal_weights: List of the paths of weights that are independent of all others.
 
     Raises:
-        TypeError: If `x` is a generator, or the batches of a dataset have no targets.
+        TypeError: If `x` is an iterator, or the batches of a dataset have no targets.
         ValueError: If the model has no likelihood, its output is random or has no derivative by a
             weight, a pattern matches no weight, targets do not fit, a dataset is empty, endless or
             ends early, the curvature is not finite, or there are too many weights for

@@ -8,7 +8,9 @@ import keras
 from keras_extras._core.path_patterns import match_patterns
 
 
-def weight_subset(subset: Any, variables: Sequence[keras.Variable], model: keras.Model) -> list[int]:
+def weight_subset(
+    subset: Any, variables: Sequence[keras.Variable], model: keras.Model
+) -> list[int]:
     """Returns the positions of the weights that are uncertain.
 
     Args:
