@@ -297,6 +297,22 @@ def test_a_heteroscedastic_head():
     assert_same(diag._matrix[-10:], np.diag(expected), 1e-4)
 
 
+def test_classes():
+    """Of one row, F = diag(p) - p p^T."""
+    model = sequential(
+        keras.Input((3,)),
+        keras.layers.Dense(4, activation="tanh"),
+        keras.layers.Dense(3),
+        layers.Categorical(3),
+    )
+    kron = LaplaceApproximation(model, X[:1], np.array([2]), hessian_structure="kron")
+    hidden = np.append(model.layers[0](X[:1]), 1.0)
+    p = np.asarray(tf.nn.softmax(model.layers[1](model.layers[0](X[:1]))))[0]
+    information = np.diag(p) - np.outer(p, p)
+    expected = np.kron(np.outer(hidden, hidden), information)
+    assert_same(kron._matrix[-15:, -15:], expected)
+
+
 def test_normalization_embedding_and_grouped_convolutions_are_diagonal():
     ids = keras.Input((4,), dtype="int32")
     hidden = keras.layers.Embedding(5, 4, name="embedding")(ids)

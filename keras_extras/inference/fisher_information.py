@@ -30,9 +30,7 @@ def fisher_information(
     Returns:
         Tensor of shape `(rows, entries, entries)`.
     """
-    distribution = make_distribution(parameters)
-    is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
-    if is_of_classes and distribution.logits is parameters and parameters.shape.rank == 2:
+    if _are_logits(parameters, make_distribution(parameters)):
         p = tf.nn.softmax(parameters)
         return tf.linalg.diag(p) - p[:, :, None] * p[:, None, :]
     fixed = make_distribution(tf.stop_gradient(parameters))
@@ -43,6 +41,27 @@ def fisher_information(
             _curvature_of(lambda t: -make_distribution(t).log_prob(targets), parameters)
         )
         return tf.matmul(root, root, transpose_b=True)
+
+
+def fisher_root(make_distribution: Callable[[Any], Any], parameters: Any, targets: Any) -> Any:
+    """Returns `R` of shape `(rows, entries, columns)`, with `R R^T` the Fisher information.
+
+    Args:
+        make_distribution: As of `fisher_information`.
+        parameters: As of `fisher_information`.
+        targets: As of `fisher_information`.
+    """
+    if _are_logits(parameters, make_distribution(parameters)):
+        p = tf.nn.softmax(parameters)
+        roots = tf.sqrt(p)
+        return tf.linalg.diag(roots) - p[:, :, None] * roots[:, None, :]
+    return symmetric_root(fisher_information(make_distribution, parameters, targets))
+
+
+def _are_logits(parameters, distribution):
+    """Whether the parameters of each row are the logits of one choice among classes."""
+    is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
+    return is_of_classes and distribution.logits is parameters and parameters.shape.rank == 2
 
 
 def symmetric_root(matrices: Any) -> Any:

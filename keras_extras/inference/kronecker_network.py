@@ -16,11 +16,7 @@ from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras._seams.layer_calls import replaced_calls
 from keras_extras._seams.layers_within import layers_within
 from keras_extras.autodiff.dense_derivatives import pullback
-from keras_extras.inference.fisher_information import (
-    fisher_information,
-    symmetric_root,
-    weighted_log_prob,
-)
+from keras_extras.inference.fisher_information import fisher_root, weighted_log_prob
 from keras_extras.inference.kronecker_layers import KroneckerLayer, kronecker_layer
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -199,9 +195,9 @@ class KroneckerNetwork:
         distribution = make_distribution(parameters)
         targets = match_targets(y, distribution, "The Laplace approximation")
         log_likelihood = weighted_log_prob(distribution, targets, sample_weight)
-        information = fisher_information(make_distribution, parameters, targets)
-        root = symmetric_root(tf.cast(information, sample_weight.dtype))
-        root = tf.cast(root * tf.sqrt(sample_weight)[:, None, None], parameters.dtype)
+        root = fisher_root(make_distribution, parameters, targets)
+        root *= tf.sqrt(tf.cast(sample_weight, root.dtype))[:, None, None]
+        root = tf.cast(root, parameters.dtype)
         moves = [tf.zeros_like(call.outputs) for call in calls]
 
         def gradients(number):

@@ -10,6 +10,7 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
 from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.probability import require_probability
 from keras_extras.inference.curvature_of_data import curvature_of_data
 from keras_extras.inference.data_batches import data_batches
 from keras_extras.inference.linearized_network import LinearizedNetwork
@@ -142,6 +143,7 @@ class LaplaceApproximation:
         temperature: float = 1.0,
         sample_weight: Any = None,
     ):
+        require_probability()
         check_choice("hessian_structure", hessian_structure, ("full", "kron", "diag"))
         temperature = check_number("temperature", temperature, above=0.0)
         self.subset_of_weights = subset_of_weights
