@@ -126,7 +126,7 @@ class KroneckerNetwork:
             for number, layer in enumerate(self.layers):
                 calls = [call for call in calls_of if call.layer is layer]
                 is_of_rows = all(
-                    tensor.graph is here and tensor.shape[0] == _ROWS
+                    tensor.shape.rank and tensor.shape[0] == _ROWS and tensor.graph is here
                     for call in calls
                     for tensor in (call.inputs, call.outputs)
                 )
