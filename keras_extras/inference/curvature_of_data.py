@@ -50,7 +50,7 @@ def curvature_of_data(
     """
     sums = _KroneckerSums if structure == "kron" else _Sums
     known: dict[Any, Any] = {}
-    total = None
+    total: Any = None
     total_weight = log_likelihood = 0.0
     for x, y, sample_weight in batches:
         num_rows = len(keras.tree.flatten(x)[0])
