@@ -54,7 +54,7 @@ def curvature_of_data(
     total_weight = log_likelihood = 0.0
     for x, y, sample_weight in batches:
         num_rows = len(keras.tree.flatten(x)[0])
-        each = row_weights(sample_weight, num_rows, weights[0].dtype)
+        each = row_weights(sample_weight, num_rows, weights[0].dtype.name)
         x, y = observations(function, x, y, batch_size, known)
         if total is None:
             total = sums(function, weights, chosen, x, structure == "diag")
