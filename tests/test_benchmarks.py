@@ -74,6 +74,19 @@ def test_black_box(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_laplace(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "laplace.py")
+    fits = ["full", "kron"]
+    results = benchmark.main(["64-32-10"], fits, seeds=1, out=tmp_path)["64-32-10"]
+    assert list(results) == ["plain", *fits]
+    assert abs(results["kron"]["nll"] - results["full"]["nll"]) < 0.02
+    for row in results.values():
+        assert row.get("chosen", row["nll"]) < results["plain"]["nll"] + 0.01
+    assert "s an epoch" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["laplace.json"]
+
+
+@pytest.mark.slow
 def test_import_time(capsys):
     benchmark = load(ROOT / "benchmarks" / "import_time.py")
     medians = benchmark.main(rounds=1)

@@ -168,7 +168,7 @@ def test_training_on_changes_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hessian_structure": "kron"}, "`hessian_structure` must be one of"),
+        ({"hessian_structure": "lowrank"}, "`hessian_structure` must be one of"),
         ({"subset_of_weights": "first_layer"}, "`subset_of_weights` must be one of"),
         ({"prior_stddev": 0.0}, "`prior_stddev` must be greater than 0"),
         ({"likelihood": None}, "has no likelihood"),

@@ -52,19 +52,23 @@ def pullback(function: Callable, values: Sequence[Any], vector: Sequence[Any]) -
     return dense_gradients(lambda values: inner_product(function(values), vector), values)
 
 
-def jacobian_matrix(function: Callable, values: Sequence[Any], outputs: Sequence[Any]) -> Any:
+def jacobian_matrix(
+    function: Callable, values: Sequence[Any], outputs: Sequence[Any], vectorize: bool = True
+) -> Any:
     """Returns the Jacobian of a function, of shape `(entries of outputs, entries of values)`.
 
     Args:
         function: From a list of tensors to a list of tensors.
         values: List of tensors.
         outputs: List of tensors like those that it returns.
+        vectorize: Boolean, whether to compute all rows at once, else one after another: TensorFlow
+            cannot vectorize some gradients of loops. Defaults to `True`.
     """
 
     def row(number):
         return flat(pullback(function, values, unit_vector(number, outputs)))
 
-    return vectorized_map(row, ops.arange(num_entries(outputs)))
+    return (vectorized_map if vectorize else ops.map)(row, ops.arange(num_entries(outputs)))
 
 
 def inner_product(one: Sequence[Any], other: Sequence[Any]) -> Any:

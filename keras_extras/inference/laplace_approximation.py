@@ -1,26 +1,26 @@
 """LaplaceApproximation: a normal posterior around the weights of a trained model."""
 
-import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import scipy.linalg
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
 from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.probability import require_probability
+from keras_extras.inference.curvature_of_data import curvature_of_data
+from keras_extras.inference.data_batches import data_batches
 from keras_extras.inference.linearized_network import LinearizedNetwork
-from keras_extras.inference.observations import observations
-from keras_extras.inference.predict_distribution import known_seed, numpy_generator, rows_of
+from keras_extras.inference.predict_distribution import known_seed, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.inference.weight_priors import by_pattern
+from keras_extras.inference.weight_subsets import weight_subset
 
 # Beyond, the matrix and its factors take more than 2.4 GB.
 _MOST_WEIGHTS = 10_000
-# Times the norm of the curvature: the precision of the prior with which a sum is factorized.
-_LEAST_PRECISION = 1e-5
 
 
 class LaplaceApproximation:
@@ -41,25 +41,48 @@ class LaplaceApproximation:
     Distributions that TFP knows no closed KL divergence of, such as mixtures, have in place of `F`
     the positive part of the curvature of `-log p(y)` at the targets.
 
+    With `hessian_structure="kron"` weights of different layers are independent, and the block of a
+    layer `z = a W + b` is a Kronecker product, which its eigenvectors invert:
+
+    ```
+    H = A x B / m,  A = sum of a a^T,  B = sum of G^T F G
+    ```
+
+    with sums over the `m` pairs of a row and a position of it, `G` the derivatives by `z` there,
+    and 1 among the entries of `a` for the bias. It is exact where all rows have the same
+    `G^T F G`, as in a linear model with normal noise, and for a single row, of one position.
+    Positions, of which convolutions and layers of sequences have many, count as rows of their own
+    (KFAC-expand).
+
     References:
         MacKay (1992), "A practical Bayesian framework for backpropagation networks"; Immer, Korzepa
         and Bauer (2021), "Improving predictions of Bayesian neural nets via local linearization",
         [arXiv:2008.08400](https://arxiv.org/abs/2008.08400); Daxberger et al. (2021), "Laplace
-        redux", [arXiv:2106.14806](https://arxiv.org/abs/2106.14806).
+        redux", [arXiv:2106.14806](https://arxiv.org/abs/2106.14806); Ritter, Botev and Barber
+        (2018), "A scalable Laplace approximation for neural networks"; Immer et al. (2021),
+        "Scalable marginal likelihood estimation for model selection in deep learning",
+        [arXiv:2104.04975](https://arxiv.org/abs/2104.04975); Eschenhagen et al. (2023),
+        "Kronecker-factored approximate curvature for modern neural network architectures",
+        [arXiv:2311.00636](https://arxiv.org/abs/2311.00636).
 
     Args:
         model: Trained Keras model with one output, in which nothing is random in prediction. Its
             weights now are the mode; training it further changes nothing here.
-        x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays.
-        y: Targets, an array with `n` rows.
+        x: Inputs of the training data, an array of shape `(n, ...)` or a structure of arrays; or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches `(x, y)` or
+            `(x, y, sample_weight)`, which is read once, batch by batch.
+        y: Targets, an array with `n` rows; `None` for a dataset. Defaults to `None`.
         prior_stddev: Float, the standard deviation of the weights' normal prior; or a dict from
             patterns of `variable.path`, matched as by `fnmatch` with the path or its end, to
             floats. Defaults to `1.0`.
         subset_of_weights: Which weights are uncertain. `"all"`: all trainable weights.
-            `"last_layer"`: those of the last layer that has any; the other weights are held fixed.
-            Defaults to `"all"`.
+            `"last_layer"`: those of the last layer that has any. A pattern of `variable.path`,
+            matched as by `fnmatch` with the path or its end, or a list of patterns: the weights
+            that match. The other weights are held fixed. Defaults to `"all"`.
         hessian_structure: Which entries of `H` count. `"full"`: all, for up to 10,000 weights.
-            `"diag"`: the diagonal, so that weights are independent. Defaults to `"full"`.
+            `"kron"`: Kronecker products for `Dense`, `Conv1D`, `Conv2D` and `EinsumDense` layers,
+            and the diagonal for all other weights, such as those of recurrent and normalization
+            layers. `"diag"`: the diagonal, so that weights are independent. Defaults to `"full"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
         batch_size: Integer, rows to compute at once at most; fewer where these would take more
@@ -69,14 +92,19 @@ class LaplaceApproximation:
             likelihood only. Defaults to `0.0`.
         temperature: Float, what the logarithm of the likelihood is divided by: below 1 the
             posterior is narrower, above it is wider. Defaults to `1.0`.
+        sample_weight: Array of shape `(n,)`, how often each row counts; `None` for once, and for a
+            dataset. Defaults to `None`.
 
     Attributes:
         prior_stddev: The standard deviation of the prior, a float or a dict.
         mode: Arrays, the weights that are uncertain.
+        diagonal_weights: List of the paths of weights that are independent of all others.
 
     Raises:
-        ValueError: If the model has no likelihood, its output is random, targets do not fit, the
-            curvature is not finite, or there are too many weights for
+        TypeError: If `x` is an iterator, or the batches of a dataset have no targets.
+        ValueError: If the model has no likelihood, its output is random or has no derivative by a
+            weight, a pattern matches no weight, targets do not fit, a dataset is empty, endless or
+            ends early, the curvature is not finite, or there are too many weights for
             `hessian_structure="full"`.
 
     Example:
@@ -105,43 +133,55 @@ class LaplaceApproximation:
         self,
         model: keras.Model,
         x: Any,
-        y: Any,
+        y: Any = None,
         prior_stddev: float | Mapping[str, float] = 1.0,
-        subset_of_weights: str = "all",
+        subset_of_weights: str | Sequence[str] = "all",
         hessian_structure: str = "full",
         likelihood: Callable | None = None,
         batch_size: int = 256,
         prior_mean: Any = 0.0,
         temperature: float = 1.0,
+        sample_weight: Any = None,
     ):
-        check_choice("subset_of_weights", subset_of_weights, ("all", "last_layer"))
-        check_choice("hessian_structure", hessian_structure, ("full", "diag"))
-        self._temperature = check_number("temperature", temperature, above=0.0)
+        require_probability()
+        check_choice("hessian_structure", hessian_structure, ("full", "kron", "diag"))
+        temperature = check_number("temperature", temperature, above=0.0)
         self.subset_of_weights = subset_of_weights
         self.hessian_structure = hessian_structure
         self.model = model
         batch_size = check_integer("batch_size", batch_size)
-        function = WeightFunction(model, x, likelihood)
-        function.check_not_random(x)
+        batches = data_batches(x, y, sample_weight)
+        first = next(batches)
+        function = WeightFunction(model, first[0], likelihood)
+        function.check_not_random(first[0])
+        chosen = weight_subset(subset_of_weights, function.variables, model)
+        variables = [function.variables[number] for number in chosen]
         self._weights = [np.asarray(variable) for variable in function.variables]
-        self._chosen = list(range(len(self._weights)))
-        if subset_of_weights == "last_layer":
-            self._chosen = _of_last_layer(function.variables, model)
-        self._network = LinearizedNetwork.of(function, self._chosen)
-        self.mode = [self._weights[number] for number in self._chosen]
+        self.mode = [self._weights[number] for number in chosen]
         self._shapes = [value.shape for value in self.mode]
-        variables = [function.variables[number] for number in self._chosen]
         self._set_prior(prior_stddev, prior_mean, variables)
-        size = sum(value.size for value in self.mode)
-        if hessian_structure == "full" and size > _MOST_WEIGHTS:
-            raise ValueError(
-                f"`hessian_structure='full'` takes at most {_MOST_WEIGHTS} weights. Use "
-                "hessian_structure='diag'"
-                + (" or subset_of_weights='last_layer'" if subset_of_weights == "all" else "")
-                + f". Received: {size} weights"
-            )
-        self._matrix, self._log_likelihood = self._curvature(
-            *observations(function, x, y, batch_size), batch_size
+        if hessian_structure == "full":
+            _check_size(self._size, subset_of_weights == "all")
+        self._network = LinearizedNetwork.of(function, chosen)
+        self._network.check_differentiable(self._weights, first[0])
+        self._curvature, self._log_likelihood = curvature_of_data(
+            function,
+            self._weights,
+            chosen,
+            itertools.chain([first], batches),
+            batch_size,
+            hessian_structure,
+            1.0 / np.sqrt(self._relative),
+            temperature,
+        )
+        independent = split_entries(self._curvature.is_independent, self._shapes)
+        self.diagonal_weights = [v.path for v, part in zip(variables, independent) if part.all()]
+
+    def __repr__(self):
+        return (
+            f"<LaplaceApproximation hessian_structure={self.hessian_structure!r}, "
+            f"subset_of_weights={self.subset_of_weights!r}, {self._size} weights, diagonal: "
+            f"{self.diagonal_weights}>"
         )
 
     def _set_prior(self, stddev, mean, variables):
@@ -180,63 +220,17 @@ class LaplaceApproximation:
     def _precision(self):
         return self._scale**-2
 
-    def _curvature(self, x, y, batch_size):
-        """`H` or its diagonal, and the log-likelihood of the data.
+    @property
+    def _size(self):
+        return sum(value.size for value in self.mode)
 
-        Weights are in units of the relative standard deviations of their priors.
-        """
-        size = sum(value.size for value in self.mode)
-        is_diagonal = self.hessian_structure == "diag"
-        curvature = np.zeros(size if is_diagonal else (size, size))
-        log_likelihood = 0.0
-        num_rows = keras.tree.flatten(x)[0].shape[0]
-        batch_size = min(batch_size, self._network.most_rows(self._weights, x))
-        for first in range(0, num_rows, batch_size):
-            rows = slice(first, first + batch_size)
-            part, log_prob = self._network.curvature(
-                self._weights, rows_of(x, rows), y[rows], is_diagonal
-            )
-            curvature += part.numpy()
-            log_likelihood += float(log_prob)
-        if not np.isfinite(curvature).all():
-            raise ValueError(
-                "The curvature of the log-likelihood must be finite. Received: NaN or infinity; "
-                "check the weights of the model, `x` and `y`"
-            )
-        curvature /= self._temperature
-        scale = 1.0 / np.sqrt(self._relative)
-        curvature *= np.square(scale) if is_diagonal else np.outer(scale, scale)
-        log_likelihood /= self._temperature
-        if is_diagonal:
-            return np.maximum(curvature, 0.0), log_likelihood
-        curvature += curvature.T
-        curvature *= 0.5
-        return curvature, log_likelihood
+    @property
+    def _matrix(self):
+        return self._curvature.matrix
 
-    @functools.cached_property
+    @property
     def _eigenvalues(self):
-        if self.hessian_structure == "diag":
-            return self._matrix
-        return np.maximum(scipy.linalg.eigvalsh(self._matrix), 0.0)
-
-    @functools.cached_property
-    def _spectrum(self):
-        """Eigenvalues, and vectors along the second axis."""
-        values, vectors = scipy.linalg.eigh(self._matrix, driver="evd")
-        return np.maximum(values, 0.0), vectors
-
-    def _inverse_root(self, vectors):
-        """The product of `A` and vectors along the first axis, where `A A^T` is `(H + P)^-1`."""
-        if self.hessian_structure == "diag":
-            return vectors / np.sqrt(self._matrix + self._precision)[:, None]
-        # With less, rounding of `H` in single precision decides the least eigenvalues of the sum.
-        if self._precision > _LEAST_PRECISION * np.abs(self._matrix).sum(axis=0).max():
-            total = self._matrix.copy()
-            total.flat[:: len(total) + 1] += self._precision
-            root = scipy.linalg.cholesky(total, lower=True, overwrite_a=True)
-            return scipy.linalg.solve_triangular(root, vectors, trans="T", lower=True)
-        values, directions = self._spectrum
-        return directions @ (vectors / np.sqrt(values + self._precision)[:, None])
+        return self._curvature.eigenvalues
 
     def log_marginal_likelihood(self, prior_stddev: float | None = None) -> float:
         """Returns the approximate logarithm of the evidence, p(y | x).
@@ -256,8 +250,7 @@ class LaplaceApproximation:
             precision = self._precision
         else:
             precision = check_number("prior_stddev", prior_stddev, above=0.0) ** -2
-        size = len(self._matrix)
-        log_prior = 0.5 * size * np.log(precision) - 0.5 * precision * self._distance
+        log_prior = 0.5 * self._size * np.log(precision) - 0.5 * precision * self._distance
         log_determinant = np.sum(np.log(self._eigenvalues + precision))
         return float(self._log_likelihood + log_prior - 0.5 * log_determinant)
 
@@ -280,11 +273,7 @@ class LaplaceApproximation:
 
     def stddev(self) -> list[np.ndarray]:
         """Returns the posterior standard deviations of the weights, shaped as `mode`."""
-        if self.hessian_structure == "diag":
-            variances = 1.0 / (self._matrix + self._precision)
-        else:
-            root = self._inverse_root(np.eye(len(self._matrix)))
-            variances = np.sum(np.square(root), axis=1)
+        variances = self._curvature.variances(self._precision)
         return split_entries(np.sqrt(variances / self._relative), self._shapes)
 
     def sample_offsets(self, num_samples: int, generator: np.random.Generator) -> list[np.ndarray]:
@@ -294,8 +283,8 @@ class LaplaceApproximation:
             num_samples: Integer, the number of draws.
             generator: A NumPy generator.
         """
-        noise = generator.normal(size=(num_samples, len(self._matrix)))
-        offsets = self._inverse_root(noise.T).T
+        noise = generator.normal(size=(num_samples, self._size))
+        offsets = self._curvature.inverse_root(noise.T, self._precision).T
         offsets = offsets / np.sqrt(self._relative)
         return split_entries(offsets.astype(keras.config.floatx()), self._shapes)
 
@@ -329,10 +318,11 @@ class LaplaceApproximation:
         return remember_predictor(prediction, predict, x)
 
 
-def _of_last_layer(variables, model):
-    """The positions of the weights of the last layer that has any that are trained."""
-    layers = [layer for layer in model.layers if layer.trainable_variables]
-    while isinstance(layers[-1], keras.Model):
-        layers = [layer for layer in layers[-1].layers if layer.trainable_variables]
-    last = [id(variable) for variable in layers[-1].trainable_variables]
-    return [number for number, variable in enumerate(variables) if id(variable) in last]
+def _check_size(size, is_all):
+    if size > _MOST_WEIGHTS:
+        raise ValueError(
+            f"`hessian_structure='full'` takes at most {_MOST_WEIGHTS} weights. Use "
+            "hessian_structure='kron' or hessian_structure='diag'"
+            + (" or subset_of_weights='last_layer'" if is_all else "")
+            + f". Received: {size} weights, whose matrix takes {8e-9 * size**2:,.1f} GB"
+        )

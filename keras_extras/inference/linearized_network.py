@@ -8,18 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.differentiation import check_second_derivatives
-from keras_extras._core.flat_vectors import num_entries, unit_vector
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
-from keras_extras.autodiff.dense_derivatives import (
-    CURVATURE_MODES,
-    dense_gradients,
-    hessian_product,
-    jacobian_matrix,
-)
-from keras_extras.autodiff.program import Program
+from keras_extras.autodiff.dense_derivatives import jacobian_matrix
+from keras_extras.inference.fisher_information import fisher_information, weighted_log_prob
 from keras_extras.inference.gauss_newton import gauss_newton
 from keras_extras.inference.last_dense import cut_at, last_dense, replaced
 from keras_extras.inference.predict_distribution import rows_of
@@ -43,6 +37,7 @@ class LinearizedNetwork:
         self._chosen = chosen
         self._is_told = False
         self._is_searched = False
+        self._is_checked = False
         self.curvature = tf.function(self._curvature, reduce_retracing=True, autograph=False)
         self._linear = tf.function(self._linear_parameters, reduce_retracing=True, autograph=False)
 
@@ -64,13 +59,14 @@ class LinearizedNetwork:
             weights: Arrays, all weights in the order of `function.variables`.
             offsets: Arrays of shape `(num_samples, *shape)` for the chosen weights.
             x: Inputs.
-            batch_size: Integer, rows to compute at once.
+            batch_size: Integer, rows to compute at once at most.
 
         Returns:
             Tensor of shape `(num_samples, n, ...)`.
         """
         x = keras.tree.map_structure(tf.convert_to_tensor, x)
         num_rows = keras.tree.flatten(x)[0].shape[0]
+        batch_size = min(batch_size, self.most_rows(weights, x))
         slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
         batches = [self._linear(weights, offsets, rows_of(x, rows)) for rows in slices]
         return tf.concat(batches, axis=1)
@@ -92,6 +88,51 @@ class LinearizedNetwork:
             inner = min(outputs, features)
         values = max(outputs**2, features**2, size * inner, size * outputs if features else 0)
         return max(1, _MOST_VALUES // values)
+
+    def check_differentiable(self, weights: Sequence[Any], x: Any) -> None:
+        """Raises if no derivative leads from the parameters of the distribution to a chosen weight.
+
+        Args:
+            weights: Arrays, all weights.
+            x: Inputs, of which only the shapes count.
+
+        Raises:
+            ValueError: With the paths of the weights, or the operation without a derivative.
+        """
+        if self._is_checked:
+            return
+        missing: list[str] = []
+
+        def trace(weights, x):
+            def parameters(values):
+                return self.function.parameters(replaced(weights, self._chosen, values), (), x)
+
+            chosen = [weights[place] for place in self._chosen]
+            _, gradients = value_and_gradients(parameters, chosen)
+            missing.extend(
+                self.function.variables[place].path
+                for place, gradient in zip(self._chosen, gradients)
+                if gradient is None
+            )
+            return tf.zeros(())
+
+        row = keras.tree.map_structure(lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x)
+        specs = [tf.TensorSpec(np.shape(weight), weight.dtype) for weight in weights]
+        try:
+            tf.function(trace, autograph=False).get_concrete_function(specs, row)
+        except LookupError as error:
+            raise ValueError(
+                "The output of the model must be differentiable with respect to its weights. "
+                f"Received: an operation without a derivative: {error}"
+            ) from error
+        if missing:
+            raise ValueError(
+                "The output of the model must be differentiable with respect to its weights. Leave "
+                "weights that do not act on it out by `subset_of_weights`, and replace operations "
+                "such as `round` and `argmax`. "
+                f"Received: no derivative with respect to {missing}"
+            )
+        self._is_checked = True
 
     def _linear_parameters(self, weights, offsets, x):
         rows = self._derivatives(weights, x)
@@ -148,6 +189,7 @@ class LinearizedNetwork:
         """
         body, last = self._split(weights, x)
         by_features = last is not None and last.num_features < last.num_outputs
+        has_loops = self.function.has_loops(weights, x)
 
         def of_row(row):
             row = keras.tree.map_structure(lambda values: values[None], row)
@@ -176,29 +218,31 @@ class LinearizedNetwork:
                     rows["features"] = tf.concat([rows["features"], one], axis=0)
                 if parameters is not cut.leaf:
                     rows["tail"] = jacobian_matrix(
-                        lambda leaf: [call(watched, *leaf)[0]], [cut.leaf], [parameters]
+                        lambda leaf: [call(watched, *leaf)[0]],
+                        [cut.leaf],
+                        [parameters],
+                        vectorize=not has_loops,
                     )
             if body:
                 rows["jacobian"] = jacobian_matrix(
-                    lambda values: [end_of(*call(values))], watched, [end_of(parameters, cut)]
+                    lambda values: [end_of(*call(values))],
+                    watched,
+                    [end_of(parameters, cut)],
+                    vectorize=not has_loops,
                 )
             return rows
 
-        rows = self._of_rows(of_row, weights, x)
+        rows = self._of_rows(of_row, x) if has_loops else vectorized_map(of_row, x)
         if by_features and body:
             rows["kernel"] = tf.convert_to_tensor(weights[last.positions[0]])
         return rows
 
-    def _of_rows(self, of_row, weights, x):
-        def outputs(weights, x):
-            return self.function.parameters(weights, (), x)
-
-        if not Program(outputs, weights, x).has_loops:
-            return vectorized_map(of_row, x)
+    def _of_rows(self, of_row, x):
+        """The results for rows one after another."""
         if not self._is_told:
             _LOGGER.warning(
                 "The derivatives of %r are computed one row after another, because it has loops, "
-                "which TensorFlow cannot vectorize twice.",
+                "whose gradients TensorFlow cannot vectorize.",
                 self.function.model.name,
             )
             self._is_told = True
@@ -210,13 +254,20 @@ class LinearizedNetwork:
         }
         return tf.map_fn(of_row, x, fn_output_signature=signature)
 
-    def _curvature(self, weights, x, y, is_diagonal):
-        """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood."""
+    def _curvature(self, weights, x, y, is_diagonal, sample_weight=None):
+        """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood.
+
+        Rows count as often as `sample_weight` says, a tensor of shape `(rows,)`; None is once.
+        """
         rows = self._derivatives(weights, x)
-        distribution = self.function.distribution(rows["parameters"])
+        parameters = rows["parameters"]
+        if sample_weight is None:
+            sample_weight = tf.ones(tf.shape(parameters)[:1], parameters.dtype)
+        distribution = self.function.distribution(parameters)
         targets = match_targets(y, distribution, "The Laplace approximation")
-        log_likelihood = tf.reduce_sum(distribution.log_prob(targets))
-        information = self._information(rows["parameters"], targets)
+        log_likelihood = weighted_log_prob(distribution, targets, sample_weight)
+        information = fisher_information(self.function.distribution, parameters, targets)
+        information *= tf.cast(sample_weight, information.dtype)[:, None, None]
         if "tail" in rows:
             tail = rows["tail"]
             information = tf.matmul(tail, tf.matmul(information, tail), transpose_a=True)
@@ -238,49 +289,6 @@ class LinearizedNetwork:
                 matrix = tf.gather(matrix, places, axis=axis)
         return matrix, log_likelihood
 
-    def _information(self, parameters, targets):
-        """The Fisher information of each row's distribution about its parameters.
-
-        It is the curvature of the divergence from the distribution as it is.
-        """
-        distribution = self.function.distribution(parameters)
-        is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
-        if is_of_classes and distribution.logits is parameters:
-            p = tf.nn.softmax(parameters)
-            return tf.linalg.diag(p) - p[:, :, None] * p[:, None, :]
-        fixed = self.function.distribution(tf.stop_gradient(parameters))
-        try:
-            return _curvature_of(
-                lambda t: tfd.kl_divergence(fixed, self.function.distribution(t)), parameters
-            )
-        except NotImplementedError:
-            curvature = _curvature_of(
-                lambda t: -self.function.distribution(t).log_prob(targets), parameters
-            )
-            values, vectors = tf.linalg.eigh(
-                0.5 * (curvature + tf.linalg.matrix_transpose(curvature))
-            )
-            positive = tf.maximum(values, 0.0)[..., None, :]
-            return tf.matmul(vectors * positive, vectors, transpose_b=True)
-
 
 # The networks of each model, which are kept as long as the model.
 _linearized: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _curvature_of(function, parameters):
-    """Second derivatives of a function of each row, of shape `(rows, entries, entries)`."""
-    one = parameters[0]
-    size = num_entries([one])
-
-    def total(values):
-        return tf.reduce_sum(function(*values))
-
-    def column(number):
-        (unit,) = unit_vector(number, [one])
-        vector = [tf.broadcast_to(unit, tf.shape(parameters))]
-        (product,) = hessian_product(total, [parameters], vector, CURVATURE_MODES[0])
-        return tf.reshape(product, (-1, size))
-
-    check_second_derivatives(lambda values: dense_gradients(total, values), [parameters])
-    return tf.transpose(vectorized_map(column, tf.range(size)), (1, 2, 0))

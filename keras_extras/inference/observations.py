@@ -12,7 +12,11 @@ from keras_extras.inference.weight_function import WeightFunction
 
 
 def observations(
-    function: WeightFunction, x: Any, y: Any, batch_size: int | None = None
+    function: WeightFunction,
+    x: Any,
+    y: Any,
+    batch_size: int | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
     """Returns inputs and targets as tensors, the targets shaped as draws of the distribution.
 
@@ -24,6 +28,7 @@ def observations(
         y: Targets, an array.
         batch_size: Integer, rows that the distribution is made of; `None` for all. Defaults to
             `None`.
+        known: Dict that keeps the draws of rows of a kind for the next batch. Defaults to `None`.
 
     Raises:
         TypeError, ValueError: If data or weights are not real and finite, or targets do not fit.
@@ -38,7 +43,12 @@ def observations(
             f"Received: y.shape={tuple(y.shape)}, "
             f"{num_rows} rows of `x`"
         )
-    first = slice(0, num_rows if batch_size is None else batch_size)
-    distribution = function.distribution(function.parameters(None, (), rows_of(x, first)))
-    matched = match_targets(y[first], distribution, "Inference")
-    return x, tf.reshape(tf.cast(y, matched.dtype), (num_rows, *matched.shape[1:]))
+    known = {} if known is None else known
+    kind = tuple((leaf.dtype, *leaf.shape[1:]) for leaf in keras.tree.flatten((x, y)))
+    if kind not in known:
+        first = slice(0, num_rows if batch_size is None else batch_size)
+        distribution = function.distribution(function.parameters(None, (), rows_of(x, first)))
+        matched = match_targets(y[first], distribution, "Inference")
+        known[kind] = matched.dtype, matched.shape[1:]
+    dtype, row = known[kind]
+    return x, tf.reshape(tf.cast(y, dtype), (num_rows, *row))

@@ -13,6 +13,7 @@ from keras_extras._core.epochs import check_current
 from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras._core.probability import require_probability, tf, tfd
 from keras_extras._core.targets import match_targets
+from keras_extras.autodiff.program import Program
 
 
 class WeightFunction:
@@ -132,6 +133,15 @@ class WeightFunction:
             found = evaluate(self.model, x, weights=weights, state=state, penalties=penalties)
         outputs = found.outputs
         return outputs if self.head is None else outputs.made_from[1], found.penalties
+
+    def has_loops(self, weights: Sequence[Any], x: Any) -> bool:
+        """Returns whether the model has loops, as recurrent layers have.
+
+        Args:
+            weights: Tensors, all weights.
+            x: Inputs.
+        """
+        return Program(lambda *given: self.parameters(given[0], (), given[1]), weights, x).has_loops
 
     def check_not_random(self, x: Any) -> None:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""
