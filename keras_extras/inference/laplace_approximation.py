@@ -11,11 +11,11 @@ import scipy.linalg
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
 from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.path_patterns import by_pattern
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.observations import observations
 from keras_extras.inference.predict_distribution import numpy_generator, rows_of
 from keras_extras.inference.weight_function import WeightFunction
-from keras_extras.inference.weight_priors import by_pattern
 
 # Beyond, the matrix and its factors take more than 2.4 GB.
 _MOST_WEIGHTS = 10_000
