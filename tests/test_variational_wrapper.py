@@ -26,7 +26,7 @@ def normal_kl(loc, scale, prior_loc=0.0, prior_scale=1.0):
 
 
 def softplus(values):
-    return np.logaddexp(0.0, array(values))
+    return np.finfo("float32").eps + np.logaddexp(0.0, array(values))
 
 
 @keras.saving.register_keras_serializable("test_variational_wrapper")
@@ -48,8 +48,7 @@ class Scaled(keras.layers.Layer):
 
 LAYERS = {
     "LSTM": lambda: keras.layers.LSTM(3, return_sequences=True, dropout=0.3),
-    "GRU": lambda: keras.layers.GRU(3),
-    "Bidirectional": lambda: keras.layers.Bidirectional(keras.layers.LSTM(3)),
+    "Bidirectional": lambda: keras.layers.Bidirectional(keras.layers.SimpleRNN(3)),
     "Conv1DTranspose": lambda: keras.layers.Conv1DTranspose(2, 2),
     "EinsumDense": lambda: keras.layers.EinsumDense("abc,cd->abd", (5, 2)),
     "LayerNormalization": keras.layers.LayerNormalization,
@@ -59,6 +58,8 @@ LAYERS = {
 }
 
 
+# Keras warns of the user's layer when it loads it.
+@pytest.mark.filterwarnings("ignore:`build:UserWarning")
 @pytest.mark.parametrize("name", LAYERS)
 def test_any_layer_computes_with_one_draw_trains_and_loads(name):
     layer = Variational(LAYERS[name](), seed=1)
@@ -67,7 +68,8 @@ def test_any_layer_computes_with_one_draw_trains_and_loads(name):
     model = keras.Model(inputs, keras.layers.Flatten()(outputs))
     assert outputs.shape == layer.layer(inputs).shape
     plain, drawn = array(layer.layer(_ROWS)), array(layer(_ROWS))
-    assert drawn.shape == plain.shape and not np.allclose(plain, drawn, atol=1e-4)
+    assert drawn.shape == plain.shape
+    assert not np.allclose(plain, drawn, atol=1e-4)
     model.compile("adam", "mse", jit_compile=keras.backend.backend() == "jax")
     before = [array(v) for v in layer.trainable_variables]
     model.fit(_ROWS, np.ones((6, *model.output_shape[1:])), verbose=0)
@@ -97,8 +99,8 @@ def _pair():
     for layer in (wrapped, dense):
         layer.build((None, 5, 4))
     kernel_loc, kernel_scale, bias_loc, bias_scale = dense.trainable_variables
-    pairs = dict(zip(wrapped.trainable_variables, (kernel_scale, bias_scale, kernel_loc, bias_loc)))
-    for one, other in pairs.items():
+    pairs = [*zip(wrapped.trainable_variables, (kernel_scale, bias_scale, kernel_loc, bias_loc))]
+    for one, other in pairs:
         one.assign(other)
     return wrapped, dense, pairs
 
@@ -110,11 +112,11 @@ def test_a_dense_layer_equals_dense_reparameterization():
     wrapped, dense, pairs = _pair()
     for _ in range(2):
         results = []
-        for layer, variables in ((wrapped, [*pairs]), (dense, [*pairs.values()])):
+        for layer, variables in zip((wrapped, dense), zip(*pairs)):
             with tf.GradientTape() as tape:
                 outputs = layer(_ROWS)
                 loss = tf.reduce_sum(outputs**2) + sum(layer.losses)
-            results.append([outputs, loss, *tape.gradient(loss, variables)])
+            results.append([outputs, loss, *tape.gradient(loss, list(variables))])
         for one, other in zip(*results, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
@@ -127,18 +129,15 @@ def test_divergences_have_their_closed_form(prior):
     assert scale == pytest.approx(
         np.maximum(0.1 * np.abs(kernel), 1e-3) if prior == "pretrained" else 0.05, rel=1e-3
     )
-    center = 0.0
-    if prior == "pretrained":
-        center = kernel
-        layer.layer.kernel.assign(kernel + 1.0)
-        kernel = kernel + 1.0
+    layer.layer.kernel.assign(kernel + 1.0)
+    center = kernel if prior == "pretrained" else 0.0
     (loss,) = layer.losses
-    assert float(loss) == pytest.approx(0.5 * normal_kl(kernel, scale, center), rel=1e-4)
+    assert float(loss) == pytest.approx(0.5 * normal_kl(kernel + 1.0, scale, center), rel=1e-4)
     layer.reset_posterior()
-    expected = normal_kl(
-        kernel, softplus(layer.trainable_variables[0]), kernel if center is not 0.0 else 0.0
-    )
-    assert float(layer.losses[0]) == pytest.approx(0.5 * expected, rel=1e-4)
+    scale = softplus(layer.trainable_variables[0])
+    center = kernel + 1.0 if prior == "pretrained" else 0.0
+    expected = 0.5 * normal_kl(kernel + 1.0, scale, center)
+    assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_mixture_is_estimated_and_a_point_pays_its_density():
@@ -240,7 +239,7 @@ def test_several_inputs_by_position_and_name():
 
 
 def test_training_reaches_the_layer_and_its_statistics():
-    normalization = Variational(keras.layers.BatchNormalization(momentum=0.5))
+    normalization = Variational(keras.layers.BatchNormalization(momentum=0.5), kl_weight=1.0)
     normalization(_ROWS, training=True)
     mean = array(normalization.layer.moving_mean)
     np.testing.assert_allclose(mean, 0.5 * _ROWS.mean((0, 1)), rtol=1e-4, atol=1e-6)
@@ -248,9 +247,11 @@ def test_training_reaches_the_layer_and_its_statistics():
     np.testing.assert_array_equal(mean, array(normalization.layer.moving_mean))
     assert len(normalization.trainable_variables) == 4
 
-    dropout = Variational(keras.Sequential([keras.layers.Dense(3), keras.layers.Dropout(0.5)]))
+    inner = keras.Sequential([keras.layers.Dense(3), keras.layers.Dropout(0.5)])
+    dropout = Variational(inner, kl_weight=1.0)
     dropped = [array(dropout(_ROWS, training=True)) == 0.0 for _ in range(2)]
-    assert dropped[0].any() and not np.array_equal(*dropped)
+    assert dropped[0].any()
+    assert not np.array_equal(*dropped)
     assert not (array(dropout(_ROWS)) == 0.0).any()
 
 
@@ -265,11 +266,15 @@ def test_losses_of_the_layer_and_its_divergence_count_once():
     pairs = zip(map(array, weights), map(softplus, scales), strict=True)
     divergence = 0.5 * sum(normal_kl(loc, scale) for loc, scale in pairs)
     penalty = 0.1 * np.sum(array(dense.kernel) ** 2)
-    rest = float(sum(model.losses)) - divergence - penalty
-    assert len(model.losses) == len(weights) + 3 and rest >= -1e-4
+    assert len(model.losses) == len(weights) + 3  # of two calls, and the regularizer
+    activity = sum(map(float, model.losses)) - divergence - penalty
+    assert activity >= -1e-4
+    silent = keras.Sequential([keras.Input((5, 4)), layer])
+    silent(0.0 * _ROWS)
+    silent.layers[0].layer.layers[0].bias.assign([0.0, 0.0, 0.0])
     model.compile("sgd", loss=lambda y, y_pred: 0.0 * ops.sum(y_pred), jit_compile=False)
     loss = model.evaluate(_ROWS, np.zeros((6, 5, 2)), verbose=0)
-    assert loss == pytest.approx(divergence + penalty, rel=0.2)
+    assert loss == pytest.approx(divergence + penalty + activity, abs=0.2)
 
 
 def test_what_no_pattern_matches_and_what_is_frozen():
@@ -281,7 +286,8 @@ def test_what_no_pattern_matches_and_what_is_frozen():
     assert names == ["kernel_posterior_untransformed_scale", "kernel", "bias"]
     layer.trainable = False
     model = keras.Sequential([keras.Input((4,)), layer])
-    assert not model.trainable_variables and not model.losses
+    assert not model.trainable_variables
+    assert not model.losses
     assert len(model.layers[0].weights) == len(saved_and_loaded(model).weights)
 
 
@@ -318,7 +324,7 @@ def test_auto_needs_to_know_the_rows():
         while True:
             yield _ROWS, np.zeros((6, 5, 1))
 
-    model.fit(batches(), steps_per_epoch=2, verbose=0)
+    model.fit(batches(), steps_per_epoch=2, shuffle=False, verbose=0)
     assert float(array(model.layers[0].training_set_size)) == 12.0
     layer = Variational(keras.layers.Dense(1))
     with pytest.raises(ValueError, match="scales by the size of the training set"):
@@ -334,7 +340,8 @@ def test_warm_up_of_the_divergence():
     warm_up = keras_extras.callbacks.KLWarmUp(2)
     losses = model.fit(_ROWS, np.zeros((6, 5, 1)), epochs=3, callbacks=[warm_up], verbose=0)
     first, second, third = losses.history["loss"]
-    assert first == 0.0 and 0.0 < second < third
+    assert first == 0.0
+    assert 0.0 < second < third
 
 
 @pytest.mark.parametrize(
@@ -363,11 +370,11 @@ def test_bad_arguments(arguments, error, words):
 
 
 def test_bad_layers_and_patterns_when_built():
-    with pytest.raises(ValueError, match="needs a layer with trainable weights.*'drop'"):
+    with pytest.raises(ValueError, match=r"needs a layer with trainable weights.*'drop'"):
         Variational(keras.layers.Dropout(0.5, name="drop"))(_ROWS)
     with pytest.raises(ValueError, match=r"'\*/gamma', which matches none of .*/kernel'.*/bias'"):
         Variational(keras.layers.Dense(2), {"*/gamma": "mean_field"})(_ROWS)
-    with pytest.raises(ValueError, match="must have a pattern for each weight.*bias"):
+    with pytest.raises(ValueError, match=r"must have a pattern for each weight.*bias"):
         Variational(keras.layers.Dense(2), prior={"*/kernel": "pretrained"})(_ROWS)
     with pytest.raises(ValueError, match="call it on data first"):
         Variational(keras.layers.Dense(2)).reset_posterior()
@@ -386,8 +393,8 @@ def _trained():
         [keras.Input((4,)), keras.layers.Dense(4), keras.layers.BatchNormalization()], name="block"
     )
     one, other = keras.Input((5, 4), name="one"), keras.Input((4,), name="other")
-    lstm = keras.layers.LSTM(4, name="lstm")(one)
-    joined = block(shared(lstm) + shared(other))
+    features = keras.layers.Flatten()(keras.layers.Conv1D(4, 5, name="conv")(one))
+    joined = block(shared(features) + shared(other))
     joined = keras.layers.Dropout(0.5)(joined)
     model = keras.Model([one, other], keras.layers.Dense(1, name="last")(joined))
     model.compile(keras.optimizers.Adam(0.01), loss=lambda y, p: ops.mean((y - p) ** 2, -1))
@@ -402,7 +409,7 @@ def test_a_trained_model_becomes_variational():
     uncertain = keras_extras.make_variational(model, initial_stddev=_TINY, seed=1)
     np.testing.assert_allclose(array(uncertain(x)), expected, atol=1e-5)
     wrapped = [layer.name for layer in uncertain.layers if isinstance(layer, Variational)]
-    assert sorted(wrapped) == ["last", "lstm", "shared"]
+    assert sorted(wrapped) == ["conv", "last", "shared"]
     assert isinstance(uncertain.get_layer("block").layers[0], Variational)
     uncertain.compile("adam", "mse")
     uncertain.fit(x, np.ones((6, 1)), verbose=0)
@@ -414,24 +421,24 @@ def test_a_trained_model_becomes_variational():
 
 
 def test_the_prior_is_centered_on_the_trained_weights():
-    model, x = _trained()
-    uncertain = keras_extras.make_variational(model, {"lstm/*": "mean_field", "last/kernel": None})
+    model, _ = _trained()
+    uncertain = keras_extras.make_variational(model, {"conv/*": "mean_field", "last/kernel": None})
     (wrapped,) = [layer for layer in uncertain.layers if isinstance(layer, Variational)]
-    weights = model.get_layer("lstm").get_weights()
+    weights = model.get_layer("conv").get_weights()
     divergence = sum(normal_kl(w, np.maximum(0.1 * np.abs(w), 1e-3), w) for w in weights)
     wrapped.training_set_size.assign(10.0)
     assert float(sum(uncertain.losses)) == pytest.approx(divergence / 10.0, rel=1e-3)
 
 
 def test_some_weights_of_a_layer_and_frozen_layers():
-    model, x = _trained()
-    model.get_layer("lstm").trainable = False
+    model, _ = _trained()
+    model.get_layer("conv").trainable = False
     uncertain = keras_extras.make_variational(model, ["*kernel"])
-    assert not isinstance(uncertain.get_layer("lstm"), Variational)
-    assert not uncertain.get_layer("lstm").trainable_variables
+    assert not isinstance(uncertain.get_layer("conv"), Variational)
+    assert not uncertain.get_layer("conv").trainable_variables
     names = [v.name for v in uncertain.get_layer("last").trainable_variables]
     assert names == ["kernel_posterior_untransformed_scale", "kernel", "bias"]
-    with pytest.raises(ValueError, match="'nowhere', which matches none of .*shared/kernel"):
+    with pytest.raises(ValueError, match=r"'nowhere', which matches none of .*shared/kernel"):
         keras_extras.make_variational(model, "nowhere")
     with pytest.raises(TypeError, match="`patterns` must be a pattern"):
         keras_extras.make_variational(model, [1])
@@ -448,7 +455,7 @@ def test_layers_of_a_user_and_functions_are_copied():
     model = keras.Sequential(
         [
             keras.layers.Normalization(),
-            keras.layers.TimeDistributed(Scaled(3)),
+            Scaled(3),
             keras.layers.Lambda(lambda t: 2.0 * t, output_shape=(5, 3)),
             MCDropout(0.5, seed=1),
         ]
@@ -465,12 +472,12 @@ def test_layers_of_a_user_and_functions_are_copied():
 def test_predictions_of_a_variational_model():
     model, x = _trained()
     uncertain = keras_extras.make_variational(model, seed=1)
-    prediction = keras_extras.predict_distribution(uncertain, x, num_samples=200, seed=2)
+    prediction = keras_extras.predict_distribution(uncertain, x, num_samples=100, seed=2)
     assert np.all(np.asarray(prediction.epistemic_variance()) > 0.0)
-    again = keras_extras.predict_distribution(uncertain, x, num_samples=200, seed=2)
+    again = keras_extras.predict_distribution(uncertain, x, num_samples=100, seed=2)
     np.testing.assert_array_equal(prediction.mean(), again.mean())
-    calls = np.array([array(uncertain(x)) for _ in range(200)])
-    z = (calls.mean(0) - prediction.mean()) / (calls.std(0) * (2 / 200) ** 0.5)
+    calls = np.array([array(uncertain(x)) for _ in range(100)])
+    z = (calls.mean(0) - prediction.mean()) / (calls.std(0) * (2 / 100) ** 0.5)
     assert np.abs(z).max() < 4.5
 
 
@@ -478,7 +485,7 @@ def test_predictions_of_a_variational_model():
 def test_intervals_of_a_time_series_cover_what_they_say():
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(0)
-    noise, window, n = 0.3, 8, 700
+    noise, window, n = 0.3, 5, 700
     series = np.zeros(n + window)
     for t in range(2, len(series)):
         series[t] = 1.2 * series[t - 1] - 0.5 * series[t - 2] + noise * generator.normal()
@@ -493,8 +500,8 @@ def test_intervals_of_a_time_series_cover_what_they_say():
         ]
     )
     model.compile(keras.optimizers.Adam(0.02), loss=lambda y, rv: -rv.log_prob(y))
-    model.fit(x[:350], y[:350], epochs=40, batch_size=50, verbose=0)
-    prediction = keras_extras.predict_distribution(model, x[350:], num_samples=50, seed=3)
+    model.fit(x[:350], y[:350], epochs=30, batch_size=50, verbose=0)
+    prediction = keras_extras.predict_distribution(model, x[350:], num_samples=20, seed=3)
     lower, upper = prediction.interval(0.9)
     coverage = np.mean((y[350:] >= lower) & (y[350:] <= upper))
     assert 0.85 <= coverage <= 0.95, coverage
