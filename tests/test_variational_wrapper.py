@@ -430,6 +430,17 @@ def test_the_prior_is_centered_on_the_trained_weights():
     assert float(sum(uncertain.losses)) == pytest.approx(divergence / 10.0, rel=1e-3)
 
 
+def test_priors_by_pattern_of_a_model():
+    model, _ = _trained()
+    prior = {"last/kernel": "standard_normal", "*": "pretrained"}
+    uncertain = keras_extras.make_variational(model, prior=prior, kl_weight=1.0)
+    last = uncertain.get_layer("last")
+    kernel, bias = model.get_layer("last").get_weights()
+    scales = [softplus(variable) for variable in last.trainable_variables[:2]]
+    expected = normal_kl(kernel, scales[0]) + normal_kl(bias, scales[1], bias)
+    assert float(sum(last.losses)) == pytest.approx(expected, rel=1e-3)
+
+
 def test_some_weights_of_a_layer_and_frozen_layers():
     model, _ = _trained()
     model.get_layer("conv").trainable = False

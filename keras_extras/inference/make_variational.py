@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_extras._core.backend import require_tensorflow_or_jax
-from keras_extras._core.path_patterns import match_patterns
+from keras_extras._core.path_patterns import by_pattern, match_patterns
 from keras_extras._seams.layers_within import layers_within
 from keras_extras.layers.variational.variational import Variational, is_bayesian
 
@@ -42,8 +42,8 @@ def make_variational(
             matched as in `fnmatch` with the path or with its end, as `"*/kernel"`. `None` means all
             trainable weights; layers that are frozen or have uncertain weights already are copied.
             Defaults to `None`.
-        prior: Name or distribution, the prior of these weights, as of `Variational`. Defaults to
-            `"pretrained"`, centered on the weights of the model.
+        prior: The prior of these weights, as of `Variational`; patterns are matched with the paths
+            of the model. Defaults to `"pretrained"`, centered on the weights of the model.
         kl_weight: As of `Variational`. Defaults to `"auto"`.
         initial_stddev: As of `Variational`. Defaults to `None`, with the default prior a tenth of
             each weight.
@@ -86,7 +86,11 @@ def make_variational(
             "`model` must be built: give it an Input, or call it on data. "
             f"Received: {model.name!r}, which is not"
         )
-    copies = _Copies(model, _posteriors(model, patterns), prior, kl_weight, initial_stddev, seed)
+    posteriors = _posteriors(model, patterns)
+    chosen = [weight for weight in model.trainable_weights if id(weight) in posteriors]
+    priors = dict(zip(map(id, chosen), by_pattern("prior", prior, chosen), strict=True))
+    arguments = {"kl_weight": kl_weight, "initial_stddev": initial_stddev}
+    copies = _Copies(posteriors, priors, arguments, seed)
     custom = {type(one).__name__: type(one) for one in layers_within(model)}
     with keras.saving.custom_object_scope(custom):
         uncertain = copies.copy(model)
@@ -126,13 +130,9 @@ def _posteriors(model, patterns):
 class _Copies:
     """Copies of the layers of a model, made once each."""
 
-    def __init__(self, model, posteriors, prior, kl_weight, initial_stddev, seed):
-        self._posteriors = posteriors
-        self._arguments = {
-            "prior": prior,
-            "kl_weight": kl_weight,
-            "initial_stddev": initial_stddev,
-        }
+    def __init__(self, posteriors, priors, arguments, seed):
+        self._posteriors, self._priors = posteriors, priors
+        self._arguments = arguments
         self._seed = seed
         self._copies: dict[int, keras.layers.Layer] = {}
         self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
@@ -158,12 +158,13 @@ class _Copies:
     def _copy_of_single(self, layer):
         copy = _unbuilt_copy(layer)
         wrapped = copy
-        posteriors = [self._posteriors.get(id(weight)) for weight in layer.trainable_weights]
-        if any(posteriors):
-            if self._seed is not None:
-                self._arguments["seed"] = self._seed + len(self._pairs)
+        posterior = _by_path(layer, self._posteriors, layer.trainable_weights)
+        if posterior:
+            chosen = [weight for weight in layer.trainable_weights if id(weight) in self._priors]
+            prior = _by_path(layer, self._priors, chosen)
+            seed = None if self._seed is None else self._seed + len(self._pairs)
             wrapped = Variational(
-                copy, _by_path(layer, posteriors), name=layer.name, **self._arguments
+                copy, posterior, prior, seed=seed, name=layer.name, **self._arguments
             )
         self._pairs.append((layer, wrapped))
         return wrapped
@@ -189,24 +190,26 @@ def _unbuilt_copy(layer):
     return keras.saving.deserialize_keras_object(config, safe_mode=False)
 
 
-def _by_path(layer, posteriors):
-    """The `posterior` of `Variational` that chooses the same weights of a copy."""
-    if len(set(posteriors)) == 1:
-        return posteriors[0]
-    paths = [
-        f"{layer.name}/{weight.path.removeprefix(f'{layer.path}/')}"
-        if weight.path.startswith(f"{layer.path}/")
-        else weight.path
-        for weight in layer.trainable_weights
-    ]
+def _by_path(layer, choices, weights):
+    """What is chosen for weights of a layer, as `Variational` takes it for those of a copy."""
+    chosen = [choices.get(id(weight)) for weight in weights]
+    if all(choice == chosen[0] for choice in chosen):
+        return chosen[0] if chosen else None
+    paths = [_path_within(layer, weight) for weight in weights]
     for path in paths:
-        if sum(fnmatch.fnmatchcase(other, f"*/{path}") or other == path for other in paths) > 1:
+        if sum(fnmatch.fnmatchcase(f"/{other}", f"*/{glob.escape(path)}") for other in paths) > 1:
             raise ValueError(
                 f"The weights of layer {layer.name!r} must have paths that do not end in each "
                 f"other, so that patterns can tell them apart. Received: {paths}"
             )
-    chosen = zip(paths, posteriors)
-    return {glob.escape(path): posterior for path, posterior in chosen if posterior is not None}
+    pairs = zip(paths, chosen)
+    return {glob.escape(path): choice for path, choice in pairs if choice is not None}
+
+
+def _path_within(layer, weight):
+    start = f"{layer.path}/"
+    is_within = weight.path.startswith(start)
+    return f"{layer.name}/{weight.path.removeprefix(start)}" if is_within else weight.path
 
 
 def _is_sequential_or_functional(layer):
