@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.path_patterns import by_pattern, match_patterns
@@ -173,7 +174,7 @@ class _Copies:
         for layer, copy in self._pairs:
             target = copy.layer if isinstance(copy, Variational) else copy
             for old, new in zip(layer.variables, target.variables, strict=True):
-                new.assign(old)
+                new.assign(ops.copy(old.value))  # On JAX assigned values share their buffer.
                 new.trainable = old.trainable
             if hasattr(target, "finalize_state"):
                 target.finalize_state()  # `Normalization` computes with what it makes of weights.

@@ -61,7 +61,7 @@ class UncertainWeight:
                 "posterior_untransformed_scale", variable.shape, self._initial_raw_scale
             )
         self._prior = WeightPrior(
-            prior, tuple(variable.shape), self._dtype, add_variable, lambda *_, **__: self._loc()
+            prior, tuple(variable.shape), self._dtype, add_variable, self._present_value
         )
 
     @property
@@ -79,7 +79,7 @@ class UncertainWeight:
         if self._raw_scale is not None:
             self._raw_scale.assign(self._initial_raw_scale(self.variable.shape))
         if self._prior.center is not None:
-            self._prior.center.assign(self._loc())
+            self._prior.center.assign(self._present_value())
 
     def draw(self, generator: keras.random.SeedGenerator) -> Any:
         """Returns a draw of the posterior."""
@@ -92,6 +92,10 @@ class UncertainWeight:
 
     def _loc(self):
         return ops.cast(self.variable, self._dtype)
+
+    def _present_value(self, shape=None, dtype=None):
+        """A copy, because `fit` on JAX must not get one buffer for two variables."""
+        return ops.copy(self._loc())
 
     def _scale(self):
         if self._raw_scale is None:
