@@ -135,8 +135,8 @@ class _Copies:
         self._posteriors, self._priors = posteriors, priors
         self._arguments = arguments
         self._seed = seed
-        self._copies: dict[int, keras.layers.Layer] = {}
-        self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._copies = {}
+        self._pairs = []
 
     def copy(self, layer: Any) -> Any:
         if not isinstance(layer, keras.layers.Layer):
