@@ -27,6 +27,11 @@ DENSE = {
         512, kl_weight="auto"
     ),
     "DenseFlipout": lambda: layers.DenseFlipout(512, kl_weight="auto"),
+    "Variational(Dense)": lambda: layers.Variational(keras.layers.Dense(512)),
+}
+RECURRENT = {
+    "LSTM": lambda: keras.layers.LSTM(64, return_sequences=True),
+    "Variational(LSTM)": lambda: layers.Variational(keras.layers.LSTM(64, return_sequences=True)),
 }
 CONVOLUTION = {
     "Conv2D": lambda: keras.layers.Conv2D(64, 3, padding="same"),
@@ -108,6 +113,9 @@ def main(epochs: int = 15, steps: int = 100, out: str | os.PathLike | None = Non
         "dense, batch 256, 512 to 512": compare_steps(DENSE, (512,), 256, steps, epochs),
         "convolution, batch 16, 64 to 64 on 32 x 32": compare_steps(
             CONVOLUTION, (32, 32, 64), 16, max(1, steps // 20), epochs
+        ),
+        "recurrent, batch 64, 64 to 64, 20 time steps": compare_steps(
+            RECURRENT, (20, 64), 64, max(1, steps // 5), epochs
         ),
     }
     for title, table in results.items():

@@ -21,12 +21,14 @@ _SUBPACKAGES = (
     "visualization",
 )
 
-__all__ = ["__version__", "predict_distribution", *_SUBPACKAGES]
+_OF_INFERENCE = ("make_variational", "predict_distribution")
+
+__all__ = ["__version__", *_OF_INFERENCE, *_SUBPACKAGES]
 
 
 def __getattr__(name: str):
-    if name == "predict_distribution":
-        return importlib.import_module(f"{__name__}.inference").predict_distribution
+    if name in _OF_INFERENCE:
+        return getattr(importlib.import_module(f"{__name__}.inference"), name)
     if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

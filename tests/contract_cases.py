@@ -136,7 +136,26 @@ def _penalized(name: str, *arguments, **keywords) -> LayerCase:
     return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))
 
 
+def _wrapped(layer: keras.layers.Layer, inputs: np.ndarray, **keywords) -> LayerCase:
+    """Any layer with uncertain weights."""
+
+    def make():
+        arguments = {"kl_weight": 0.01, "initial_stddev": 0.1, "seed": 5, **keywords}
+        return keras_extras.layers.Variational(_anew(layer), **arguments)
+
+    name = f"Variational-{type(layer).__name__}{sorted(keywords)}"
+    passes_mask = layer.supports_masking
+    return LayerCase(name, make, inputs, passes_mask=passes_mask)
+
+
 LAYERS = [
+    _wrapped(keras.layers.Dense(3, "tanh"), _ROWS, prior="trainable"),
+    _wrapped(
+        keras.layers.GRU(3, return_sequences=True),
+        _SEQUENCES,
+        posterior={"*bias": "deterministic", "*": "mean_field"},
+        prior={"*bias": tfd.Laplace(0.0, 2.0), "*": "pretrained"},
+    ),
     _penalized("SensitivityPenalty", _first_input_fades, weight=0.3),
     _penalized("GradientPenalty", weight=0.3, target_norm=0.5),
     _penalized("GradientPenalty", weight=0.3, num_projections=2, seed=5),

@@ -37,6 +37,7 @@ def evaluate(
     loss: Callable[[Any], Any] | None = None,
     penalties: bool = True,
     call: Callable[..., Any] | None = None,
+    untracked: Sequence[keras.Variable] = (),
 ) -> Evaluation:
     """Calls a model with other values in the place of its variables, which keep their own.
 
@@ -52,13 +53,15 @@ def evaluate(
         loss: Function of the outputs; `None` for none. Defaults to `None`.
         penalties: Boolean, whether to collect penalties. Defaults to `True`.
         call: Function `(x, training=...)` to call in the place of the model. Defaults to `None`.
+        untracked: Variables that the call may assign, but the model does not list. Defaults to
+            `()`.
     """
     if weights is None and (penalties or loss is not None):
         # Keras finds the regularized weights of a scope only where they are given.
         weights = list(map(ops.copy, model.trainable_variables))
     pairs = [*zip(model.trainable_variables, weights or ()), *state]
     mode = {} if training is None else {"training": training}
-    variables = model.variables
+    variables = [*model.variables, *untracked]
     with substituted(pairs) as scope:
         before = list(map(scope.get_current_value, variables))
         outputs = (call or model)(x, **mode)

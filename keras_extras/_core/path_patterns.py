@@ -36,6 +36,26 @@ def match_patterns(
     ]
 
 
+def by_pattern(name: str, choice: Any, variables: Sequence[keras.Variable]) -> list[Any]:
+    """Returns what is chosen for each variable.
+
+    Args:
+        name: String, the argument's name.
+        choice: The choice for all variables, or a dict from patterns of `variable.path` to choices.
+        variables: The variables.
+    """
+    if not isinstance(choice, Mapping):
+        return [choice] * len(variables)
+    choices = match_patterns(name, choice, variables)
+    missing = [v.path for v, found in zip(variables, choices) if found is None]
+    if missing:
+        raise ValueError(
+            f"`{name}` must have a pattern for each weight; `'*'` at the end matches all others. "
+            f"Received: none for {missing}"
+        )
+    return choices
+
+
 def check_patterns(name: str, patterns: Any, kind: Any, expected: str) -> dict[str, Any]:
     """Returns a dict from patterns to entries of a kind; None is an empty one.
 

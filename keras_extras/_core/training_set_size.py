@@ -15,10 +15,10 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.backend import is_traced
 from keras_extras._core.batches_per_epoch import batches_per_epoch
 from keras_extras._core.first_batch import FirstBatch
 from keras_extras._core.optimizers import optimizer_of
+from keras_extras._core.stateless import own_values
 from keras_extras._core.unscaled_divergence import warn_of_unscaled_divergence
 from keras_extras._seams.fit_arguments import surround_fit
 from keras_extras._seams.layers_within import layers_within
@@ -27,7 +27,13 @@ from keras_extras._seams.repeated_dataset import rows_of_one_pass
 NAME = "training_set_size"
 
 _UNKNOWN = 0.0
-_current: contextvars.ContextVar = contextvars.ContextVar(NAME, default=lambda: _UNKNOWN)
+
+
+def _unknown() -> float:
+    return _UNKNOWN
+
+
+_current: contextvars.ContextVar = contextvars.ContextVar(NAME, default=_unknown)
 
 
 def learn_training_set_size() -> None:
@@ -57,12 +63,8 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
     Raises:
         ValueError: If its value is 0.
     """
-    with _outside_of_graphs():
-        if keras.backend.backend() == "jax" and is_traced(variable.value):
-            return  # It has none in there, and is to be asked for before.
-        value = keras.ops.convert_to_numpy(variable.value)
     # A variable that this very graph makes is still empty; it starts with the current size.
-    if not (current_training_set_size() or value.any()):
+    if not (current_training_set_size() or _own_size(variable)):
         raise ValueError(
             f"{owner} scales by the size of the training set, which is unknown. It is learned in "
             "`fit` from arrays, from datasets of known length, and from `steps_per_epoch` with "
@@ -72,10 +74,18 @@ def require_known_size(variable: keras.Variable, owner: str) -> None:
         )
 
 
+def _own_size(variable):
+    """The value that a variable holds; on JAX `fit` holds the values of all variables itself."""
+    if keras.backend.backend() != "tensorflow" and _current.get() is not _unknown:
+        return _UNKNOWN
+    with _outside_of_graphs():
+        return float(keras.ops.convert_to_numpy(variable.value))
+
+
 def _outside_of_graphs():
-    """Out of the graph that may be being traced, which TensorFlow alone has."""
+    """Out of the graph of TensorFlow or the scope of JAX that may be being traced."""
     if keras.backend.backend() != "tensorflow":
-        return contextlib.nullcontext()
+        return own_values()
     import tensorflow as tf
 
     return tf.init_scope()

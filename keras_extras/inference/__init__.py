@@ -5,6 +5,7 @@ import importlib
 from keras_extras.inference.conformal_prediction import ConformalPrediction
 from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
+from keras_extras.inference.make_variational import make_variational
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import predict_distribution
 from keras_extras.inference.sample_posterior import sample_posterior
@@ -16,6 +17,7 @@ __all__ = [
     "LaplaceApproximation",
     "Posterior",
     "PosteriorPredictive",
+    "make_variational",
     "predict_distribution",
     "sample_posterior",
     "temperature_scale",

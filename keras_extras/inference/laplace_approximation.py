@@ -13,10 +13,10 @@ from keras_extras._core.flat_vectors import split_entries
 from keras_extras._core.probability import require_probability
 from keras_extras.inference.curvature_of_data import curvature_of_data
 from keras_extras.inference.data_batches import data_batches
+from keras_extras._core.path_patterns import by_pattern
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.predict_distribution import known_seed, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction
-from keras_extras.inference.weight_priors import by_pattern
 from keras_extras.inference.weight_subsets import weight_subset
 
 # Beyond, the matrix and its factors take more than 2.4 GB.

@@ -1,6 +1,6 @@
 """WeightPriors: a prior for each weight of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.path_patterns import match_patterns
+from keras_extras._core.path_patterns import by_pattern
 from keras_extras._core.probability import tf, tfd
 
 _NAMES = ("standard_normal", "scaled_normal")
@@ -44,26 +44,6 @@ class WeightPriors:
             )
             for distribution, shape in zip(self.distributions, shapes)
         ]
-
-
-def by_pattern(name: str, choice: Any, variables: Sequence[keras.Variable]) -> list[Any]:
-    """Returns what is chosen for each variable.
-
-    Args:
-        name: String, the argument's name.
-        choice: The choice for all variables, or a dict from patterns of `variable.path` to choices.
-        variables: The variables.
-    """
-    if not isinstance(choice, Mapping):
-        return [choice] * len(variables)
-    choices = match_patterns(name, choice, variables)
-    missing = [v.path for v, found in zip(variables, choices) if found is None]
-    if missing:
-        raise ValueError(
-            f"`{name}` must have a pattern for each weight; `'*'` at the end matches all others. "
-            f"Received: none for {missing}"
-        )
-    return choices
 
 
 def _prior_of(choice, variable):

@@ -58,6 +58,7 @@ from keras_extras.layers.variational.dense_local_reparameterization import (
 )
 from keras_extras.layers.variational.dense_reparameterization import DenseReparameterization
 from keras_extras.layers.variational.dense_variational import DenseVariational
+from keras_extras.layers.variational.variational import Variational
 from keras_extras.layers.variational_gaussian_process import VariationalGaussianProcess
 
 __all__ = [
@@ -105,6 +106,7 @@ __all__ = [
     "SobolevTraining",
     "TemperatureScaling",
     "VariableLayer",
+    "Variational",
     "VariationalGaussianProcess",
     "ZeroInflated",
     "default_loc_scale_fn",

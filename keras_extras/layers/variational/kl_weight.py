@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.kl_share import add_share
-from keras_extras._core.probability import tf
 from keras_extras._core.training_set_size import (
     NAME,
     current_training_set_size,
@@ -89,10 +89,10 @@ class KLWeightMixin:
 
     def _weighted(self, divergence):
         """Returns a divergence times its weight, at least in single precision."""
-        weight = tf.convert_to_tensor(self.kl_warm_up)
+        weight = ops.convert_to_tensor(self.kl_warm_up)
         if self.training_set_size is not None:
-            weight = tf.math.divide_no_nan(weight, tf.convert_to_tensor(self.training_set_size))
+            weight = ops.divide_no_nan(weight, ops.convert_to_tensor(self.training_set_size))
         elif self.kl_weight is not None:
             weight = weight * self.kl_weight
         dtype = keras.backend.result_type(divergence.dtype, "float32")
-        return tf.cast(weight, dtype) * tf.cast(divergence, dtype)
+        return ops.cast(weight, dtype) * ops.cast(divergence, dtype)

@@ -2,9 +2,17 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import stateless_seed, tf
+
+
+def draw_standard_normal(like: Any, generator: keras.random.SeedGenerator) -> Any:
+    """Returns standard normal draws of the shape and dtype of a tensor, on any backend."""
+    if keras.backend.backend() == "tensorflow":
+        return standard_normal(like, stateless_seed(generator))
+    return keras.random.normal(like.shape, dtype=like.dtype, seed=generator)
 
 
 def standard_normal(like: Any, seed: Any) -> Any:
