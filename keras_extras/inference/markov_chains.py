@@ -1,10 +1,12 @@
-"""MarkovChains: Hamiltonian Monte Carlo chains of one density, side by side and compiled.
+"""MarkovChains: chains of one density by gradients, side by side and compiled.
 
-The kernels are those of `tfp.mcmc`. What is here is the schedule around them: chunks of
-transitions between which progress is shown, and windows of a warm-up in which step size and scales
-adapt, as Stan's reference manual lays down (section "HMC algorithm parameters").
+The kernels are those of `tfp.mcmc`, and `MicrocanonicalLangevin`. What is here is the schedule
+around them: chunks of transitions between which progress is shown, and windows of a warm-up in
+which step size and scales adapt, as Stan's reference manual lays down (section "HMC algorithm
+parameters").
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,7 @@ from keras_extras._core.probability import tf, tfp
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.program import Program
 from keras_extras.inference.chain_backup import ChainBackup, Draws
+from keras_extras.inference.microcanonical_langevin import MicrocanonicalLangevin
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -27,10 +30,11 @@ class MarkovChains:
     Args:
         log_prob_fn: Function from a tensor of shape `(size,)`, and `data`, to the logarithm of the
             density there, a scalar, which need not be normalized.
-        kernel: `"nuts"` or `"hmc"`.
+        kernel: `"nuts"`, `"hmc"` or `"mclmc"`.
         target_accept_prob: Float, the mean acceptance probability that the step size is adapted to.
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps.
-        num_leapfrog_steps: Integer, the leapfrog steps of HMC.
+        num_leapfrog_steps: Integer, the steps of HMC and of microcanonical Langevin.
+        target_energy_variance: Float, what microcanonical Langevin adapts the step size to.
         jit_compile: Boolean, whether to compile by XLA.
     """
 
@@ -41,10 +45,19 @@ class MarkovChains:
         target_accept_prob: float = 0.8,
         max_tree_depth: int = 10,
         num_leapfrog_steps: int = 10,
+        target_energy_variance: float = 5e-4,
         jit_compile: bool = True,
     ):
         def make_kernel(step_size, num_adaptation_steps, scale, data):
             target = _side_by_side(lambda z: log_prob_fn(z * scale, *data))
+            if kernel == "mclmc":
+                return MicrocanonicalLangevin(
+                    target,
+                    step_size,
+                    num_adaptation_steps,
+                    num_leapfrog_steps,
+                    target_energy_variance,
+                )
             if kernel == "nuts":
                 inner = tfp.mcmc.NoUTurnSampler(target, step_size, max_tree_depth=max_tree_depth)
             else:
@@ -63,10 +76,16 @@ class MarkovChains:
                 z,
                 previous_kernel_results=results,
                 kernel=make_kernel(0.1, 0, scale, data),
-                trace_fn=lambda _, results: _STATS[kernel](results),
+                trace_fn=lambda _, results: statistics(results),
                 return_final_kernel_results=True,
                 seed=seed,
             )
+
+        statistics = {
+            "nuts": _nuts_stats,
+            "hmc": _hmc_stats,
+            "mclmc": functools.partial(_mclmc_stats, num_leapfrog_steps),
+        }[kernel]
 
         def compile_all(jit_compile):
             self._jit_compile = jit_compile
@@ -210,7 +229,14 @@ def _hmc_stats(results):
     }
 
 
-_STATS = {"nuts": _nuts_stats, "hmc": _hmc_stats}
+def _mclmc_stats(num_steps, results):
+    return {
+        "lp": results.target_log_prob,
+        "diverging": results.diverging,
+        "energy_variance": results.energy_variance,
+        "n_steps": tf.fill(results.diverging.shape, num_steps),
+        "step_size": tf.broadcast_to(results.new_step_size, results.diverging.shape),
+    }
 
 
 def _windows(num_chunks: int) -> list[tuple[int, bool]]:

@@ -18,6 +18,7 @@ from keras_extras.inference.posterior_predictive import PosteriorPredictive, pre
 from keras_extras.inference.predict_distribution import draw_parameters
 from keras_extras.inference.sample_posterior import sample_posterior
 from keras_extras.pipelines.probabilistic_networks import (
+    CHAINS,
     METHODS,
     RANDOM_METHODS,
     TRAINING,
@@ -37,12 +38,13 @@ multiclass = import_optional("sklearn.utils.multiclass", "sklearn", "A probabili
 validation = import_optional("sklearn.utils.validation", "sklearn", "A probabilistic estimator")
 
 _BATCH = 512  # rows of a prediction computed at once
-# Of Markov chains: transitions for each draw that is kept, and doublings of a trajectory.
+# Of Markov chains: transitions for each draw that is kept, and what limits a transition. The
+# variance of the energy's error is that of microcanonical Langevin ensembles.
 _THINNING = 4
-_MAX_TREE_DEPTH = 6
+_KERNELS = {"nuts": {"max_tree_depth": 6}, "mclmc": {"target_energy_variance": 0.1}}
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
-_WITHOUT_WEIGHTS = ("laplace", "nuts")
+_WITHOUT_WEIGHTS = ("laplace", *CHAINS)
 _FEWEST_ROWS_TO_HOLD_OUT = 20
 _NUM_FOLDS = 5
 # Of more rows, some of one fold are enough.
@@ -112,7 +114,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         )
         if self.method not in _WITHOUT_WEIGHTS:
             return
-        find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
+        find_draws = self._sample if self.method in CHAINS else self._offsets_of_laplace
         of_folds = [
             find_draws(
                 trainable,
@@ -122,7 +124,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             for fold in range(self._num_folds)
         ]
         draws = [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
-        if self.method == "nuts":
+        if self.method in CHAINS:
             self.weights_ = draws
         else:
             self._offsets = draws
@@ -138,13 +140,14 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             rows.x,
             rows.y,
             prior=trainable.prior,
+            kernel=self.method,
             initial=weights,
             num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
             num_results=self._samples_per_fold(num_chains) * _THINNING,
-            max_tree_depth=_MAX_TREE_DEPTH,
             seed=self._seed,
             verbose=self.verbose,
+            **_KERNELS[self.method],
         )
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
@@ -228,7 +231,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
 
     def _spec(self, num_inputs, num_outputs):
         # Chains take long: there are as many as asked for in all folds together.
-        members = {"ensemble": self.num_members, "nuts": -(-self.num_members // self._num_folds)}
+        chains = dict.fromkeys(CHAINS, -(-self.num_members // self._num_folds))
+        members = {"ensemble": self.num_members, **chains}
         return NetworkSpec(
             method=self.method,
             num_inputs=num_inputs,

@@ -27,6 +27,7 @@ from keras_extras.pipelines.probabilistic_estimator import (
     sklearn_base,
     validation,
 )
+from keras_extras.pipelines.probabilistic_networks import CHAINS
 
 
 @fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)
@@ -41,7 +42,9 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
     References:
         Lakshminarayanan et al. (2017), "Simple and scalable predictive uncertainty estimation using
         deep ensembles", [arXiv:1612.01474](https://arxiv.org/abs/1612.01474); Gal and Ghahramani
-        (2016), [arXiv:1506.02142](https://arxiv.org/abs/1506.02142); and those of the layers and
+        (2016), [arXiv:1506.02142](https://arxiv.org/abs/1506.02142); Sommer et al. (2025),
+        "Microcanonical Langevin ensembles", [arXiv:2502.06335](https://arxiv.org/abs/2502.06335),
+        of which `"mclmc"` is the recipe; and those of the layers and
         of `keras_extras.inference`.
 
     Args:
@@ -112,7 +115,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             X: Array of shape `(n, features)`.
             y: Array of shape `(n,)` or `(n, targets)`.
             sample_weight: Array of shape `(n,)`, how often each row counts; whole numbers with
-                `"laplace"` and `"nuts"`. Defaults to `None`, once.
+                `"laplace"`, `"nuts"` and `"mclmc"`. Defaults to `None`, once.
         """
         check_choice("noise", self.noise, ("constant", "input_dependent"))
         x, y = validation.validate_data(
@@ -139,7 +142,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         y, weights = held_out.y, held_out.weights.astype("float64")
         self._share = share_of_network(linear, mean, y, weights)
         of_folds = [self._normals(values) for values in parameters]
-        if self.method == "nuts":
+        if self.method in CHAINS:
             loc, scale = (np.concatenate(values, axis=1) for values in zip(*of_folds, strict=True))
             fold_of_draw = np.repeat(np.arange(self._num_folds), loc.shape[1] // self._num_folds)
             is_unseen = fold_of_row[:, None] == fold_of_draw
