@@ -14,11 +14,12 @@ from keras_extras._core.probability import tf, tfp
 
 # The second-order integrator of McLachlan with the least error, of two gradients a step.
 _OUTER_KICK = 0.1931833275037836
-# Step sizes are averages over about this many steps, and steps whose error is far from the target
-# count less, as in the paper.
-_MEMORY = 150.0
-_DECAY = (_MEMORY - 1.0) / (_MEMORY + 1.0)
+# Step sizes are averages over the last third of all steps, at most over so many.
+_LONGEST_MEMORY = 200.0
+# Steps whose error is far from the target count less, as in the paper.
 _TRUST = 1.5
+# A step size grows at most by this factor at a time.
+_LARGEST_GROWTH = 10.0
 # After a diverged step.
 _SHRINKAGE = 0.8
 # Errors of the energy above this are divergences, the same bound as in NUTS.
@@ -33,11 +34,13 @@ class StepSizeAverage(NamedTuple):
             power of the step size.
         weights: Scalar, the sum of the weights.
         largest: Scalar, the largest step size that is left after divergences.
+        count: Scalar, the number of steps.
     """
 
-    errors: Any
-    weights: Any
-    largest: Any
+    errors: Any = 0.0
+    weights: Any = 0.0
+    largest: Any = np.inf
+    count: Any = 0.0
 
 
 class MicrocanonicalResults(NamedTuple):
@@ -107,7 +110,6 @@ class MicrocanonicalLangevin:
     def bootstrap_results(self, z: Any) -> MicrocanonicalResults:
         """Returns the results of no transition."""
         log_prob, gradient = self._value_and_gradient(z)
-        nothing = tf.constant(0.0, "float64")
         return MicrocanonicalResults(
             target_log_prob=log_prob,
             gradient=gradient,
@@ -116,7 +118,7 @@ class MicrocanonicalLangevin:
             diverging=tf.zeros_like(log_prob, "bool"),
             new_step_size=tf.convert_to_tensor(self._step_size, z.dtype),
             num_adaptation_steps=tf.convert_to_tensor(self._num_adaptation_steps, "int32"),
-            average=StepSizeAverage(nothing, nothing, tf.constant(np.inf, "float64")),
+            average=StepSizeAverage(*(tf.constant(v, "float64") for v in StepSizeAverage())),
         )
 
     def one_step(
@@ -234,16 +236,19 @@ def adapt(
         is_good: Boolean tensor of that shape, which steps count.
         average: A `StepSizeAverage`.
     """
-    ratios, size = ops.cast(ratios, "float64") + 1e-8, ops.cast(step_size, "float64")
-    weights = ops.exp(-0.5 * ops.square(ops.log(ratios) / (6.0 * _TRUST)))
+    ratios, size = ops.cast(ratios, "float64"), ops.cast(step_size, "float64")
+    weights = ops.exp(-0.5 * ops.square(ops.log(ratios + 1e-8) / (6.0 * _TRUST)))
     weights *= ops.cast(is_good, "float64")
     shrunk = ops.where(ops.all(is_good), np.inf, _SHRINKAGE * size)
+    count = average.count + 1.0
+    decay = 1.0 - 1.0 / ops.clip(count / 3.0, 1.0, _LONGEST_MEMORY)
     average = StepSizeAverage(
-        errors=_DECAY * average.errors + ops.mean(weights * ratios) / size**6,
-        weights=_DECAY * average.weights + ops.mean(weights),
+        errors=decay * average.errors + ops.mean(weights * ratios) / size**6,
+        weights=decay * average.weights + ops.mean(weights),
         largest=ops.minimum(average.largest, shrunk),
+        count=count,
     )
     # Where no step was good, there is nothing to average.
     best = (ops.maximum(average.weights, 1e-300) / ops.maximum(average.errors, 1e-300)) ** (1 / 6)
-    best = ops.where(average.weights > 0.0, best, np.inf)
+    best = ops.minimum(ops.where(average.weights > 0.0, best, size), _LARGEST_GROWTH * size)
     return ops.cast(ops.minimum(best, average.largest), step_size.dtype), average
