@@ -1,6 +1,7 @@
 """Every benchmark runs, on less work than it measures, and prints what it promises."""
 
 import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -248,3 +249,24 @@ def test_small_tables(capsys):
     assert 0.8 < covered < 1.0
     assert score > ridge - 0.05
     assert "| diabetes | ensemble |" in capsys.readouterr().out
+
+
+def test_bayesian_ensembles_without_the_peer(capsys):
+    benchmark = load(ROOT / "benchmarks" / "bayesian_ensembles.py")
+    if importlib.util.find_spec("bde") is None:
+        assert benchmark.main(sets="airfoil") == {}
+        assert "Nothing is run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_bayesian_ensembles(tmp_path):
+    benchmark = load(ROOT / "benchmarks" / "bayesian_ensembles.py")
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 2))
+    y = x[:, 0] + 0.1 * generator.normal(size=60)
+    path = tmp_path / "table.npz"
+    np.savez(path, x=x[:40], y=y[:40], x_test=x[40:], y_test=y[40:])
+    measured = benchmark.measure("keras-extras", str(path), 0, 250)
+    assert measured["rmse"] < 0.5
+    assert measured["nll"] < 0.5
+    assert measured["seconds"] > 0.0

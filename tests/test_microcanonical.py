@@ -82,7 +82,7 @@ def value_and_gradient(z):
 def state(size=6, chains=100):
     generator = np.random.default_rng(3)
     z, momentum = (
-        keras.ops.convert_to_tensor(generator.normal(size=(chains, size)), "float32")
+        keras.ops.convert_to_tensor(generator.normal(size=(chains, size)), "float64")
         for _ in range(2)
     )
     return z, momentum / keras.ops.norm(momentum, axis=-1, keepdims=True)
@@ -109,8 +109,8 @@ def test_a_step_can_be_reversed_and_keeps_the_speed():
 
 
 def test_the_error_of_the_energy_is_of_third_order():
-    large, small = (np.std(energy_error(step_size)) for step_size in (0.2, 0.1))
-    assert large / small == pytest.approx(8.0, rel=0.25)
+    large, small = (np.median(np.abs(energy_error(size))) for size in (0.1, 0.05))
+    assert large / small == pytest.approx(8.0, rel=0.1)
 
 
 def test_momenta_lose_their_direction_within_a_length():
@@ -128,7 +128,7 @@ def test_momenta_lose_their_direction_within_a_length():
 def test_the_step_size_is_that_of_the_error_wanted():
     """Squared errors grow by the sixth power of the step size."""
     generator = np.random.default_rng(6)
-    step_size, average = np.float32(1e-3), StepSizeAverage()
+    step_size, average = np.float32(1e-3), StepSizeAverage(*map(np.float64, StepSizeAverage()))
     sizes = []
     for _ in range(600):
         ratios = (np.float64(step_size) / 0.7) ** 6 * generator.chisquare(1, size=4)
@@ -352,6 +352,31 @@ def test_ensembles(kind):
     assert len(estimator.weights_[0]) == 20, "draws of all chains together"
 
 
-def test_ensembles_take_whole_numbers_as_weights():
-    with pytest.raises(ValueError, match="whole numbers with method='mclmc'"):
-        ProbabilisticRegressor("mclmc").fit(_X, _Y[:, 0], sample_weight=np.full(40, 0.5))
+def test_weights_of_rows_for_each_chain(model):
+    """A chain whose weights leave rows out, and one that has them twice, are those of such data."""
+    weights = np.stack([np.arange(40) < 20, 2.0 * (np.arange(40) < 20)])
+    options = {"num_chains": 2, "num_results": 1500, "num_burnin_steps": 300}
+    found = sample(model, sample_weight=weights, **options)
+    for chain, rows in enumerate([np.arange(20), np.repeat(np.arange(20), 2)]):
+        inputs = np.concatenate([_X, np.ones((40, 1))], axis=1).astype("float64")[rows]
+        covariance = np.linalg.inv(inputs.T @ inputs / _NOISE**2 + np.eye(4))
+        mean = covariance @ inputs.T @ _Y[rows, 0] / _NOISE**2
+        deviations = np.sqrt(np.diag(covariance))
+        draws = np.concatenate([found.samples[0][chain, :, :, 0], found.samples[1][chain]], axis=-1)
+        np.testing.assert_allclose((draws.mean(0) - mean) / deviations, 0.0, atol=0.25)
+        np.testing.assert_allclose(draws.std(0) / deviations, 1.0, atol=0.12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(39), "`sample_weight` must have the shape"),
+        (np.ones((3, 40)), "`sample_weight` must have the shape"),
+        (np.full(40, np.nan), "`sample_weight` must be finite"),
+        (-np.ones(40), "`sample_weight` must not be negative"),
+        (np.zeros(40), "nor zero for all rows"),
+    ],
+)
+def test_weights_of_rows_that_are_refused(model, weights, message):
+    with pytest.raises(ValueError, match=message):
+        sample(model, sample_weight=weights)

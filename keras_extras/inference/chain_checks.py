@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_extras._core.data import check_numbers
+from keras_extras._core.probability import tf
+
 # What only some kernels use, and its default.
 _OF_KERNELS = {
     "target_accept_prob": (("nuts", "hmc"), 0.8),
@@ -32,6 +35,29 @@ def check_finite(log_probs: np.ndarray) -> None:
             "the weights of the model for NaN, and targets for values that the likelihood does "
             f"not allow. Received: log densities {log_probs}"
         )
+
+
+def weights_of_chains(sample_weight: Any, num_chains: int, num_rows: int) -> tuple:
+    """Returns the weights of rows for each chain as the only tensor of a tuple, or no tensor.
+
+    Raises:
+        ValueError: If weights are not finite, negative, of another shape, or all zero for a chain.
+    """
+    if sample_weight is None:
+        return ()
+    check_numbers("sample_weight", sample_weight)
+    weights = np.asarray(sample_weight, "float32")
+    if weights.shape not in ((num_rows,), (num_chains, num_rows)):
+        raise ValueError(
+            f"`sample_weight` must have the shape {(num_rows,)}, or {(num_chains, num_rows)} for "
+            f"weights of each chain. Received: sample_weight of shape {weights.shape}"
+        )
+    if (weights < 0.0).any() or not weights.any(axis=-1).all():
+        raise ValueError(
+            "`sample_weight` must not be negative, nor zero for all rows of a chain. "
+            f"Received: values from {weights.min()} to {weights.max()}"
+        )
+    return (tf.convert_to_tensor(np.broadcast_to(weights, (num_chains, num_rows))),)
 
 
 def warn_of_divergences(count: int, total: int, kernel: str) -> None:

@@ -34,10 +34,11 @@ class ChainTarget:
         """From `(..., size)` to tensors of the weights' shapes."""
         return split_entries(vectors, self.shapes)
 
-    def log_prob(self, vector: Any, x: Any, y: Any) -> Any:
+    def log_prob(self, vector: Any, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """Returns the logarithm of the density, which is not normalized, a scalar."""
         weights = self.split(vector)
-        return self.function.log_likelihood(weights, x, y) + self.priors.log_prob(weights)
+        likelihood = self.function.log_likelihood(weights, x, y, sample_weight)
+        return likelihood + self.priors.log_prob(weights)
 
     def start(
         self,

@@ -29,6 +29,7 @@ from keras_extras.inference.chain_checks import (
     check_kernel,
     warn_of_bias,
     warn_of_divergences,
+    weights_of_chains,
 )
 from keras_extras.inference.chain_target import ChainTarget
 from keras_extras.inference.observations import observations
@@ -59,6 +60,7 @@ def sample_posterior(
     verbose: int = 1,
     backup_dir: str | os.PathLike | None = None,
     target_energy_variance: float = 5e-4,
+    sample_weight: Any = None,
 ) -> Posterior:
     """Draws the trainable weights of a built model from their posterior, given data.
 
@@ -68,9 +70,9 @@ def sample_posterior(
 
     by the No-U-Turn sampler or Hamiltonian Monte Carlo of `tfp.mcmc`, or by microcanonical
     Langevin Monte Carlo. All chains advance together, on all rows at once. In the warm-up the step
-    size is adapted, and the scale of each weight to its standard deviation. Losses, regularizers
-    and sample weights of the model play no part: the prior takes their place. The model's own
-    weights stay as they are.
+    size is adapted, and the scale of each weight to its standard deviation. Losses and regularizers
+    of the model play no part: the prior takes their place. The model's own weights stay as they
+    are.
 
     With `kernel="mclmc"` momenta have a constant length, and lose their direction within a length
     of `sqrt(number of weights)` in units of the scales. There is no accept step, so that steps can
@@ -131,6 +133,9 @@ def sample_posterior(
             that the step size of `"mclmc"` is adapted to. Less means a smaller bias and smaller
             steps, by its sixth root. It must be left as it is with other kernels. Defaults to
             `5e-4`.
+        sample_weight: Array of shape `(n,)`, how often each row counts: a factor of the logarithm
+            of its likelihood. Of shape `(num_chains, n)` each chain has its own, for example with
+            zeros for rows held out of it. Defaults to `None`, once.
 
     Returns:
         A `keras_extras.inference.Posterior`.
@@ -206,9 +211,11 @@ def sample_posterior(
         )
     data = observations(function, x, y)
     start = target.start(initial, num_chains, generator).numpy()
+    of_chains = weights_of_chains(sample_weight, num_chains, len(data[1]))
 
     def log_probs_fn(vectors):
-        return np.array([target.log_prob(tf.convert_to_tensor(v), *data) for v in vectors])
+        elements = zip(map(tf.convert_to_tensor, vectors), *of_chains)
+        return np.array([target.log_prob(v, *data, *own) for v, *own in elements])
 
     check_finite(log_probs_fn(start))
     backup = None
@@ -223,6 +230,7 @@ def sample_posterior(
             "seed": seed,
         }
         lengths |= {} if scale is None else {"scale": scale.tolist()}
+        contents |= {"sample_weight": fingerprint(list(of_chains))} if of_chains else {}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape, **contents})
     with locked_folder(backup_dir, "backup_dir"):
         if backup is not None:
@@ -239,6 +247,7 @@ def sample_posterior(
             on_progress=bar.update,
             backup=backup,
             scale=scale,
+            data_of_chains=of_chains,
         )
     samples = target.split(np.asarray(draws.values))
     scales = target.split(np.asarray(draws.scale))

@@ -100,7 +100,7 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
             X: Array of shape `(n, features)`.
             y: Array of shape `(n,)`, labels of any kind.
             sample_weight: Array of shape `(n,)`, how often each row counts; whole numbers with
-                `"laplace"`, `"nuts"` and `"mclmc"`. Defaults to `None`, once.
+                `"laplace"` and `"nuts"`. Defaults to `None`, once.
         """
         x, y = validation.validate_data(self, X, y, dtype="float64")
         multiclass.check_classification_targets(y)

@@ -44,7 +44,7 @@ _THINNING = 4
 _KERNELS = {"nuts": {"max_tree_depth": 6}, "mclmc": {"target_energy_variance": 0.1}}
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
-_WITHOUT_WEIGHTS = ("laplace", *CHAINS)
+_WITHOUT_WEIGHTS = ("laplace", "nuts")
 _FEWEST_ROWS_TO_HOLD_OUT = 20
 _NUM_FOLDS = 5
 # Of more rows, some of one fold are enough.
@@ -112,9 +112,15 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             self._seed,
             self.verbose,
         )
+        if self.method == "mclmc":
+            # Chains of all folds advance together, and have the weights of their own rows.
+            is_trained_with = folds != fold_of_member[:, None]
+            self.weights_ = self._sample(
+                trainable, rows, self.weights_, sample_weight=rows.weights * is_trained_with
+            )
         if self.method not in _WITHOUT_WEIGHTS:
             return
-        find_draws = self._sample if self.method in CHAINS else self._offsets_of_laplace
+        find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
         of_folds = [
             find_draws(
                 trainable,
@@ -124,17 +130,18 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             for fold in range(self._num_folds)
         ]
         draws = [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
-        if self.method in CHAINS:
+        if self.method == "nuts":
             self.weights_ = draws
         else:
             self._offsets = draws
 
-    def _samples_per_fold(self, num_sources=1):
-        """How many draws each of the sources makes in each fold."""
-        return -(-self.num_samples // (self._num_folds * num_sources))
+    def _samples_per_fold(self):
+        """How many draws of the weights are made in each fold."""
+        return -(-self.num_samples // self._num_folds)
 
-    def _sample(self, trainable, rows, weights):
+    def _sample(self, trainable, rows, weights, **arguments):
         num_chains = len(weights[0])
+        draws_per_chain = -(-self.num_samples // len(self.weights_[0]))
         posterior = sample_posterior(
             trainable.network,
             rows.x,
@@ -144,10 +151,11 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             initial=weights,
             num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
-            num_results=self._samples_per_fold(num_chains) * _THINNING,
+            num_results=draws_per_chain * _THINNING,
             seed=self._seed,
             verbose=self.verbose,
             **_KERNELS[self.method],
+            **arguments,
         )
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]

@@ -115,7 +115,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             X: Array of shape `(n, features)`.
             y: Array of shape `(n,)` or `(n, targets)`.
             sample_weight: Array of shape `(n,)`, how often each row counts; whole numbers with
-                `"laplace"`, `"nuts"` and `"mclmc"`. Defaults to `None`, once.
+                `"laplace"` and `"nuts"`. Defaults to `None`, once.
         """
         check_choice("noise", self.noise, ("constant", "input_dependent"))
         x, y = validation.validate_data(
@@ -146,7 +146,8 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             loc, scale = (np.concatenate(values, axis=1) for values in zip(*of_folds, strict=True))
             fold_of_draw = np.repeat(np.arange(self._num_folds), loc.shape[1] // self._num_folds)
             is_unseen = fold_of_row[:, None] == fold_of_draw
-            chances, mean = leave_one_out(y, loc, scale, is_unseen, held_out.counts())
+            times = held_out.counts() * weights
+            chances, mean = leave_one_out(y, loc, scale, is_unseen, times)
             residuals = y - linear - self._share * (mean - linear)
             self._factor = noise_factor(residuals, loc, scale, weights, chances)
             return
