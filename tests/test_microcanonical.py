@@ -137,7 +137,7 @@ def test_the_step_size_is_that_of_the_error_wanted():
     assert np.mean(sizes[100:]) == pytest.approx(0.7, rel=0.05)
     bad = np.array([True, False, True, True])
     shrunk, average = adapt(np.float32(0.5), np.ones(4), bad, average)
-    assert float(shrunk) <= 0.8 * 0.5
+    assert float(shrunk) < 0.81 * 0.5
 
 
 def test_what_is_not_finite_is_not_drawn():
@@ -228,7 +228,7 @@ def test_it_goes_on_with_the_step_size_and_scales_it_had(model, posterior):
 
 def test_a_backup_goes_on_bit_for_bit(tmp_path, model):
     options = {"num_chains": 2, "num_burnin_steps": 100, "num_results": 60}
-    options["target_energy_variance"] = 1e-3
+    options |= {"target_energy_variance": 1e-3, "num_leapfrog_steps": 2, "jit_compile": False}
     whole = sample(model, **options)
     folder = tmp_path / "chains"
     sample(model, **options, backup_dir=folder)
@@ -289,11 +289,11 @@ def test_random_models_are_refused(layer):
 
 
 @pytest.mark.parametrize(
-    "layer",
-    [lambda: keras.layers.Conv1D(2, 2, activation="tanh"), lambda: keras.layers.LSTM(2)],
+    ("layer", "num_chains"),
+    [(lambda: keras.layers.Conv1D(2, 2, activation="tanh"), 2), (lambda: keras.layers.LSTM(2), 1)],
     ids=["Conv1D", "LSTM"],
 )
-def test_convolutions_and_recurrent_layers(layer):
+def test_convolutions_and_recurrent_layers(layer, num_chains):
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
         [keras.Input((3, 1)), layer(), keras.layers.Flatten(), keras.layers.Dense(1)]
@@ -303,20 +303,20 @@ def test_convolutions_and_recurrent_layers(layer):
         network,
         x,
         _Y[:6],
-        num_chains=2,
+        num_chains=num_chains,
         num_results=25,
         num_burnin_steps=0,
         num_leapfrog_steps=1,
         step_size=0.1,
         jit_compile=False,
     )
-    weights = [values[1, -1] for values in posterior.samples]
-    assert not np.array_equal(weights[0], posterior.samples[0][0, -1])
+    weights = [values[-1, -1] for values in posterior.samples]
+    assert not np.array_equal(weights[0], posterior.samples[0][-1, 0])
     for variable, values in zip(network.trainable_variables, weights, strict=True):
         variable.assign(values)
     expected = tf.reduce_sum(noise(network(x)).log_prob(_Y[:6]))
     expected += sum(tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(values)) for values in weights)
-    np.testing.assert_allclose(posterior.sample_stats["lp"][1, -1], expected, rtol=1e-4)
+    np.testing.assert_allclose(posterior.sample_stats["lp"][-1, -1], expected, rtol=1e-4)
 
 
 @pytest.mark.slow

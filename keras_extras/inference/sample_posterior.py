@@ -187,7 +187,7 @@ def sample_posterior(
     num_chains = check_integer("num_chains", num_chains)
     num_results = check_integer("num_results", num_results)
     num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
-    settings = {
+    settings: dict[str, Any] = {
         "kernel": kernel,
         "target_accept_prob": check_share("target_accept_prob", target_accept_prob),
         "max_tree_depth": check_integer("max_tree_depth", max_tree_depth),
