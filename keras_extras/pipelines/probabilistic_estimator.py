@@ -27,6 +27,7 @@ from keras_extras.pipelines.probabilistic_networks import (
     train,
     trainable_network,
 )
+from keras_extras.pipelines.table_rows import mean_and_scale
 from keras_extras.pipelines.weight_draws import draw_dropout, draw_variational
 
 sklearn_base: Any = import_optional("sklearn.base", "sklearn", "A probabilistic estimator")
@@ -270,31 +271,6 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         check_number("learning_rate", self.learning_rate, above=0.0)
         check_number("prior_stddev", self.prior_stddev, above=0.0)
         check_number("dropout_rate", self.dropout_rate, at_least=0.0, at_most=0.99)
-
-
-def mean_and_scale(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of each column, the latter 1 for constant columns."""
-    mean = np.average(values, axis=0, weights=weights)
-    scale = np.sqrt(np.average(np.square(values - mean), axis=0, weights=weights))
-    is_constant = scale <= 1e-12 * np.abs(values).max(axis=0, initial=1.0)
-    return mean, np.where(is_constant, 1.0, scale)
-
-
-def combine_rows(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns each row once, in a fixed order, with the sum of its weights.
-
-    So a weight of 2 is the same as a row given twice, a weight of 0 as one left out, and the order
-    of the rows does not matter.
-    """
-    if not weights.sum() > 0:
-        raise ValueError("`sample_weight` must have a positive sum. Received: only zeros")
-    counted = weights > 0
-    joined = np.concatenate([x, y.reshape(len(y), -1)], axis=1)[counted]
-    _, first, inverse = np.unique(joined, axis=0, return_index=True, return_inverse=True)
-    weights = np.bincount(inverse.reshape(-1), weights[counted])
-    return x[counted][first], y[counted][first], weights
 
 
 def _folds(y, is_classifier, generator):

@@ -22,12 +22,11 @@ from keras_extras.pipelines.calibration import (
 from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
-    combine_rows,
-    mean_and_scale,
     sklearn_base,
     validation,
 )
 from keras_extras.pipelines.probabilistic_networks import CHAINS
+from keras_extras.pipelines.table_rows import combine_rows, mean_and_scale
 
 
 @fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)
