@@ -342,6 +342,7 @@ def test_simulation_based_calibration(model):
 _QUICK = {"epochs": 40, "num_members": 2, "num_samples": 20, "num_burnin_steps": 50}
 
 
+@pytest.mark.filterwarnings("ignore:The energy varies")  # The warm-up is short.
 @pytest.mark.parametrize("kind", quick([ProbabilisticRegressor, ProbabilisticClassifier], None))
 def test_ensembles(kind):
     targets = _Y[:, 0] if kind is ProbabilisticRegressor else _Y[:, 0] > 0.0
