@@ -1,6 +1,7 @@
 """Every benchmark runs, on less work than it measures, and prints what it promises."""
 
 import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -292,3 +293,25 @@ def test_out_of_distribution(tmp_path, capsys):
     assert all(0.0 <= value <= 1.0 for key, value in sngp.items() if key != "seconds")
     assert "| method | seconds | accuracy |" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["out_of_distribution.json"]
+
+
+def test_bayesian_ensembles_without_the_peer(capsys):
+    benchmark = load(ROOT / "benchmarks" / "bayesian_ensembles.py")
+    if importlib.util.find_spec("bde") is not None:
+        pytest.skip("sklearn-contrib-bde is installed")
+    assert benchmark.main(sets="airfoil") == {}
+    assert "Nothing is run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_bayesian_ensembles(tmp_path):
+    benchmark = load(ROOT / "benchmarks" / "bayesian_ensembles.py")
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 2))
+    y = x[:, 0] + 0.1 * generator.normal(size=60)
+    path = tmp_path / "table.npz"
+    np.savez(path, x=x[:40], y=y[:40], x_test=x[40:], y_test=y[40:])
+    measured = benchmark.measure("keras-extras", str(path), 0, 250)
+    assert measured["rmse"] < 0.5
+    assert measured["nll"] < 0.5
+    assert measured["seconds"] > 0.0

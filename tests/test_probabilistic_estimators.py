@@ -59,7 +59,7 @@ def classifier(request):
     return ProbabilisticClassifier(request.param, random_state=0, **_QUICK).fit(_X, _LABELS)
 
 
-@pytest.mark.filterwarnings("ignore:.*transitions diverged")
+@pytest.mark.filterwarnings("ignore:.*transitions diverged", "ignore:The energy varies")
 class TestEveryMethodOfRegression:
     def test_mean_and_standard_deviation_are_in_the_units_of_the_targets(self, regressor):
         assert regressor.score(_X, _Y) > 0.97
@@ -96,7 +96,7 @@ class TestEveryMethodOfRegression:
         np.testing.assert_allclose(clone(regressor).fit(_X, _Y).predict(_X), expected, rtol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*transitions diverged")
+@pytest.mark.filterwarnings("ignore:.*transitions diverged", "ignore:The energy varies")
 class TestEveryMethodOfClassification:
     def test_classes_and_probabilities(self, classifier):
         assert list(classifier.classes_) == ["background", "signal"]

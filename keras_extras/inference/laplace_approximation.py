@@ -10,10 +10,10 @@ import numpy as np
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.data import check_numbers
 from keras_extras._core.flat_vectors import split_entries
+from keras_extras._core.path_patterns import by_pattern
 from keras_extras._core.probability import require_probability
 from keras_extras.inference.curvature_of_data import curvature_of_data
 from keras_extras.inference.data_batches import data_batches
-from keras_extras._core.path_patterns import by_pattern
 from keras_extras.inference.linearized_network import LinearizedNetwork
 from keras_extras.inference.predict_distribution import known_seed, numpy_generator
 from keras_extras.inference.weight_function import WeightFunction

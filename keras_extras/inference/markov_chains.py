@@ -1,10 +1,12 @@
-"""MarkovChains: Hamiltonian Monte Carlo chains of one density, side by side and compiled.
+"""MarkovChains: chains of one density by gradients, side by side and compiled.
 
-The kernels are those of `tfp.mcmc`. What is here is the schedule around them: chunks of
-transitions between which progress is shown, and windows of a warm-up in which step size and scales
-adapt, as Stan's reference manual lays down (section "HMC algorithm parameters").
+The kernels are those of `tfp.mcmc`, and `MicrocanonicalLangevin`. What is here is the schedule
+around them: chunks of transitions between which progress is shown, and windows of a warm-up in
+which step size and scales adapt, as Stan's reference manual lays down (section "HMC algorithm
+parameters").
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,7 @@ from keras_extras._core.probability import tf, tfp
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.program import Program
 from keras_extras.inference.chain_backup import ChainBackup, Draws
+from keras_extras.inference.microcanonical_langevin import MicrocanonicalLangevin
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -27,10 +30,11 @@ class MarkovChains:
     Args:
         log_prob_fn: Function from a tensor of shape `(size,)`, and `data`, to the logarithm of the
             density there, a scalar, which need not be normalized.
-        kernel: `"nuts"` or `"hmc"`.
+        kernel: `"nuts"`, `"hmc"` or `"mclmc"`.
         target_accept_prob: Float, the mean acceptance probability that the step size is adapted to.
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps.
-        num_leapfrog_steps: Integer, the leapfrog steps of HMC.
+        num_leapfrog_steps: Integer, the steps of HMC and of microcanonical Langevin.
+        target_energy_variance: Float, what microcanonical Langevin adapts the step size to.
         jit_compile: Boolean, whether to compile by XLA.
     """
 
@@ -41,10 +45,19 @@ class MarkovChains:
         target_accept_prob: float = 0.8,
         max_tree_depth: int = 10,
         num_leapfrog_steps: int = 10,
+        target_energy_variance: float = 5e-4,
         jit_compile: bool = True,
     ):
-        def make_kernel(step_size, num_adaptation_steps, scale, data):
-            target = _side_by_side(lambda z: log_prob_fn(z * scale, *data))
+        def make_kernel(step_size, num_adaptation_steps, scale, data, own):
+            target = _side_by_side(lambda z, *own: log_prob_fn(z * scale, *data, *own), own)
+            if kernel == "mclmc":
+                return MicrocanonicalLangevin(
+                    target,
+                    step_size,
+                    num_adaptation_steps,
+                    num_leapfrog_steps,
+                    target_energy_variance,
+                )
             if kernel == "nuts":
                 inner = tfp.mcmc.NoUTurnSampler(target, step_size, max_tree_depth=max_tree_depth)
             else:
@@ -53,20 +66,26 @@ class MarkovChains:
                 inner, num_adaptation_steps, target_accept_prob=target_accept_prob
             )
 
-        def start(z, step_size, num_adaptation_steps, scale, data):
-            return make_kernel(step_size, num_adaptation_steps, scale, data).bootstrap_results(z)
+        def start(z, step_size, num_adaptation_steps, scale, *data):
+            return make_kernel(step_size, num_adaptation_steps, scale, *data).bootstrap_results(z)
 
-        def advance(z, results, scale, seed, data):
+        def advance(z, results, scale, seed, *data):
             # Step size and number of adaptation steps are among the results.
             return tfp.mcmc.sample_chain(
                 _CHUNK,
                 z,
                 previous_kernel_results=results,
-                kernel=make_kernel(0.1, 0, scale, data),
-                trace_fn=lambda _, results: _STATS[kernel](results),
+                kernel=make_kernel(0.1, 0, scale, *data),
+                trace_fn=lambda _, results: statistics(results),
                 return_final_kernel_results=True,
                 seed=seed,
             )
+
+        statistics = {
+            "nuts": _nuts_stats,
+            "hmc": _hmc_stats,
+            "mclmc": functools.partial(_mclmc_stats, num_leapfrog_steps),
+        }[kernel]
 
         def compile_all(jit_compile):
             self._jit_compile = jit_compile
@@ -87,6 +106,7 @@ class MarkovChains:
         on_progress: Callable[[int], None] = lambda steps: None,
         backup: ChainBackup | None = None,
         scale: np.ndarray | None = None,
+        data_of_chains: tuple = (),
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -101,11 +121,13 @@ class MarkovChains:
             backup: Where finished chunks are kept and found; None for nowhere.
             scale: Array of shape `(size,)`, what the step size is in units of at first; `None` for
                 ones.
+            data_of_chains: Tensors with an entry for each chain along their first axis, which
+                `log_prob_fn` is given after `data`.
         """
 
         def advance(z, results, scale):
             seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
-            arguments = (z, results, scale, seed, data)
+            arguments = (z, results, scale, seed, data, data_of_chains)
             if backup is None:
                 return self._chunk(*arguments)
             return backup.chunk(results, lambda: self._chunk(*arguments))
@@ -113,11 +135,12 @@ class MarkovChains:
         scale = np.ones(initial.shape[1], "float32") if scale is None else scale
         position = np.asarray(initial, "float32")
         step_size = step_size or 0.1 * initial.shape[1] ** -0.25
+        given = (data, data_of_chains)
         done = 0
         results = None
         for chunks, learns_scale in _windows(-(-num_burnin_steps // _CHUNK)):
             length = np.int32(chunks * _CHUNK)
-            results = self._started(position / scale, np.float32(step_size), length, scale, data)
+            results = self._started(position / scale, np.float32(step_size), length, scale, *given)
             window = []
             for _ in range(chunks):
                 chunk, results = advance(position / scale, results, scale)
@@ -131,7 +154,7 @@ class MarkovChains:
                 scale = _scale(np.concatenate(window, axis=1), scale)
         if results is None:
             results = self._started(
-                position / scale, np.float32(step_size), np.int32(0), scale, data
+                position / scale, np.float32(step_size), np.int32(0), scale, *given
             )
         kept = []
         for done in range(0, num_results, _CHUNK):
@@ -153,32 +176,34 @@ class MarkovChains:
             self._compile_all(jit_compile=False)
             return self._start(*arguments)
 
-    def _chunk(self, z, results, scale, seed, data):
-        output = self._advance(z, results, scale, seed, data)
+    def _chunk(self, *arguments):
+        output = self._advance(*arguments)
         stats = {name: values.numpy().T for name, values in output.trace.items()}
         values = np.moveaxis(output.all_states.numpy(), 0, 1)
         return Draws(values, stats), output.final_kernel_results
 
 
-def _side_by_side(function):
-    """A function of one vector as one of many, `(chains, size)` to `(chains,)`.
+def _side_by_side(function, own):
+    """A function of one vector, and its own data, as one of many, `(chains, size)` to `(chains,)`.
 
     The derivative is taken within the map: XLA would compile that of a map again at every call.
     """
 
-    def value_and_gradient(z):
+    def value_and_gradient(vector_and_own):
+        z, *own = vector_and_own
         with tf.GradientTape() as tape:
             tape.watch(z)
-            value = function(z)
+            value = function(z, *own)
         return value, tape.gradient(value, z)
 
     def of_all(z):
-        if Program(function, z[0]).has_loops:
+        elements = (z, *own)
+        if Program(function, *(values[0] for values in elements)).has_loops:
             # XLA has no loops that are vectorized.
-            parts = [value_and_gradient(vector) for vector in tf.unstack(z)]
+            parts = [value_and_gradient(element) for element in zip(*map(tf.unstack, elements))]
             values, gradients = map(tf.stack, zip(*parts))
         else:
-            values, gradients = vectorized_map(value_and_gradient, z)
+            values, gradients = vectorized_map(value_and_gradient, elements)
         # Zero, with the gradient. TensorFlow keeps the graphs of `tf.custom_gradient` for ever.
         zero = tf.math.multiply_no_nan(tf.stop_gradient(gradients), z - tf.stop_gradient(z))
         return tf.stop_gradient(values) + tf.reduce_sum(zero, axis=-1)
@@ -210,7 +235,14 @@ def _hmc_stats(results):
     }
 
 
-_STATS = {"nuts": _nuts_stats, "hmc": _hmc_stats}
+def _mclmc_stats(num_steps, results):
+    return {
+        "lp": results.target_log_prob,
+        "diverging": results.diverging,
+        "energy_variance": results.energy_variance,
+        "n_steps": tf.fill(results.diverging.shape, num_steps),
+        "step_size": tf.broadcast_to(results.new_step_size, results.diverging.shape),
+    }
 
 
 def _windows(num_chunks: int) -> list[tuple[int, bool]]:

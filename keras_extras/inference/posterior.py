@@ -184,6 +184,15 @@ class Posterior:
         """How many draws there are of each chain."""
         return self.samples[0].shape[1]
 
+    @property
+    def energy_variance(self) -> float | None:
+        """The mean squared error of the energy in a step, per weight, of chains of `"mclmc"`.
+
+        They have no accept step, and their draws a bias that grows with it. `None` for others.
+        """
+        values = self.sample_stats.get("energy_variance")
+        return None if values is None else float(np.mean(values))
+
     def predict_distribution(
         self, x: Any, num_samples: int = 100, batch_size: int = 256, seed: int | None = None
     ) -> Any:
@@ -274,12 +283,14 @@ class Posterior:
             **kwargs: Of `arviz.summary`, such as `kind="diagnostics"` and `var_names`.
 
         Returns:
-            A `pandas.DataFrame` with a row for each weight; its attribute
-            `attrs["divergences"]` is the number of transitions that diverged.
+            A `pandas.DataFrame` with a row for each weight; its attributes are
+            `attrs["divergences"]`, the number of transitions that diverged, and
+            `attrs["energy_variance"]`, as the property.
         """
         arviz = import_optional("arviz", "inference", "`Posterior.summary`")
         table = arviz.summary(self.to_arviz(), **kwargs)
         table.attrs["divergences"] = int(np.sum(self.sample_stats.get("diverging", 0)))
+        table.attrs["energy_variance"] = self.energy_variance
         return table
 
     def save(self, path: str | os.PathLike) -> None:

@@ -1,8 +1,7 @@
-"""sample_posterior: draws of a model's weights by Hamiltonian Monte Carlo."""
+"""sample_posterior: draws of a model's weights by Markov chains that follow gradients."""
 
 import math
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,17 +19,22 @@ from keras_extras._core.checks import (
 )
 from keras_extras._core.data import check_numbers
 from keras_extras._core.fingerprint import fingerprint
-from keras_extras._core.flat_vectors import flat_rows, split_entries
+from keras_extras._core.flat_vectors import num_entries
 from keras_extras._core.locks import locked_folder
 from keras_extras._core.model_function import is_seed
 from keras_extras._core.probability import tf
 from keras_extras.inference.chain_backup import ChainBackup
-from keras_extras.inference.markov_chains import MarkovChains
+from keras_extras.inference.chain_checks import (
+    check_finite,
+    check_kernel,
+    warn_of_bias,
+    warn_of_divergences,
+    weights_of_chains,
+)
+from keras_extras.inference.chain_target import ChainTarget
 from keras_extras.inference.observations import observations
 from keras_extras.inference.posterior import Posterior
 from keras_extras.inference.predict_distribution import numpy_generator
-from keras_extras.inference.weight_function import WeightFunction
-from keras_extras.inference.weight_priors import WeightPriors
 
 # Longer steps leave any posterior that weights in single precision can have.
 _LARGEST_STEP = 1e6
@@ -55,6 +59,8 @@ def sample_posterior(
     seed: int | None = None,
     verbose: int = 1,
     backup_dir: str | os.PathLike | None = None,
+    target_energy_variance: float = 5e-4,
+    sample_weight: Any = None,
 ) -> Posterior:
     """Draws the trainable weights of a built model from their posterior, given data.
 
@@ -62,10 +68,17 @@ def sample_posterior(
     p(w | x, y) ~ p(w) prod over rows of p(y | x, w)
     ```
 
-    by the No-U-Turn sampler or Hamiltonian Monte Carlo of `tfp.mcmc`. All chains advance together,
-    on all rows at once. In the warm-up the step size is adapted by dual averaging, and the scale of
-    each weight to its standard deviation. Losses, regularizers and sample weights of the model
-    play no part: the prior takes their place. The model's own weights stay as they are.
+    by the No-U-Turn sampler or Hamiltonian Monte Carlo of `tfp.mcmc`, or by microcanonical
+    Langevin Monte Carlo. All chains advance together, on all rows at once. In the warm-up the step
+    size is adapted, and the scale of each weight to its standard deviation. Losses and regularizers
+    of the model play no part: the prior takes their place. The model's own weights stay as they
+    are.
+
+    With `kernel="mclmc"` momenta have a constant length, and lose their direction within a length
+    of `sqrt(number of weights)` in units of the scales. There is no accept step, so that steps can
+    be long, and draws are biased: with the default `target_energy_variance`, standard deviations
+    of a normal posterior are one to three percent too small. `posterior.energy_variance` is the
+    variance that was found.
 
     Called again for the same model, prior, likelihood and settings with data of the same shapes,
     it compiles nothing.
@@ -73,7 +86,9 @@ def sample_posterior(
     References:
         Hoffman and Gelman (2014), "The No-U-Turn sampler",
         [arXiv:1111.4246](https://arxiv.org/abs/1111.4246); Neal (1996), "Bayesian learning for
-        neural networks".
+        neural networks"; Robnik et al. (2022), "Microcanonical Hamiltonian Monte Carlo",
+        [arXiv:2212.08549](https://arxiv.org/abs/2212.08549); Robnik and Seljak (2024),
+        [arXiv:2412.08876](https://arxiv.org/abs/2412.08876), on its bias.
 
     Args:
         model: Keras model with one output, built or called before, in which nothing is random in
@@ -87,7 +102,8 @@ def sample_posterior(
             `"standard_normal"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
-        kernel: `"nuts"` or `"hmc"`. Defaults to `"nuts"`.
+        kernel: `"nuts"`, `"hmc"` or `"mclmc"`, microcanonical Langevin Monte Carlo, which needs a
+            model of at least two weights. Defaults to `"nuts"`.
         num_chains: Integer, the number of chains. Defaults to `4`.
         num_results: Integer, draws to keep of each chain. Defaults to `1000`.
         num_burnin_steps: Integer, transitions of the warm-up, which are not kept. Defaults to
@@ -98,10 +114,12 @@ def sample_posterior(
         step_size: Float, the step size of the first transitions; `None` for a guess. Defaults to
             `None`.
         target_accept_prob: Float between 0 and 1, the acceptance that the step size is adapted to.
-            Closer to 1 means smaller steps and fewer divergences. Defaults to `0.8`.
+            Closer to 1 means smaller steps and fewer divergences. It must be left as it is with
+            `"mclmc"`. Defaults to `0.8`.
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps in a
-            transition. Defaults to `10`.
-        num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC. Defaults to `10`.
+            transition. It must be left as it is with `"mclmc"`. Defaults to `10`.
+        num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC, and steps of
+            `"mclmc"`, of two gradients each, between draws. Defaults to `10`.
         jit_compile: Boolean, whether to compile by XLA. Models that XLA does not allow are compiled
             without it. Defaults to `True`.
         seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
@@ -111,6 +129,13 @@ def sample_posterior(
             have had; with more `num_results`, it draws more. A call with other data, another
             model, prior, seed or setting is refused. The folder stays: delete it once the draws
             are saved. Defaults to `None`.
+        target_energy_variance: Float, the variance of the energy's error in a step, per weight,
+            that the step size of `"mclmc"` is adapted to. Less means a smaller bias and smaller
+            steps, by its sixth root. It must be left as it is with other kernels. Defaults to
+            `5e-4`.
+        sample_weight: Array of shape `(n,)`, how often each row counts: a factor of the logarithm
+            of its likelihood. Of shape `(num_chains, n)` each chain has its own, for example with
+            zeros for rows held out of it. Defaults to `None`, once.
 
     Returns:
         A `keras_extras.inference.Posterior`.
@@ -123,7 +148,8 @@ def sample_posterior(
         RuntimeError: If another process uses `backup_dir`.
 
     Warns:
-        UserWarning: If transitions diverged, with their number and what to try.
+        UserWarning: If transitions diverged, with their number and what to try, or if the energy
+            varies by more than twice `target_energy_variance`.
 
     Example:
 
@@ -146,7 +172,7 @@ def sample_posterior(
     ```
     """
     require_tensorflow("sample_posterior")
-    check_choice("kernel", kernel, ("nuts", "hmc"))
+    check_choice("kernel", kernel, ("nuts", "hmc", "mclmc"))
     scale = None
     if isinstance(initial, Posterior):
         if initial.scales is not None:
@@ -161,26 +187,37 @@ def sample_posterior(
     num_chains = check_integer("num_chains", num_chains)
     num_results = check_integer("num_results", num_results)
     num_burnin_steps = check_integer("num_burnin_steps", num_burnin_steps, minimum=0)
-    settings = {
+    settings: dict[str, Any] = {
         "kernel": kernel,
         "target_accept_prob": check_share("target_accept_prob", target_accept_prob),
         "max_tree_depth": check_integer("max_tree_depth", max_tree_depth),
         "num_leapfrog_steps": check_integer("num_leapfrog_steps", num_leapfrog_steps),
+        "target_energy_variance": check_number(
+            "target_energy_variance", target_energy_variance, above=0.0
+        ),
         "jit_compile": check_flag("jit_compile", jit_compile),
     }
+    check_kernel(settings)
     if step_size is not None:
         step_size = check_number("step_size", step_size, above=0.0, at_most=_LARGEST_STEP)
     generator = numpy_generator(seed)
     target = _target_of(model, x, prior, likelihood, settings)
     function = target.function
     function.check_not_random(x)
+    if kernel == "mclmc" and num_entries(function.variables) < 2:
+        raise ValueError(
+            "`kernel='mclmc'` needs a model of at least two weights, as momenta are directions. "
+            "Received: a model of one weight; use `kernel='nuts'`"
+        )
     data = observations(function, x, y)
     start = target.start(initial, num_chains, generator).numpy()
+    of_chains = weights_of_chains(sample_weight, num_chains, len(data[1]))
 
     def log_probs_fn(vectors):
-        return np.array([target.log_prob(tf.convert_to_tensor(v), *data) for v in vectors])
+        elements = zip(map(tf.convert_to_tensor, vectors), *of_chains)
+        return np.array([target.log_prob(v, *data, *own) for v, *own in elements])
 
-    _check_finite(log_probs_fn(start))
+    check_finite(log_probs_fn(start))
     backup = None
     if backup_dir is not None:
         lengths = {"num_burnin_steps": num_burnin_steps, "step_size": step_size}
@@ -193,11 +230,12 @@ def sample_posterior(
             "seed": seed,
         }
         lengths |= {} if scale is None else {"scale": scale.tolist()}
+        contents |= {"sample_weight": fingerprint(list(of_chains))} if of_chains else {}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape, **contents})
     with locked_folder(backup_dir, "backup_dir"):
         if backup is not None:
             start = backup.start(start, log_probs_fn, generator)
-            _check_finite(log_probs_fn(start))
+            check_finite(log_probs_fn(start))
         bar = keras.utils.Progbar(num_burnin_steps + num_results, verbose=verbose)
         draws = target.chains.run(
             start,
@@ -209,69 +247,19 @@ def sample_posterior(
             on_progress=bar.update,
             backup=backup,
             scale=scale,
+            data_of_chains=of_chains,
         )
-    _warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results)
     samples = target.split(np.asarray(draws.values))
     scales = target.split(np.asarray(draws.scale))
-    return Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
+    posterior = Posterior(model, samples, draws.stats, likelihood, draws.step_size, scales)
+    warn_of_divergences(int(draws.stats["diverging"].sum()), num_chains * num_results, kernel)
+    warn_of_bias(posterior.energy_variance, settings["target_energy_variance"])
+    return posterior
 
 
 def _frozen(model):
     """The variables that are not sampled, except seeds, which nothing uses."""
     return [v for v in model.non_trainable_variables if not is_seed(v)]
-
-
-def _check_precision(variables):
-    others = {v.path: v.dtype for v in variables if v.dtype != "float32"}
-    if others:
-        raise ValueError(
-            "Chains are computed in single precision: the weights of the model must be float32. "
-            f"Received: {others}"
-        )
-
-
-def _check_finite(log_probs):
-    if not np.isfinite(log_probs).all():
-        raise ValueError(
-            "The density of the posterior must be finite where chains start; check `x`, `y` and "
-            "the weights of the model for NaN, and targets for values that the likelihood does "
-            f"not allow. Received: log densities {log_probs}"
-        )
-
-
-class _Target:
-    """The density of a model's weights as one vector, and the compiled chains that draw from it."""
-
-    def __init__(self, model, x, prior, likelihood, settings):
-        self.function = WeightFunction(model, x, likelihood)
-        _check_precision(self.function.variables)
-        self.priors = WeightPriors(prior, self.function.variables)
-        self.shapes = [tuple(variable.shape) for variable in self.function.variables]
-        self.chains = MarkovChains(self.log_prob, **settings)
-
-    def split(self, vectors):
-        """From `(..., size)` to tensors of the weights' shapes."""
-        return split_entries(vectors, self.shapes)
-
-    def log_prob(self, vector, x, y):
-        weights = self.split(vector)
-        return self.function.log_likelihood(weights, x, y) + self.priors.log_prob(weights)
-
-    def start(self, initial, num_chains, generator):
-        if not isinstance(initial, str):
-            draws = [np.asarray(values, "float32") for values in initial]
-            expected = [(num_chains, *shape) for shape in self.shapes]
-            if [draw.shape for draw in draws] != expected:
-                raise ValueError(
-                    f"`initial` must have arrays of the shapes {expected}. "
-                    f"Received: {[draw.shape for draw in draws]}"
-                )
-        else:
-            draws = self.priors.sample(num_chains, self.shapes, generator)
-        if isinstance(initial, str) and initial == "weights":
-            # Apart from each other by a little of the prior, so that chains can be compared.
-            draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
-        return flat_rows(list(map(tf.convert_to_tensor, draws)))
 
 
 # The latest target of each model, which is kept as long as the model.
@@ -282,17 +270,6 @@ def _target_of(model, x, prior, likelihood, settings):
     parts = (prior, likelihood, settings, [id(v) for v in model.trainable_variables])
     known = _targets.get(model)
     if known is None or not all(a is b or a == b for a, b in zip(known[0], parts)):
-        known = (parts, _Target(model, x, prior, likelihood, settings))
+        known = (parts, ChainTarget(model, x, prior, likelihood, settings))
         _targets[model] = known
     return known[1]
-
-
-def _warn_of_divergences(count, total):
-    if count:
-        warnings.warn(
-            f"{count} of {total} transitions diverged, so that parts of the posterior may be "
-            "missing. Raise `target_accept_prob` (0.95, 0.99), give more `num_burnin_steps`, or a "
-            "narrower `prior`.",
-            UserWarning,
-            stacklevel=3,
-        )

@@ -170,10 +170,24 @@ class WeightFunction:
             )
         return unwrap(distribution)
 
-    def log_likelihood(self, weights: Sequence[Any] | None, x: Any, y: Any) -> Any:
-        """Returns the log-likelihood of all rows together, a scalar."""
+    def log_likelihood(
+        self, weights: Sequence[Any] | None, x: Any, y: Any, sample_weight: Any = None
+    ) -> Any:
+        """Returns the log-likelihood of all rows together, a scalar.
+
+        Args:
+            weights: Tensors in the order of `variables`; None for the weights as they are.
+            x: Inputs.
+            y: Targets.
+            sample_weight: Tensor of shape `(n,)`, how often each row counts; `None` for once.
+                Defaults to `None`.
+        """
         distribution = self.distribution(self.parameters(weights, (), x))
-        return tf.reduce_sum(distribution.log_prob(match_targets(y, distribution, "Inference")))
+        values = distribution.log_prob(match_targets(y, distribution, "Inference"))
+        if sample_weight is not None:
+            values = tf.reduce_sum(tf.reshape(values, (sample_weight.shape[0], -1)), axis=1)
+            values = tf.math.multiply_no_nan(values, sample_weight)
+        return tf.reduce_sum(values)
 
 
 def _head_of(output):

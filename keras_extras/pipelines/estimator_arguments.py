@@ -4,8 +4,9 @@ NETWORK = """
     method: String, the way to find the uncertainty of the weights. `"ensemble"`: several networks
         from different starts. `"flipout"` and `"local_reparameterization"`: variational layers.
         `"mc_dropout"`: dropout, in prediction, too. `"laplace"`: a normal approximation around
-        the mode, whose prior is learned. `"nuts"`: Markov chains from several modes. Defaults to
-        `"ensemble"`.
+        the mode, whose prior is learned. `"nuts"`: Markov chains from several modes. `"mclmc"`:
+        chains of microcanonical Langevin from several modes, known as microcanonical Langevin
+        ensembles (MILE). Defaults to `"ensemble"`.
     hidden_units: Sequence of integers, the widths of the hidden layers. Defaults to `(50,)`.
     activation: String, name of their activation function. Defaults to `"relu"`.
     """
@@ -19,10 +20,11 @@ TRAINING = """
         and targets of standard deviation 1. Defaults to `1.0`.
     dropout_rate: Float, the share that `"mc_dropout"` drops. Defaults to `0.05`.
     num_members: Integer, networks of an `"ensemble"` in each of five folds, chains of `"nuts"`
-        in all. Defaults to `5`.
+        and `"mclmc"` in all. Defaults to `5`.
     num_samples: Integer, draws of the weights in a prediction, where members of an ensemble are
         not the draws. Defaults to `200`.
-    num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"`. Defaults to `200`.
+    num_burnin_steps: Integer, warm-up transitions of each chain of `"nuts"` and `"mclmc"`, of ten
+        steps each for the latter. Defaults to `200`.
     verbose: Integer, of `keras.Model.fit`. Defaults to `0`.
     random_state: Integer seed, `numpy.random.RandomState` or `None`, as in scikit-learn.
         Defaults to `None`.

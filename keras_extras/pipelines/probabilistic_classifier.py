@@ -12,11 +12,11 @@ from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
     class_weights,
-    combine_rows,
     multiclass,
     sklearn_base,
     validation,
 )
+from keras_extras.pipelines.table_rows import combine_rows
 
 
 @fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)

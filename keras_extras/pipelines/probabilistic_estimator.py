@@ -20,6 +20,7 @@ from keras_extras.inference.posterior_predictive import PosteriorPredictive, pre
 from keras_extras.inference.predict_distribution import draw_parameters
 from keras_extras.inference.sample_posterior import sample_posterior
 from keras_extras.pipelines.probabilistic_networks import (
+    CHAINS,
     METHODS,
     RANDOM_METHODS,
     TRAINING,
@@ -28,6 +29,7 @@ from keras_extras.pipelines.probabilistic_networks import (
     train,
     trainable_network,
 )
+from keras_extras.pipelines.table_rows import mean_and_scale
 from keras_extras.pipelines.weight_draws import draw_dropout, draw_variational
 
 sklearn_base: Any = import_optional("sklearn.base", "sklearn", "A probabilistic estimator")
@@ -39,9 +41,10 @@ multiclass = import_optional("sklearn.utils.multiclass", "sklearn", "A probabili
 validation = import_optional("sklearn.utils.validation", "sklearn", "A probabilistic estimator")
 
 _BATCH = 512  # rows of a prediction computed at once
-# Of Markov chains: transitions for each draw that is kept, and doublings of a trajectory.
+# Of Markov chains: transitions for each draw that is kept, and what limits a transition. The
+# variance of the energy's error is that of microcanonical Langevin ensembles.
 _THINNING = 4
-_MAX_TREE_DEPTH = 6
+_KERNELS = {"nuts": {"max_tree_depth": 6}, "mclmc": {"target_energy_variance": 0.1}}
 # More covariances than this take longer than the training.
 _MOST_WEIGHTS_OF_LAPLACE = 3000
 _WITHOUT_WEIGHTS = ("laplace", "nuts")
@@ -112,6 +115,12 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             self._seed,
             self.verbose,
         )
+        if self.method == "mclmc":
+            # Chains of all folds advance together, and have the weights of their own rows.
+            is_trained_with = folds != fold_of_member[:, None]
+            self.weights_ = self._sample(
+                trainable, rows, self.weights_, sample_weight=rows.weights * is_trained_with
+            )
         if self.method not in _WITHOUT_WEIGHTS:
             return
         find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
@@ -129,24 +138,27 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         else:
             self._offsets = draws
 
-    def _samples_per_fold(self, num_sources=1):
-        """How many draws each of the sources makes in each fold."""
-        return -(-self.num_samples // (self._num_folds * num_sources))
+    def _samples_per_fold(self):
+        """How many draws of the weights are made in each fold."""
+        return -(-self.num_samples // self._num_folds)
 
-    def _sample(self, trainable, rows, weights):
+    def _sample(self, trainable, rows, weights, **arguments):
         num_chains = len(weights[0])
+        draws_per_chain = -(-self.num_samples // len(self.weights_[0]))
         posterior = sample_posterior(
             trainable.network,
             rows.x,
             rows.y,
             prior=trainable.prior,
+            kernel=self.method,
             initial=weights,
             num_chains=num_chains,
             num_burnin_steps=self.num_burnin_steps,
-            num_results=self._samples_per_fold(num_chains) * _THINNING,
-            max_tree_depth=_MAX_TREE_DEPTH,
+            num_results=draws_per_chain * _THINNING,
             seed=self._seed,
             verbose=self.verbose,
+            **_KERNELS[self.method],
+            **arguments,
         )
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
@@ -247,7 +259,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
 
     def _spec(self, num_inputs, num_outputs):
         # Chains take long: there are as many as asked for in all folds together.
-        members = {"ensemble": self.num_members, "nuts": -(-self.num_members // self._num_folds)}
+        chains = dict.fromkeys(CHAINS, -(-self.num_members // self._num_folds))
+        members = {"ensemble": self.num_members, **chains}
         return NetworkSpec(
             method=self.method,
             num_inputs=num_inputs,
@@ -277,31 +290,6 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         check_number("learning_rate", self.learning_rate, above=0.0)
         check_number("prior_stddev", self.prior_stddev, above=0.0)
         check_number("dropout_rate", self.dropout_rate, at_least=0.0, at_most=0.99)
-
-
-def mean_and_scale(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of each column, the latter 1 for constant columns."""
-    mean = np.average(values, axis=0, weights=weights)
-    scale = np.sqrt(np.average(np.square(values - mean), axis=0, weights=weights))
-    is_constant = scale <= 1e-12 * np.abs(values).max(axis=0, initial=1.0)
-    return mean, np.where(is_constant, 1.0, scale)
-
-
-def combine_rows(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns each row once, in a fixed order, with the sum of its weights.
-
-    So a weight of 2 is the same as a row given twice, a weight of 0 as one left out, and the order
-    of the rows does not matter.
-    """
-    if not weights.sum() > 0:
-        raise ValueError("`sample_weight` must have a positive sum. Received: only zeros")
-    counted = weights > 0
-    joined = np.concatenate([x, y.reshape(len(y), -1)], axis=1)[counted]
-    _, first, inverse = np.unique(joined, axis=0, return_index=True, return_inverse=True)
-    weights = np.bincount(inverse.reshape(-1), weights[counted])
-    return x[counted][first], y[counted][first], weights
 
 
 def _folds(y, is_classifier, generator):

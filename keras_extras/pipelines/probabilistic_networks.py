@@ -20,7 +20,10 @@ METHODS = (
     "mc_dropout",
     "laplace",
     "nuts",
+    "mclmc",
 )
+# Those of Markov chains, with the names of their kernels.
+CHAINS = ("nuts", "mclmc")
 # Those whose layers draw at random.
 RANDOM_METHODS = ("flipout", "local_reparameterization", "mc_dropout")
 # Steps of training in one call of the compiled function.

@@ -22,11 +22,11 @@ from keras_extras.pipelines.calibration import (
 from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
-    combine_rows,
-    mean_and_scale,
     sklearn_base,
     validation,
 )
+from keras_extras.pipelines.probabilistic_networks import CHAINS
+from keras_extras.pipelines.table_rows import combine_rows, mean_and_scale
 
 
 @fill_docstring(network_arguments=NETWORK, training_arguments=TRAINING)
@@ -41,7 +41,9 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
     References:
         Lakshminarayanan et al. (2017), "Simple and scalable predictive uncertainty estimation using
         deep ensembles", [arXiv:1612.01474](https://arxiv.org/abs/1612.01474); Gal and Ghahramani
-        (2016), [arXiv:1506.02142](https://arxiv.org/abs/1506.02142); and those of the layers and
+        (2016), [arXiv:1506.02142](https://arxiv.org/abs/1506.02142); Sommer et al. (2025),
+        "Microcanonical Langevin ensembles", [arXiv:2502.06335](https://arxiv.org/abs/2502.06335),
+        of which `"mclmc"` is the recipe; and those of the layers and
         of `keras_extras.inference`.
 
     Args:
@@ -139,11 +141,12 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         y, weights = held_out.y, held_out.weights.astype("float64")
         self._share = share_of_network(linear, mean, y, weights)
         of_folds = [self._normals(values) for values in parameters]
-        if self.method == "nuts":
+        if self.method in CHAINS:
             loc, scale = (np.concatenate(values, axis=1) for values in zip(*of_folds, strict=True))
             fold_of_draw = np.repeat(np.arange(self._num_folds), loc.shape[1] // self._num_folds)
             is_unseen = fold_of_row[:, None] == fold_of_draw
-            chances, mean = leave_one_out(y, loc, scale, is_unseen, held_out.counts())
+            times = held_out.counts() * weights
+            chances, mean = leave_one_out(y, loc, scale, is_unseen, times)
             residuals = y - linear - self._share * (mean - linear)
             self._factor = noise_factor(residuals, loc, scale, weights, chances)
             return
