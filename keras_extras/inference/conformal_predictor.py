@@ -131,7 +131,7 @@ class ConformalPredictor:
             received = f"{num_rows(x)} rows of x, y.shape={self._y.shape}"
             raise ValueError(f"`x` and `y` must have as many rows. Received: {received}")
         self._predict = prediction_function(predictor, x, num_samples, batch_size, self._seed)
-        self.classes_ = getattr(predictor, "classes_", None)
+        self.classes_: Any = getattr(predictor, "classes_", None)
         self._sorted: dict[str, np.ndarray] = {}
 
     @property

@@ -1,6 +1,7 @@
 """LaplaceApproximation: a normal posterior around the weights of a trained model."""
 
 import itertools
+from functools import partial
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -311,7 +312,7 @@ class LaplaceApproximation:
         seed = known_seed(seed)
         offsets = self.sample_offsets(num_samples, numpy_generator(seed))
         parameters = self._network.parameters(self._weights, offsets, x, batch_size)
-        predict = functools.partial(
+        predict = partial(
             self.predict_distribution, num_samples=num_samples, batch_size=batch_size, seed=seed
         )
         prediction = predictive_of(self._network.function, parameters)

@@ -29,7 +29,7 @@ def prediction_function(
         TypeError: If `predictor` is nothing of the kind.
         ValueError: If two predictions of one row differ, or `x` has no rows.
     """
-    options = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed}
+    options: dict[str, Any] = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed}
     if hasattr(predictor, "predict_distribution"):
         of_predictor = predictor.predict_distribution
         taken = inspect.signature(of_predictor).parameters

@@ -88,7 +88,8 @@ class StepCompilation:
 
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
         plain = tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
-        if not self._optimizer().work_per_update():
+        optimizer: Any = self._optimizer()
+        if not optimizer.work_per_update():
             self._give_up("candidates are evaluated one after another")
         elif self._is_waiting and self._is_short():
             self._is_plain = True
@@ -108,7 +109,8 @@ class StepCompilation:
         """Counts updates again at the next execution: a backup may change their number."""
         self._executions_left = 0
         if self._is_plain and not self._is_short():
-            self._model().train_function = None  # Traced again, to be compiled later.
+            model: Any = self._model()
+            model.train_function = None  # Traced again, to be compiled later.
 
     def before_execution(self) -> None:
         """Called before each execution of steps; turns compilation on when it is time."""
