@@ -1,8 +1,8 @@
 """LaplaceApproximation: a normal posterior around the weights of a trained model."""
 
 import itertools
-from functools import partial
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
