@@ -79,17 +79,31 @@ def test_batches_are_trained_on_by_adam_to_least_squares():
     assert model.evaluate(X, NOISY_Y, verbose=0) < 1.05 * least
 
 
-def test_the_learning_rate_falls_with_the_root_of_the_updates_to_its_least():
-    model = make_model()
-    fit(model, 12, batch_size=32)
-    optimizer = model.optimizer
-    # The first update is no step of Adam: it looks for noise.
-    steps = int(optimizer.iterations) - 1
-    expected = 0.02 / np.sqrt(1 + (steps - 1) / 50)
-    assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("size", "first"), [(0.0, 0.05), (0.01, 0.02), (0.15, 0.06), (3.0, 0.1)]
+)
+def test_the_learning_rate_starts_from_the_size_of_kernels_and_falls(size, first):
+    kernel = keras.Variable(np.full((6, 2), size, "float32"))
+    bias = keras.Variable(np.full(2, 0.7, "float32"))
+    optimizer = MonteCarloOptimizer(population_size=16, seed=1)  # Too small for planes.
+    for step in range(3):
+        optimizer.minimize(lambda: ops.sum(kernel**2) + ops.sum(bias**2), [kernel, bias])
+        rate = float(optimizer.learning_rate)
+        assert rate == pytest.approx(first / np.sqrt(1 + step / 50), rel=1e-5)
     optimizer.iterations.assign(100_000)
-    fit(model, 3, batch_size=32)
+    optimizer.minimize(lambda: ops.sum(kernel**2) + ops.sum(bias**2), [kernel, bias])
     assert float(optimizer.learning_rate) == pytest.approx(0.005)
+
+
+def test_the_learning_rate_starts_where_noise_is_found():
+    model = make_model()
+    fit(model, 3, batch_size=32)
+    rate = float(model.optimizer._first_rate)
+    fit(model, 9, batch_size=32)
+    # The first update is no step of Adam: it looks for noise.
+    steps = int(model.optimizer.iterations) - 1
+    expected = rate / np.sqrt(1 + (steps - 1) / 50)
+    assert float(model.optimizer.learning_rate) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [32, 96])

@@ -48,7 +48,7 @@ class AUCLoss(BatchLoss):
     y = (x[:, 0] > 1).astype("float32")
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    optimizer = keras_extras.optimizers.MonteCarloOptimizer(sigma=0.2)
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer()
     model.compile(optimizer, keras_extras.losses.AUCLoss())
     model.fit(x, y, batch_size=128, epochs=2, verbose=0)
     ```

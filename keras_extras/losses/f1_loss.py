@@ -42,7 +42,7 @@ class F1Loss(FBetaLoss):
     y = (x[:, 0] > 1).astype("float32")
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
-    optimizer = keras_extras.optimizers.MonteCarloOptimizer(sigma=0.2)
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer()
     model.compile(optimizer, keras_extras.losses.F1Loss())
     model.fit(x, y, batch_size=128, epochs=2, verbose=0)
     ```

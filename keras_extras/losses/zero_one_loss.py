@@ -49,7 +49,7 @@ class ZeroOneLoss(PiecewiseConstantLoss):
     y = np.argmax(x[:, :3], axis=-1)
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    optimizer = keras_extras.optimizers.MonteCarloOptimizer(sigma=0.2)
+    optimizer = keras_extras.optimizers.MonteCarloOptimizer()
     model.compile(optimizer, keras_extras.losses.ZeroOneLoss(), metrics=["accuracy"])
     model.fit(x, y, batch_size=128, epochs=2, verbose=0)
     ```
