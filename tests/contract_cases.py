@@ -4,6 +4,7 @@ Constructors use arguments other than the defaults, so that a configuration that
 and start weights away from the bounds of their constraints, so that one step moves them.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -65,7 +66,7 @@ def _random_features() -> keras.layers.Layer:
         length_scale=2.0,
         prior_stddev=2.0,
         noise_stddev=0.5,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=5),
+        kernel_initializer="ones",
         kernel_regularizer="l2",
         seed=5,
     )
@@ -136,22 +137,24 @@ def _penalized(name: str, *arguments, **keywords) -> LayerCase:
     return LayerCase(f"{name}{sorted(keywords.items())}", make, _ROWS, (_ROWS[:, None],))
 
 
-def _wrapped(layer: keras.layers.Layer, inputs: np.ndarray, **keywords) -> LayerCase:
-    """Any layer with uncertain weights."""
+def _wrapped(make_layer: Callable, inputs: np.ndarray, **keywords) -> LayerCase:
+    """Any layer with uncertain weights, whose precision is that of the policy when it is made."""
 
     def make():
         arguments = {"kl_weight": 0.01, "initial_stddev": 0.1, "seed": 5, **keywords}
-        return keras_extras.layers.Variational(_anew(layer), **arguments)
+        return keras_extras.layers.Variational(make_layer(), **arguments)
 
-    name = f"Variational-{type(layer).__name__}{sorted(keywords)}"
-    passes_mask = layer.supports_masking
-    return LayerCase(name, make, inputs, passes_mask=passes_mask)
+    layer = make_layer()
+    name = f"Variational-{type(layer).__name__}{sorted(keywords.items())}"
+    return LayerCase(name, make, inputs, passes_mask=layer.supports_masking)
 
 
 LAYERS = [
-    _wrapped(keras.layers.Dense(3, "tanh"), _ROWS, prior="trainable"),
     _wrapped(
-        keras.layers.GRU(3, return_sequences=True),
+        lambda: keras.layers.Dense(3, "tanh", bias_initializer="ones"), _ROWS, prior="trainable"
+    ),
+    _wrapped(
+        lambda: keras.layers.GRU(3, recurrent_initializer="he_normal", return_sequences=True),
         _SEQUENCES,
         posterior={"*bias": "deterministic", "*": "mean_field"},
         prior={"*bias": tfd.Laplace(0.0, 2.0), "*": "pretrained"},

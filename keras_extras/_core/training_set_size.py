@@ -79,7 +79,7 @@ def _own_size(variable):
     if keras.backend.backend() != "tensorflow" and _current.get() is not _unknown:
         return _UNKNOWN
     with _outside_of_graphs():
-        return float(keras.ops.convert_to_numpy(variable.value))
+        return keras.ops.convert_to_numpy(variable.value).max(initial=_UNKNOWN)
 
 
 def _outside_of_graphs():

@@ -76,7 +76,7 @@ class RandomFeatureGaussianProcess(EpochCovariance, keras.layers.Layer):
             Defaults to `1.0`.
         momentum: Float; -1 for exact sums over an epoch. In [0, 1) the moving average over batches
             of the mean curvature of a row, times the number of training rows, which `fit` learns;
-            epochs do not start it anew. Defaults to `-1`.
+            epochs do not start it anew. Defaults to `-1.0`.
         kernel_initializer: Initializer of the mean of `beta`. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of the mean of `beta`. Defaults to `None`.
         seed: Integer seed of random features and draws. Defaults to `None`.
@@ -166,8 +166,11 @@ class RandomFeatureGaussianProcess(EpochCovariance, keras.layers.Layer):
         scale = math.sqrt(inputs) if self.length_scale is None else self.length_scale
         normal = keras.initializers.RandomNormal(stddev=1.0 / scale, seed=self.seed_generator)
         uniform = keras.initializers.RandomUniform(0.0, 2.0 * math.pi, seed=self.seed_generator)
-        self.random_weights = self._add("random_weights", (inputs, self.num_features), normal)
-        self.random_phases = self._add("random_phases", (self.num_features,), uniform)
+        for name, shape, drawn in (
+            ("random_weights", (inputs, self.num_features), normal),
+            ("random_phases", (self.num_features,), uniform),
+        ):
+            setattr(self, name, self._add(name, shape, _in_single_precision(drawn)))
         self.kernel = self._add(
             "kernel",
             (self.num_features, self.units),
@@ -259,3 +262,12 @@ def _check_units(units, likelihood):
             "`units` must be 1 with likelihood='binary_logistic'. Use 'categorical' for several "
             f"classes. Received: units={units}"
         )
+
+
+def _in_single_precision(initializer):
+    """Draws the same numbers for every dtype."""
+
+    def initialize(shape, dtype=None):
+        return ops.cast(initializer(shape, dtype="float32"), dtype)
+
+    return initialize
