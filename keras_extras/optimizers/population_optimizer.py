@@ -12,7 +12,7 @@ from keras import ops
 from keras_extras._core.backend import host_value
 from keras_extras._core.checks import check_choice, check_integer, check_seed
 from keras_extras._core.path_patterns import check_patterns, match_patterns
-from keras_extras._core.stateless import cond
+from keras_extras._core.stateless import cond, while_loop
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
@@ -256,23 +256,40 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 lambda: self._start_from_priors(loss_at),
                 lambda: None,
             )
-        for number in range(self.generations_per_batch):
-            is_last = number == self.generations_per_batch - 1
-            here = self._record.begin(loss_at, self.parameters) if is_last else None
-            if not self.records_steps:
-                here = None
-            best, best_loss = self.generation(loss_at)
-            if self.projects_coordinates:
-                for p in self.parameters:
-                    p.project()
-            if is_last:
-                self._record.end(here, best_loss, self.parameters)
-            if self.keep == "best":
-                self._keep_best(loss_at, best, best_loss)
-            elif self.keep == "average":
-                self._keep_average()
+
+        def advance(number):
+            self._advance(loss_at)
+            return (number + 1,)
+
+        # The last generation is outside of the loop: what its losses are of may be in the logs.
+        if self.generations_per_batch > 1:
+            while_loop(
+                lambda number: number < self.generations_per_batch - 1,
+                advance,
+                (ops.convert_to_tensor(0),),
+            )
+        here = self._record.begin(loss_at, self.parameters)
+        self._advance(
+            loss_at,
+            lambda best_loss: self._record.end(
+                here if self.records_steps else None, best_loss, self.parameters
+            ),
+        )
         for p in self.parameters:
             p.push()
+
+    def _advance(self, loss_at, record=None):
+        """Moves the search by a generation, tells `record` its best loss, and updates `kept`."""
+        best, best_loss = self.generation(loss_at)
+        if self.projects_coordinates:
+            for p in self.parameters:
+                p.project()
+        if record is not None:
+            record(best_loss)
+        if self.keep == "best":
+            self._keep_best(loss_at, best, best_loss)
+        elif self.keep == "average":
+            self._keep_average()
 
     def chunk_of(
         self, loss_at: Callable, shapes: Sequence[tuple[int, ...]], count: int, members: int = 1
