@@ -286,7 +286,7 @@ def test_callbacks_set_the_learning_rate_of_each_part_or_say_why_not():
             fit(model, callbacks=[keras.callbacks.ReduceLROnPlateau("loss")])
     else:
         logs = fit(model, 2, callbacks=[halve])
-        np.testing.assert_allclose(logs["learning_rate_monte_carlo"], [0.01, 0.005])
+        np.testing.assert_allclose(logs["learning_rate_monte_carlo"], [0.025, 0.0125])
         np.testing.assert_allclose(logs["learning_rate_adam"], [0.005, 0.0025])
 
 
