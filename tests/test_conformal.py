@@ -159,6 +159,17 @@ def test_keras_regressors_and_columns():
 
 
 @both_backends
+def test_a_model_that_is_trained_further_is_conformalized_again():
+    x, y = RNG.normal(size=(20, 2)), RNG.normal(size=20)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    conformal = ConformalPredictor(model, x, y)
+    conformal.interval(x)
+    model.set_weights([10.0 * np.ones((2, 1)), [5.0]])
+    again = ConformalPredictor(model, x, y)
+    np.testing.assert_array_equal(conformal.interval(x), again.interval(x))
+
+
+@both_backends
 def test_cross_conformal_intervals_are_those_of_the_formula():
     """CV+ of a linear model, from all ends of all rows."""
     x = RNG.normal(size=(30, 1))

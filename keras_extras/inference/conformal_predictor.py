@@ -13,7 +13,7 @@ from keras_extras._core.data import check_numbers
 from keras_extras.inference.class_labels import check_probabilities, class_indices
 from keras_extras.inference.fixed_predictions import num_rows
 from keras_extras.inference.nested_intervals import nested_intervals, scores_of
-from keras_extras.inference.prediction_function import prediction_function
+from keras_extras.inference.prediction_function import prediction_function, weights_of
 
 # Of sums of probabilities, which other batches round otherwise.
 _ROUNDING = 1e-6
@@ -132,7 +132,8 @@ class ConformalPredictor:
             raise ValueError(f"`x` and `y` must have as many rows. Received: {received}")
         self._predict = prediction_function(predictor, x, num_samples, batch_size, self._seed)
         self.classes_: Any = getattr(predictor, "classes_", None)
-        self._sorted: dict[str, np.ndarray] = {}
+        self._weights = weights_of(predictor)
+        self._sorted: dict[str, tuple[str, np.ndarray]] = {}
 
     @property
     def num_rows(self) -> int:
@@ -206,10 +207,11 @@ class ConformalPredictor:
         Args:
             kind: `"interval"` or `"set"`.
         """
-        if kind not in self._sorted:
+        weights = self._weights()
+        if self._sorted.get(kind, (None,))[0] != weights:  # None yet, or of a model trained since.
             scores = self._interval_scores() if kind == "interval" else self._set_scores()
-            self._sorted[kind] = np.sort(scores, axis=0)
-        return self._sorted[kind]
+            self._sorted[kind] = weights, np.sort(scores, axis=0)
+        return self._sorted[kind][1]
 
     def _interval_scores(self):
         check_numbers("y", self._y)

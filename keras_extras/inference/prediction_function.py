@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_extras._core.fingerprint import fingerprint
 from keras_extras.inference.fixed_predictions import check_not_random
 from keras_extras.inference.predict_distribution import predict_distribution
 
@@ -67,3 +68,10 @@ def _of_estimator(predictor, of_classes):
 def _as_array(prediction):
     values = prediction.mean() if hasattr(prediction, "log_prob") else prediction
     return np.asarray(keras.ops.convert_to_numpy(values))
+
+
+def weights_of(predictor: Any) -> Callable[[], str]:
+    """Returns a function that returns a hash of the present weights of Keras models."""
+    predictors = predictor if isinstance(predictor, list | tuple) else [predictor]
+    models = [model for model in predictors if isinstance(model, keras.Model)]
+    return lambda: fingerprint([model.get_weights() for model in models])
