@@ -164,7 +164,7 @@ def test_a_model_that_is_trained_further_is_conformalized_again():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     conformal = ConformalPredictor(model, x, y)
     conformal.interval(x)
-    model.set_weights([10.0 * np.ones((2, 1)), [5.0]])
+    model.set_weights([np.full((2, 1), 10.0), np.full(1, 5.0)])
     again = ConformalPredictor(model, x, y)
     np.testing.assert_array_equal(conformal.interval(x), again.interval(x))
 
