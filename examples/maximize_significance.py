@@ -86,8 +86,8 @@ def tune_for_significance(
     model: keras.Model,
     events: higgs.HiggsEvents,
     epochs: int,
-    sigma: float,
-    learning_rate: float,
+    sigma: float | None,
+    learning_rate: float | None,
     seed: int,
 ) -> None:
     """Moves all weights towards a greater significance at the threshold that was best so far."""
@@ -140,8 +140,8 @@ def cross_validate(
     adam_epochs: int,
     epochs: int,
     hidden: int,
-    sigma: float,
-    learning_rate: float,
+    sigma: float | None,
+    learning_rate: float | None,
     seed: int,
 ) -> dict[str, float]:
     """The significance of what is selected by classifiers that did not know the event."""
@@ -180,8 +180,8 @@ def main(
     seeds: int = 10,
     epochs: int = 60,
     hidden: int = 0,
-    sigma: float = 0.15,
-    learning_rate: float = 0.01,
+    sigma: float | None = None,
+    learning_rate: float | None = None,
     out: str | Path = "outputs/maximize_significance",
     fast: bool = False,
 ) -> dict[str, list[float]]:
@@ -217,8 +217,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=10, help="runs, each with its own splits")
     parser.add_argument("--epochs", type=int, default=60, help="of tuning, with 5 updates each")
     parser.add_argument("--hidden", type=int, default=0, help="hidden units; 0: a linear one")
-    parser.add_argument("--sigma", type=float, default=0.15, help="how far tuning looks around")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="of tuning")
+    parser.add_argument("--sigma", type=float, help="how far tuning looks around")
+    parser.add_argument("--learning-rate", type=float, help="of tuning")
     parser.add_argument("--out", default="outputs/maximize_significance", help="folder of figures")
     parser.add_argument("--fast", action="store_true", help="few events, few epochs, one seed")
     main(**vars(parser.parse_args()))
