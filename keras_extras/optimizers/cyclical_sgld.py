@@ -29,7 +29,7 @@ class CyclicalSGLD(SGLD):
 
     is a multiple of 1 / the smallest eigenvalue of the Hessian of the mean loss with the prior;
     else they are too narrow. In `benchmarks/posterior_certificates.py` this product is 0.15 with
-    the default arguments, and standard deviations are up to 52 % too small; with
+    the default arguments, and standard deviations are up to 51 % too small; with
     `learning_rate=0.4`, `cycle_steps=100`, `exploration=0.2` and `thinning_steps=80` it is 3, and
     they are right.
 
