@@ -32,7 +32,7 @@ class SWAG(keras.callbacks.Callback):
     drawn independently, and uncorrelated inputs of variance 1, posteriors of a linear model with a
     mean negative log-likelihood have the scale that `2 B / n` brings. Epochs take each row once,
     which cancels a part of the noise, and the noise does not follow correlations of inputs: in
-    `benchmarks/posterior_certificates.py` standard deviations are 44 to 74 % too small.
+    `benchmarks/posterior_certificates.py` standard deviations are up to 74 % too small.
 
     Rows must come in another order in each epoch. Keras on TensorFlow shuffles arrays alike in all
     epochs after `keras.utils.set_random_seed`, so that weights at the ends of epochs vary too
