@@ -57,6 +57,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/tuners.py
 	$(BIN)/python benchmarks/uci.py --out outputs/uci
 	$(BIN)/python benchmarks/out_of_distribution.py
+	$(BIN)/python benchmarks/posterior_certificates.py
 
 # Wheel and sdist, and an example with the wheel in an environment of its own, away from here.
 dist: $(INSTALLED)

@@ -315,3 +315,41 @@ def test_bayesian_ensembles(tmp_path):
     assert measured["rmse"] < 0.5
     assert measured["nll"] < 0.5
     assert measured["seconds"] > 0.0
+
+
+def test_posterior_certificates(capsys):
+    benchmark = load(ROOT / "benchmarks" / "posterior_certificates.py")
+    p = benchmark.simulate(400, seed=0)
+    noise = np.random.default_rng(4).normal(size=(1000, *p.mean.shape))
+    exact = np.einsum("ij,njs->nis", np.linalg.cholesky(p.covariance), noise)
+    independent = p.stddevs("mean field") * noise
+    assert not benchmark.judge(p, p.mean + exact, "exact")["off by"]
+    assert not benchmark.judge(p, p.mean + independent, "mean field")["off by"]
+    for draws, fault in (
+        (p.mean + 1.3 * exact, "ranks, sd 3.% too wide"),
+        (p.mean + independent, "ranks, sd 2.% too narrow"),
+        (p.mean + 0.3 * p.stddevs("exact") + exact, "ranks, mean by 0.30 sd"),
+    ):
+        assert re.fullmatch(fault, benchmark.judge(p, draws, "exact")["off by"])
+    (row,) = benchmark.main(['LaplaceApproximation("kron")'], fast=True).values()
+    assert not row["off by"]
+    assert "Without a posterior: MC dropout" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_posterior_certificates_of_all_methods(tmp_path, capsys):
+    benchmark = load(ROOT / "benchmarks" / "posterior_certificates.py")
+    results = benchmark.main(fast=True, out=tmp_path)
+    assert {name for name, _ in results} == set(benchmark.METHODS)
+    for (name, reference), row in results.items():
+        independent = (name, "mean field") in results
+        narrow = name in ("SWAG", "CyclicalSGLD()")
+        if narrow or (independent and reference == "exact"):
+            assert "too narrow" in row["off by"]
+        else:
+            # With a fifth of the draws, means of correlated ones are less sure.
+            assert row["p"] > 1e-3, name
+            assert row["mean"] < 0.25, name
+            assert abs(row["sd"] - 1.0) < 0.1, name
+    assert "| `IVON` | mean field |" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["posterior_certificates.json"]

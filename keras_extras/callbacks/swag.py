@@ -12,6 +12,9 @@ from keras import ops
 from keras_extras._core.batch_statistics import batch_statistics, renewed_statistics
 from keras_extras._core.checks import check_choice, check_integer
 
+# Of the size of the weights. Posteriors are wider, up to a hundred million rows.
+_LEAST_SPREAD = 1e-4
+
 
 class SWAG(keras.callbacks.Callback):
     """Collects weights in `fit`: a normal posterior with their mean and covariance.
@@ -25,9 +28,16 @@ class SWAG(keras.callbacks.Callback):
     with the mean and the variance of each weight over all snapshots, the columns of `D` the last
     `K` snapshots less the mean of those up to then, and `z_1`, `z_2` standard normal: half of the
     covariance is diagonal, half of low rank. Train until the loss has settled, then go on with SGD
-    at a constant learning rate, whose noise is what is measured: for `n` rows in batches of `B` and
-    inputs of variance 1, posteriors of a linear model with a mean negative log-likelihood have the
-    scale that `2 B / n` brings.
+    at a constant learning rate, whose noise is what is measured: for `n` rows in batches of `B`,
+    drawn independently, and uncorrelated inputs of variance 1, posteriors of a linear model with a
+    mean negative log-likelihood have the scale that `2 B / n` brings. Epochs take each row once,
+    which cancels a part of the noise, and the noise does not follow correlations of inputs: in
+    `benchmarks/posterior_certificates.py` standard deviations are up to 74 % too small.
+
+    Rows must come in another order in each epoch. Keras on TensorFlow shuffles arrays alike in all
+    epochs after `keras.utils.set_random_seed`, so that weights at the ends of epochs vary too
+    little. A dataset has a new order in each:
+    `tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x)).batch(32)`.
 
     `inference.Posterior.from_callback(swag)` predicts with draws. `set_mean()` gives the model the
     mean, which is stochastic weight averaging. Both take the training inputs `x`, by which they
@@ -55,7 +65,8 @@ class SWAG(keras.callbacks.Callback):
 
     Warns:
         UserWarning: If weights are NaN or infinite, which are not collected; if `fit` ends with
-            fewer than 2 snapshots, or begins after `start_epoch` without those taken before.
+            fewer than 2 snapshots or with equal ones, or begins after `start_epoch` without those
+            taken before.
 
     Example:
 
@@ -128,6 +139,19 @@ class SWAG(keras.callbacks.Callback):
                 f"it more epochs than start_epoch={self.start_epoch}, or a smaller `every`.",
                 stacklevel=2,
             )
+        elif self._stands_still():
+            warnings.warn(
+                "SWAG collected snapshots that hardly differ, so that its posterior has no width. "
+                "Train in batches whose rows change from epoch to epoch: all rows in one batch "
+                "bring no noise, and Keras on TensorFlow shuffles arrays alike in all epochs after "
+                "`keras.utils.set_random_seed`. Give `fit` a dataset, "
+                "`tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x)).batch(32)`.",
+                stacklevel=2,
+            )
+
+    def _stands_still(self):
+        spread = sum(np.sum(squares) for squares in self._squares) / self.num_collected
+        return spread < _LEAST_SPREAD**2 * sum(np.sum(np.square(mean)) for mean in self._means)
 
     def _pass(self, count):
         """Counts epochs or batches, and takes a snapshot when one is due."""

@@ -83,7 +83,8 @@ class LaplaceApproximation:
         hessian_structure: Which entries of `H` count. `"full"`: all, for up to 10,000 weights.
             `"kron"`: Kronecker products for `Dense`, `Conv1D`, `Conv2D` and `EinsumDense` layers,
             and the diagonal for all other weights, such as those of recurrent and normalization
-            layers. `"diag"`: the diagonal, so that weights are independent. Defaults to `"full"`.
+            layers. `"diag"`: the diagonal, so that weights are independent, and narrower than in
+            `"full"` where these are correlated. Defaults to `"full"`.
         likelihood: Function from the outputs of the model to a `tfd.Distribution` of targets;
             `None` for a model whose last layer is one of distributions. Defaults to `None`.
         batch_size: Integer, rows to compute at once at most; fewer where these would take more
