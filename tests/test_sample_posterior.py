@@ -324,7 +324,7 @@ def test_the_samples_of_an_optimizer():
     assert posterior.samples[0].shape == (1, 4, 3, 1)
     np.testing.assert_array_equal(posterior.samples[0][0, -1], model.layers[0].kernel)
     model.compile("sgd", "mse")
-    with pytest.raises(TypeError, match="an optimizer that collects samples"):
+    with pytest.raises(TypeError, match="an optimizer that learns a posterior"):
         Posterior.from_optimizer(model)
 
 

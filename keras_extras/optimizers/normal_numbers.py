@@ -49,6 +49,7 @@ def normal_numbers(
         return [keras.random.normal(shape, dtype="float32", seed=seed) for shape in shapes]
     places = keras.random.randint((len(shapes),), 0, 2 * _PLACES, dtype="int32", seed=seed)
     starts, signs = places // 2, 1.0 - 2.0 * ops.cast(places % 2, "float32")
+    table = ops.convert_to_tensor(table)
     return [
         ops.reshape(ops.slice(table, (starts[n],), (math.prod(shape),)), shape) * signs[n]
         for n, shape in enumerate(shapes)
