@@ -350,4 +350,5 @@ def test_every_name_of_what_has_no_gradient_is_a_case():
     parts = {"DivergenceWeight", "ExponentiatedQuadraticKernel"}
     checked = {*OF_ANOTHER_KIND, *parts, "SobolevTraining"}
     assert checked == set(contract_cases.OF_ANOTHER_KIND)
-    assert sum(map(in_float32, contract_cases.LAYERS)) == len(IN_FLOAT32)
+    names = [case.name for case in contract_cases.LAYERS]
+    assert all(any(part in name for name in names) for part in IN_FLOAT32)
