@@ -14,7 +14,7 @@ from keras_extras.optimizers.directional_search import DirectionalSearch
 _SIGMA = 0.1
 # The first learning rate, as a share of the size of weights and within bounds; where weights are 0;
 # the least, and the updates after which it begins to fall.
-_SHARE_OF_WEIGHTS, _FIRST_RATES, _RATE_AT_ZERO = 0.4, (0.02, 0.1), 0.05
+_SHARE_OF_WEIGHTS, _FIRST_RATES, _RATE_AT_ZERO = 1 / 3, (0.02, 0.1), 0.05
 _LEAST_RATE, _RATE_UPDATES = 0.005, 50
 
 
@@ -22,7 +22,7 @@ class AdamSearch(DirectionalSearch):
     """Base class of a search by steps of Adam, in units of each variable's scale.
 
     Without a learning rate it falls with the updates t of Adam, `max(r / sqrt(1 + t / 50), 0.005)`,
-    until one is assigned to `learning_rate`. The first, r, is 0.4 of the root mean square that
+    until one is assigned to `learning_rate`. The first, r, is a third of the root mean square that
     kernels have then, from 0.02 to 0.1.
     """
 

@@ -70,8 +70,8 @@ class MonteCarloOptimizer(AdamSearch):
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
             the size of a step of Adam, in the unit of `sigma`. The step of a schedule is one
             update. With `None` it is `max(r / sqrt(1 + t / 50), 0.005)` at the t-th step, where r
-            is 0.4 of the root mean square of the kernels before the first step, from 0.02 to 0.1,
-            unless a callback assigns one. Defaults to `None`.
+            is a third of the root mean square of the kernels before the first step, from 0.02 to
+            0.1, unless a callback assigns one. Defaults to `None`.
         population_size: Even integer of at least 4, the candidates for each update.
             Defaults to `256`.
         sigma: Positive float, the distance of the candidates from the current weights in each
