@@ -7,7 +7,7 @@ the negative log-likelihood of one normal distribution with the mean and the sta
 that are predicted, and the seconds of fit and prediction, compilation included, in a new process
 each.
 
-    pip install sklearn-contrib-bde pandas  # in an environment of its own, for example
+    pip install sklearn-contrib-bde pandas  # for example, in a separate environment
     python benchmarks/bayesian_ensembles.py --peer-python FOLDER/bin/python --warmup-steps 2000
 
 Published, with 50,000 warm-up steps on 10 cores (the paper of that package): airfoil 0.1215 and
@@ -55,7 +55,7 @@ def prepare(name: str, path: str) -> None:
 
 
 def run_peer(table: dict[str, np.ndarray], seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations by the peer; the settings are those of its own benchmark."""
+    """Returns the means and standard deviations of the peer, with the settings of its benchmark."""
     from bde import BdeRegressor
     from bde.loss.loss import GaussianNLL
 
@@ -109,7 +109,7 @@ def measure(method: str, path: str, seed: int, steps: int) -> dict[str, float]:
 
 
 def _in_process(python: str, *arguments: Any) -> Any:
-    """What a part of this script prints last, run by an interpreter."""
+    """Runs a part of this script by an interpreter and returns the last line that it prints."""
     command = [python, __file__, "--part", json.dumps(arguments)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:

@@ -1,4 +1,4 @@
-"""What a step of IVON costs beside one of Adam, in stock `fit`.
+"""Compares the time of a step of IVON with one of Adam, in stock `fit`.
 
 A perceptron (784-256-256-10) and a small convolutional network, on random images in batches of 128.
 Both optimizers train in turn, an epoch each, and the ratio is the median of those of the pairs.

@@ -151,3 +151,19 @@ def check_inputs(layer_name: str, inputs: Any) -> None:
         )
     if len(inputs.shape) == 0:
         raise ValueError(f"Layer {layer_name!r} needs inputs of shape (n, ...). Received: shape ()")
+
+
+def check_unconstrained(variables: Any, reason: str) -> None:
+    """Raises if a variable has a constraint.
+
+    Args:
+        variables: List of `keras.Variable`s.
+        reason: String, the start of the error message: why there can be none, and what to do.
+
+    Raises:
+        ValueError: With the paths of those that have one.
+    """
+    constrained = [v.path for v in variables if v.constraint is not None]
+    if constrained:
+        paths = ", ".join(map(repr, constrained))
+        raise ValueError(f"{reason} Received: constraints of {paths}")

@@ -1,4 +1,4 @@
-"""Layers that accumulate over an epoch: `fit` tells them where epochs begin and end.
+"""Layers that accumulate over an epoch, with calls from `fit` at its beginning and end.
 
 They have the methods `begin_epoch`, `end_epoch` and `check_current`, and the attribute
 `predicts_with_sums`. Of models without such a layer nothing changes.

@@ -41,8 +41,9 @@ class SWAG(keras.callbacks.Callback):
 
     `inference.Posterior.from_callback(swag)` predicts with draws. `set_mean()` gives the model the
     mean, which is stochastic weight averaging. Both take the training inputs `x`, by which they
-    renew moving statistics of `BatchNormalization`, for the mean or for each draw. A `fit` starts
-    anew; `BackupAndResume(..., stateful=[swag])` goes on with the snapshots of an interrupted one.
+    renew moving statistics of `BatchNormalization`, for the mean or for each draw. Each
+    `fit` starts without snapshots; `BackupAndResume(..., stateful=[swag])` keeps those of an
+    interrupted one.
 
     References:
         Maddox et al. (2019), "A simple baseline for Bayesian uncertainty in deep learning",

@@ -80,7 +80,7 @@ class ConformalPredictor:
         seed: Integer seed of all draws. Defaults to `0`.
 
     Raises:
-        TypeError: If `predictor` is nothing of the kind.
+        TypeError: If `predictor` has another type.
         ValueError: If `x` and `y` do not fit; if two predictions of one row differ; or, in
             `interval` and `prediction_set`, if targets do not fit the predictions or there are too
             few rows for the level.
@@ -260,7 +260,7 @@ class ConformalPredictor:
         return np.asarray(class_probabilities(prediction), "float64")
 
     def _class_scores(self, probabilities, stream):
-        """The score of each class: the probability of more probable ones, or a part of its own."""
+        """Returns the probability of the classes before each, and if randomized a part of its own."""
         order = np.argsort(-probabilities, axis=1, kind="stable")
         ordered = np.take_along_axis(probabilities, order, axis=1)
         more = np.cumsum(ordered, axis=1) - ordered

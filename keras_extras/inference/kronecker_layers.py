@@ -182,7 +182,7 @@ def _padded(layer, inputs):
 
 
 def _patches(layer, inputs):
-    """What a convolution multiplies its kernel with at each position, on the last axis."""
+    """Extracts the patches that a convolution multiplies by its kernel, on the last axis."""
     inputs, padding = _padded(layer, inputs)
     if layer.data_format == "channels_first":
         inputs = ops.moveaxis(inputs, 1, -1)

@@ -192,7 +192,7 @@ def _unbuilt_copy(layer):
 
 
 def _by_path(layer, choices, weights):
-    """What is chosen for weights of a layer, as `Variational` takes it for those of a copy."""
+    """Returns the choices for the weights of a layer as an argument of `Variational`."""
     chosen = [choices.get(id(weight)) for weight in weights]
     if all(choice == chosen[0] for choice in chosen):
         return chosen[0] if chosen else None

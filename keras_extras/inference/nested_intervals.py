@@ -45,8 +45,9 @@ def nested_intervals(
         return PointIntervals(prediction.mean(), None if scale is None else scale(x))
     if scale is not None:
         raise ValueError(
-            "`scale` is for residuals, and a predictive distribution has a scale of its own. Set "
-            "`score='residual'` to take the residuals from its mean instead."
+            "`scale` applies to residuals, but the predictor returns distributions, which have a "
+            "scale. Leave `scale` out, or set `score='residual'` to use residuals from the mean. "
+            f"Received: scale={scale!r}, score={score!r}"
         )
     return DistributionIntervals(prediction)
 

@@ -101,10 +101,10 @@ class Posterior:
         num_draws: int | None = None,
         seed: int | None = None,
     ) -> "Posterior":
-        """What an optimizer learned of the posterior in `fit`, as one chain.
+        """Returns the posterior that an optimizer learned in `fit`, as one chain.
 
-        These are the samples that `SGLD` or `CyclicalSGLD` collected, or draws of the normal
-        posterior that `IVON` has.
+        Its draws are the samples that `SGLD` or `CyclicalSGLD` collected, or are taken from the
+        normal posterior of `IVON`.
 
         Args:
             model: The model, compiled with the optimizer and fitted.

@@ -56,7 +56,7 @@ def predict_distribution(
         `predictive_entropy()`.
 
     Raises:
-        TypeError: If `model` is nothing of the kind.
+        TypeError: If `model` has another type.
         ValueError: If `x` is empty, or the model has several outputs or was never built.
 
     Example:

@@ -27,7 +27,7 @@ def prediction_function(
         seed: Integer seed of these draws.
 
     Raises:
-        TypeError: If `predictor` is nothing of the kind.
+        TypeError: If `predictor` has another type.
         ValueError: If two predictions of one row differ, or `x` has no rows.
     """
     options: dict[str, Any] = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed}

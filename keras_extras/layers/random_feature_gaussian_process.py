@@ -76,7 +76,7 @@ class RandomFeatureGaussianProcess(EpochCovariance, keras.layers.Layer):
             Defaults to `1.0`.
         momentum: Float; -1 for exact sums over an epoch. In [0, 1) the moving average over batches
             of the mean curvature of a row, times the number of training rows, which `fit` learns;
-            epochs do not start it anew. Defaults to `-1.0`.
+            epochs do not reset it. Defaults to `-1.0`.
         kernel_initializer: Initializer of the mean of `beta`. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of the mean of `beta`. Defaults to `None`.
         seed: Integer seed of random features and draws. Defaults to `None`.

@@ -66,7 +66,9 @@ class AdamSearch(DirectionalSearch):
 
     def _rate_for_weights(self):
         kernels = [p for p in self.parameters if len(p.coordinates.shape) > 1] or self.parameters
-        squares = [ops.sum(ops.square(_units(p))) for p in kernels]
+        squares = [
+            ops.sum(ops.square(ops.cast(p.coordinates, "float32") / p.scale)) for p in kernels
+        ]
         size = ops.sqrt(sum(squares) / num_entries([p.coordinates for p in kernels]))
         rate = ops.clip(_SHARE_OF_WEIGHTS * size, *_FIRST_RATES)
         return ops.where(size > 0, rate, _RATE_AT_ZERO)
@@ -112,8 +114,3 @@ class AdamSearch(DirectionalSearch):
         if self.has_own_sigma:
             config["sigma"] = None
         return config
-
-
-def _units(parameter):
-    """The coordinates of a parameter in units of its scale."""
-    return ops.cast(parameter.coordinates, "float32") / parameter.scale

@@ -9,7 +9,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_decay, check_integer, check_number, check_seed
+from keras_extras._core.checks import (
+    check_decay,
+    check_integer,
+    check_number,
+    check_seed,
+    check_unconstrained,
+)
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.registration import serializable
 from keras_extras._core.stateless import cond
@@ -140,14 +146,12 @@ class IVON(LossEvaluatingOptimizer):
         if self.built or not variables:
             return
         variables = list(variables)
-        constrained = [v.path for v in variables if v.constraint is not None]
-        if constrained:
-            raise ValueError(
-                f"{type(self).__name__} draws weights from normal distributions, which cannot keep "
-                "a constraint; leave it out, or compute the weight from a free one, as in "
-                "`keras.ops.softplus(w)`. Received: constraints of "
-                f"{', '.join(map(repr, constrained))}"
-            )
+        check_unconstrained(
+            variables,
+            f"{type(self).__name__} draws weights from normal distributions, which cannot keep "
+            "a constraint; leave it out, or compute the weight from a free one, as in "
+            "`keras.ops.softplus(w)`.",
+        )
         # Its own step has the decay, and Keras is not to add another.
         super().exclude_from_weight_decay(var_list=variables)
         super().build(variables)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_integer, check_number
+from keras_extras._core.checks import check_integer, check_number, check_unconstrained
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.flat_vectors import flat, split_entries
 from keras_extras._core.stateless import cond
@@ -124,14 +124,12 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         if self.built or not variables:
             return
         variables = list(variables)
-        constrained = [v.path for v in variables if v.constraint is not None]
-        if constrained:
-            raise ValueError(
-                f"{type(self).__name__} minimizes over all values of the weights and cannot keep "
-                "a constraint; leave it out, compute the weight from a free one, as in "
-                "`keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES. Received: "
-                f"constraints of {', '.join(map(repr, constrained))}"
-            )
+        check_unconstrained(
+            variables,
+            f"{type(self).__name__} minimizes over all values of the weights and cannot keep "
+            "a constraint; leave it out, compute the weight from a free one, as in "
+            "`keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES.",
+        )
         super().build(variables)
         self._built_for = variables
         self._shapes = [tuple(v.shape) for v in variables]

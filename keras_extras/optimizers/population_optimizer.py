@@ -279,7 +279,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             p.push()
 
     def _advance(self, loss_at, record=None):
-        """Moves the search by a generation, tells `record` its best loss, and updates `kept`."""
+        """Moves the search by a generation and updates what is kept."""
         best, best_loss = self.generation(loss_at)
         if self.projects_coordinates:
             for p in self.parameters:

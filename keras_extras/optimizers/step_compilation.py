@@ -89,7 +89,7 @@ class StepCompilation:
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
         plain = tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
         optimizer: Any = self._optimizer()
-        if not optimizer.work_per_update():
+        if self._is_waiting and not optimizer.work_per_update():
             self._give_up("candidates are evaluated one after another")
         elif self._is_waiting and self._is_short():
             self._is_plain = True

@@ -55,7 +55,7 @@ class CrossConformalPredictor:
             `num_samples` and `batch_size`.
 
     Raises:
-        TypeError: If `estimator` is nothing of the kind.
+        TypeError: If `estimator` has another type.
         ValueError: If there are fewer rows than folds, or a class is not in the rows that an
             estimator is fitted to; or as of `ConformalPredictor`.
 

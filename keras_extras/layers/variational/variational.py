@@ -181,7 +181,7 @@ class Variational(KLWeightMixin, keras.layers.Wrapper):
             self.layer(*args, **_known_to(self.layer, kwargs))
 
     def _name_of(self, weight):
-        """The start of the names of a weight's variables, which are told apart by it."""
+        """Returns the prefix that makes the names of a weight's variables unique."""
         return weight.path.rpartition(f"{self.layer.name}/")[2].replace("/", "_")
 
     def reset_posterior(self) -> None:
@@ -289,7 +289,7 @@ def _check_posterior(posterior):
 
 
 def _by_pattern(choice, check):
-    """What an argument gives for all weights, or for each pattern."""
+    """Checks an argument, which is a choice for all weights or one for each pattern."""
     is_config = isinstance(choice, dict) and "distribution" in choice
     if isinstance(choice, dict) and not is_config:
         return {pattern: check(one) for pattern, one in choice.items()}
