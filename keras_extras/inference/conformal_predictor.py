@@ -260,7 +260,7 @@ class ConformalPredictor:
         return np.asarray(class_probabilities(prediction), "float64")
 
     def _class_scores(self, probabilities, stream):
-        """Returns the probability of the classes before each, and if randomized a part of its own."""
+        """Returns the probability of more probable classes; a part of its own if randomized."""
         order = np.argsort(-probabilities, axis=1, kind="stable")
         ordered = np.take_along_axis(probabilities, order, axis=1)
         more = np.cumsum(ordered, axis=1) - ordered

@@ -46,7 +46,7 @@ def nested_intervals(
     if scale is not None:
         raise ValueError(
             "`scale` applies to residuals, but the predictor returns distributions, which have a "
-            "scale. Leave `scale` out, or set `score='residual'` to use residuals from the mean. "
+            "scale. Set `score='residual'` to use residuals from the mean, or leave `scale` out. "
             f"Received: scale={scale!r}, score={score!r}"
         )
     return DistributionIntervals(prediction)
