@@ -9,14 +9,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
 from contract_support import saved_and_loaded
+from probability import tf, tfd, tfp
 from tiers import quick
 
 from keras_extras import layers, losses, metrics
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
 softplus = tf.math.softplus
 
 

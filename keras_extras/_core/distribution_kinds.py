@@ -2,12 +2,17 @@
 
 from typing import Any
 
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import is_floating, tf, tfd
 
 
 def unwrap(distribution: Any) -> Any:
     """Returns the distribution that a layer's output stands for, or the distribution itself."""
     return getattr(distribution, "tensor_distribution", distribution)
+
+
+def tensor_of(value: Any) -> Any:
+    """Returns the tensor that a layer's output stands for, or the tensor itself."""
+    return getattr(value, "_tensor", value) if hasattr(value, "tensor_distribution") else value
 
 
 def is_a(distribution: Any, *kinds: type) -> bool:
@@ -85,14 +90,14 @@ def mixture_weights(mixture: Any) -> Any:
 def float_dtype(distribution: Any) -> Any:
     """Returns the dtype of probabilities of a distribution, also where draws are integers."""
     distribution = entries_of(distribution)
-    if tf.as_dtype(distribution.dtype).is_floating:
+    if is_floating(distribution.dtype):
         return tf.as_dtype(distribution.dtype)
     parts = _parts_of(distribution)
     if parts:
         return float_dtype(parts[0])
     for value in distribution.parameters.values():
         dtype = getattr(value, "dtype", None)
-        if dtype is not None and tf.as_dtype(dtype).is_floating:
+        if dtype is not None and is_floating(dtype):
             return tf.as_dtype(dtype)
     return tf.float32
 
@@ -113,7 +118,7 @@ def is_discrete(distribution: Any) -> bool:
     try:
         return distribution.experimental_default_event_space_bijector() is None
     except (NotImplementedError, TypeError):  # A TypeError is TFP's own, with NumPy 2.
-        return not tf.as_dtype(distribution.dtype).is_floating
+        return not is_floating(distribution.dtype)
 
 
 def takes_whole_numbers(distribution: Any) -> bool:

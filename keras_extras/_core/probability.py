@@ -1,4 +1,8 @@
-"""TensorFlow and TensorFlow Probability, imported when a distribution is first needed."""
+"""TensorFlow Probability of the Keras backend, imported when a distribution is first needed.
+
+On JAX it is TFP's JAX substrate, which needs no TensorFlow, and `tf` is the module in which TFP
+gives JAX the names of TensorFlow. What `keras.ops` has is computed with `keras.ops`.
+"""
 
 import importlib
 from types import ModuleType
@@ -6,43 +10,68 @@ from typing import Any
 
 import keras
 
+from keras_extras._seams.jax_substrate import jax_substrate
 
-def require_probability() -> ModuleType:
+
+def require_probability(owner: str = "A distribution") -> ModuleType:
     """Imports TensorFlow Probability, or says why distributions cannot be had.
 
+    Args:
+        owner: What needs it, the start of the error's sentence.
+
     Raises:
-        ImportError: On a Keras backend other than TensorFlow.
+        ImportError: On a Keras backend other than TensorFlow and JAX.
     """
     backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise ImportError(
-            "Distributions in keras_extras stand on TensorFlow Probability and need Keras on "
-            "TensorFlow. Set the environment variable KERAS_BACKEND=tensorflow before Keras is "
-            f"imported. Received: keras.backend.backend()={backend!r}"
-        )
-    return importlib.import_module("tensorflow_probability")
+    if backend == "tensorflow":
+        return importlib.import_module("tensorflow_probability")
+    if backend == "jax":
+        return jax_substrate()
+    raise ImportError(
+        f"{owner} needs TensorFlow Probability, and Keras on TensorFlow or JAX. Set the "
+        "environment variable KERAS_BACKEND to tensorflow or jax before Keras is imported. "
+        f"Received: keras.backend.backend()={backend!r}"
+    )
 
 
-class _ModuleOnUse:
-    """Stands for a module, and imports it when an attribute is asked for."""
+class _OnUse:
+    """Stands for a part of TensorFlow Probability, imported when an attribute is asked for."""
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, part: str | None = None):
+        self._part = part
 
     def __getattr__(self, attribute: str) -> Any:
-        library, _, submodule = self._name.partition(".")
         module = require_probability()
-        if library == "tensorflow":
-            module = importlib.import_module("tensorflow")
-        return getattr(getattr(module, submodule) if submodule else module, attribute)
+        return getattr(getattr(module, self._part) if self._part else module, attribute)
 
 
-tf = _ModuleOnUse("tensorflow")
-tfp = _ModuleOnUse("tensorflow_probability")
-tfd = _ModuleOnUse("tensorflow_probability.distributions")
-tfb = _ModuleOnUse("tensorflow_probability.bijectors")
+class _NumericsOnUse:
+    """Stands for TensorFlow, or for TFP's module of the same names on JAX."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        module = require_probability()
+        if keras.backend.backend() == "tensorflow":
+            return getattr(importlib.import_module("tensorflow"), attribute)
+        return getattr(module.tf2jax, attribute)
+
+
+tf = _NumericsOnUse()
+tfp = _OnUse()
+tfd = _OnUse("distributions")
+tfb = _OnUse("bijectors")
+
+
+def static_shape(value: Any) -> Any:
+    """Returns what is known of the shape of a tensor, with the methods of `tf.TensorShape`."""
+    return tf.TensorShape(value.shape)
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether a dtype, as of NumPy, TensorFlow or a name, is of real numbers."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(dtype))
 
 
 def stateless_seed(generator: keras.random.SeedGenerator) -> Any:
     """Returns the next seed of a generator for TFP's samplers: stateless for two `int32`."""
-    return tf.cast(generator.next(), tf.int32)
+    seed = generator.next()
+    return keras.ops.cast(seed, "int32") if keras.backend.backend() == "tensorflow" else seed

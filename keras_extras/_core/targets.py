@@ -3,9 +3,10 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import is_floating, static_shape, tf, tfd
 
 
 def require_distribution(distribution: Any, owner: str) -> Any:
@@ -39,7 +40,7 @@ def match_targets(y_true: Any, distribution: Any, owner: str) -> Any:
     matched = in_shape_of(distribution, y_true)
     if matched is not None:
         return matched
-    expected, actual = _shape_of_draws(distribution), y_true.shape
+    expected, actual = _shape_of_draws(distribution), static_shape(y_true)
     if expected.rank is None or actual.rank is None:
         raise ValueError(
             f"{owner} needs targets and distributions of known rank. Name the axis in "
@@ -62,17 +63,18 @@ def in_shape_of(distribution: Any, y_true: Any) -> Any:
     """
     if not isinstance(distribution.event_shape, tf.TensorShape):
         return y_true
-    expected, actual = _shape_of_draws(distribution), y_true.shape
+    expected, actual = _shape_of_draws(distribution), static_shape(y_true)
     if expected.rank is None or actual.rank is None:
         return None
     ends_in_one = actual[-1:] == [1]
     if actual.rank == expected.rank + 1 and ends_in_one and not _fits(actual, expected):
-        y_true = tf.squeeze(y_true, axis=-1)
+        y_true = ops.squeeze(y_true, axis=-1)
     elif actual.rank + 1 == expected.rank and expected[-1:] == [1] and not ends_in_one:
-        y_true = tf.expand_dims(y_true, axis=-1)
+        y_true = ops.expand_dims(y_true, axis=-1)
     # A target for each row would be taken for the entries of one event, where as many.
     lacks_rows = actual.rank <= distribution.event_shape.rank < expected.rank
-    if not _fits(y_true.shape, expected) or (lacks_rows and y_true.shape.rank < expected.rank):
+    shape = static_shape(y_true)
+    if not _fits(shape, expected) or (lacks_rows and shape.rank < expected.rank):
         return None
     return y_true
 
@@ -83,15 +85,16 @@ def _shape_of_draws(distribution):
 
 def in_precision_of(distribution: Any, y_true: Any) -> Any:
     """Returns targets, also integers and booleans, in the precision of draws if those are real."""
-    y_true = tf.convert_to_tensor(y_true)
+    y_true = ops.convert_to_tensor(y_true)
     dtype = unwrap(distribution).dtype
     if dtype is None or keras.tree.is_nested(dtype):
         return y_true
-    dtype = tf.as_dtype(dtype)
-    is_real = y_true.dtype.is_floating or y_true.dtype.is_integer or y_true.dtype.is_bool
+    dtype = keras.backend.standardize_dtype(dtype)
+    given = keras.backend.standardize_dtype(y_true.dtype)
+    is_real = is_floating(given) or given == "bool" or keras.backend.is_int_dtype(given)
     # Labels of a byte, which TFP does not take, but no integers that could overflow.
-    is_narrow = not y_true.dtype.is_floating and y_true.dtype.size == 1
-    return tf.cast(y_true, dtype) if is_real and (dtype.is_floating or is_narrow) else y_true
+    is_narrow = given in ("bool", "int8", "uint8")
+    return ops.cast(y_true, dtype) if is_real and (is_floating(dtype) or is_narrow) else y_true
 
 
 def _fits(actual, expected):

@@ -1,9 +1,9 @@
 """Draws of a Poisson distribution that XLA compiles.
 
-TFP draws by one `tf.function` for the whole process. Its trace from a graph that is not compiled,
-such as the one in which Keras infers shapes, is taken again under XLA, where it fails. The function
-is traced once more for another `name`, which `tfd.Poisson` has no argument for: here each graph
-gives its own. Called are the private `random_poisson` of TFP and
+On TensorFlow TFP draws by one `tf.function` for the whole process. Its trace from a graph that is
+not compiled, such as the one in which Keras infers shapes, is taken again under XLA, where it
+fails. The function is traced once more for another `name`, which `tfd.Poisson` has no argument for:
+here each graph gives its own. Called are the private `random_poisson` of TFP and
 `_log_rate_parameter_no_checks`, and `_sample_n` is overridden, which TFP documents for children.
 Known to hold since TensorFlow Probability 0.25. Draws that compile make it unnecessary.
 """
@@ -12,6 +12,8 @@ import functools
 import itertools
 import weakref
 from typing import Any
+
+import keras
 
 from keras_extras._core.probability import tf, tfd
 
@@ -22,9 +24,10 @@ _names: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 @functools.cache
 def poisson() -> Any:
     """Returns the class of Poisson distributions whose draws XLA compiles."""
-    from tensorflow_probability.python.distributions.poisson import random_poisson
-
     base: Any = tfd.Poisson
+    if keras.backend.backend() != "tensorflow":
+        return base
+    from tensorflow_probability.python.distributions.poisson import random_poisson
 
     class Poisson(base):
         def _sample_n(self, n, seed=None):

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.probability import tf, tfd, tfp
+from keras_extras._core.distribution_kinds import tensor_of
+from keras_extras._core.probability import tfd, tfp
 
 
 def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
@@ -36,10 +37,31 @@ def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
             ) from error
 
     step = _Step(make, layer)
-    # Not that of the layer: it would ask `compute_output_shape`, which asks for this.
-    spec = keras.Operation.compute_output_spec(step, bases)
+    spec = _spec_of(step, bases)
     spec.source = (make, bases)
     return spec
+
+
+def _spec_of(step, bases):
+    # Not that of the layer: it would ask `compute_output_shape`, which asks for this.
+    def spec(bases):
+        return keras.Operation.compute_output_spec(step, bases)
+
+    if keras.backend.backend() != "jax":
+        return spec(bases)
+    # TFP computes with the numbers of a shape, which are symbols there: two lengths show which
+    # axes have a length that is not known.
+    one, other = (spec(keras.tree.map_structure(_of_length(length), bases)) for length in (83, 89))
+    shape = [a if a == b else None for a, b in zip(one.shape, other.shape, strict=True)]
+    return keras.KerasTensor(shape, one.dtype)
+
+
+def _of_length(length):
+    def known(value):
+        shape = [length if size is None else size for size in value.shape]
+        return keras.KerasTensor(shape, value.dtype)
+
+    return known
 
 
 class _Step(keras.Operation):
@@ -47,7 +69,7 @@ class _Step(keras.Operation):
 
     def __init__(self, function, layer):
         super().__init__(name=layer.name)
-        self.call = function
+        self.call = lambda bases: tensor_of(function(bases))
 
 
 def with_tensors(distribution: Any) -> Any:
@@ -64,7 +86,7 @@ def with_tensors(distribution: Any) -> Any:
         if hasattr(value, "tensor_distribution"):
             kinds = _kinds_of_parameters(distribution) if kinds is None else kinds
             if not isinstance(kinds.get(name), tfp.util.BatchedComponentProperties):
-                changed[name] = tf.convert_to_tensor(value)
+                changed[name] = tensor_of(value)
         else:
             inner = with_tensors(value)
             if inner is not value:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_extras._core.backend import is_traced
 from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.functions import deserialize_function, method_name, serialize_function
-from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.probability import is_floating, require_probability, tf, tfd
 from keras_extras.layers.distribution_graph import output_spec, with_tensors
 from keras_extras.layers.distributions_in_fit import let_models_train_distributions
 
@@ -105,11 +107,11 @@ class DistributionLayer(keras.layers.Layer):
             output.made_from = (self, inputs)
             return output
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"Layer {self.name!r}: {error.message}") from error
+            message = getattr(error, "message", error)
+            raise ValueError(f"Layer {self.name!r}: {message}") from error
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        shapes = [getattr(value, "shape", ()) for value in keras.tree.flatten(inputs)]
-        if any(isinstance(shape, tf.TensorShape) and shape.rank is None for shape in shapes):
+        if keras.backend.backend() == "tensorflow":
             inputs = self._with_ranks(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -121,6 +123,9 @@ class DistributionLayer(keras.layers.Layer):
     def _with_ranks(self, inputs):
         """The inputs with the ranks that the layer was built with, if their graph knows none."""
         flat = keras.tree.flatten(inputs)
+        given = [getattr(value, "shape", ()) for value in flat]
+        if not any(isinstance(shape, tf.TensorShape) and shape.rank is None for shape in given):
+            return inputs
         shapes = getattr(self, "_built_shapes", [])
         if len(shapes) != len(flat):
             raise ValueError(
@@ -140,8 +145,13 @@ class DistributionLayer(keras.layers.Layer):
 
     def _check_finite(self, inputs):
         message = f"Layer {self.name!r} received NaN or infinite parameters"
-        is_checked = inputs.dtype.is_floating and not isinstance(inputs, tfd.Distribution)
-        return tf.debugging.check_numerics(inputs, message) if is_checked else inputs
+        if not is_floating(inputs.dtype) or isinstance(inputs, tfd.Distribution):
+            return inputs
+        if keras.backend.backend() == "tensorflow":
+            return tf.debugging.check_numerics(inputs, message)
+        if not is_traced(inputs) and not ops.all(ops.isfinite(inputs)):
+            raise ValueError(message)
+        return inputs
 
     def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         return output_spec(self, inputs)

@@ -30,7 +30,7 @@ def _adapted(model, x, y, y_pred):
 
 
 def _outputs(model, x, y_pred):
-    building_for_replicas = (
+    building_for_replicas = keras.backend.backend() == "tensorflow" and (
         tf.distribute.has_strategy()
         and tf.distribute.in_cross_replica_context()
         and not tf.executing_eagerly()

@@ -24,8 +24,9 @@ from keras_extras._core.class_probabilities import (
     is_over_classes,
     is_over_two,
 )
+from keras_extras._core.distribution_kinds import tensor_of
 from keras_extras._core.masks import mask_of
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import static_shape, tf
 from keras_extras._seams.scores import function_of, take_over_scores
 
 _TO_CHOOSE = {"accuracy", "acc", "crossentropy", "ce"}
@@ -121,7 +122,7 @@ def _arguments(self, name, y_true, y_pred):
     is_iou = isinstance(self, keras.metrics.IoU) and name != "BinaryIoU"
     of_classes = is_iou or name in _OF_LABELS | _OF_ONE_HOT | _OF_ENTRIES
     if not of_classes or not is_over_classes(y_pred):
-        values = tf.convert_to_tensor(y_pred)
+        values = tensor_of(y_pred)
         if of_classes or name in _ALONG_LAST_AXIS:
             return y_true, values
         return _with_entry_axis(y_true, values, y_pred, name, is_mean)
@@ -143,13 +144,13 @@ def _arguments(self, name, y_true, y_pred):
             '"accuracy" or "crossentropy", which take both.'
         )
     if is_iou and self.sparse_y_pred:
-        values = tf.argmax(values, axis=-1)
+        values = ops.argmax(values, axis=-1)
     return y_true, values
 
 
 def _are_labels(y_true, probabilities, name):
     """Whether targets are labels; `False` if they are one-hot."""
-    actual, expected = tf.TensorShape(_shape(y_true)), probabilities.shape
+    actual, expected = tf.TensorShape(_shape(y_true)), static_shape(probabilities)
     if actual.rank is None or (actual[-1:] == expected[-1:] and actual.rank == expected.rank):
         return False
     if actual.rank == expected.rank - 1 or (actual[-1:] == [1] and actual.rank == expected.rank):
@@ -163,16 +164,18 @@ def _are_labels(y_true, probabilities, name):
 
 def _with_entry_axis(y_true, values, y_pred, name, is_mean=True):
     """Targets and predicted values, numbers with an axis for themselves as their only entry."""
-    y_true = tf.convert_to_tensor(y_true)
-    rank = values.shape.rank
+    y_true = ops.convert_to_tensor(y_true)
+    rank = static_shape(values).rank
     of_numbers = y_pred.event_shape.rank == 0 and rank == y_pred.batch_shape.rank
     # With more axes than one Keras' means are over the last, its counts and curves over all.
     of_numbers = of_numbers and (rank < 2 or (is_mean and values.shape[-1] != 1))
     if of_numbers:
         values = values[..., None]
-    if y_true.shape.rank == values.shape.rank - 1 or (of_numbers and values.shape.rank == 1):
+    given, expected = static_shape(y_true), static_shape(values)
+    if given.rank == expected.rank - 1 or (of_numbers and expected.rank == 1):
         y_true = y_true[..., None]
-    if y_true.shape.rank == values.shape.rank and not y_true.shape.is_compatible_with(values.shape):
+        given = static_shape(y_true)
+    if given.rank == expected.rank and not given.is_compatible_with(expected):
         raise ValueError(
             f"{name!r} cannot pair targets and predictions of different shapes. "
             f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}"
@@ -210,4 +213,4 @@ def _times(sample_weight, kept):
 
 
 def _shape(tensor):
-    return tuple(getattr(tensor, "shape", ())) or tuple(tf.convert_to_tensor(tensor).shape)
+    return tuple(getattr(tensor, "shape", ())) or tuple(ops.convert_to_tensor(tensor).shape)

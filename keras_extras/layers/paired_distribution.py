@@ -2,8 +2,10 @@
 
 from typing import Any
 
-import tensorflow as tf
+from keras import ops
 
+from keras_extras._core.distribution_kinds import tensor_of
+from keras_extras._core.probability import static_shape
 from keras_extras._core.targets import match_targets
 from keras_extras.layers.tensor_distribution import TensorDistribution
 
@@ -29,7 +31,7 @@ class PairedDistribution(TensorDistribution):
 
     def check_losses(self, values: Any) -> None:
         """Refuses losses that came of columns of shape `(n,)` and densities of shape `(n, 1)`."""
-        actual = tf.convert_to_tensor(values).shape
+        actual = static_shape(ops.convert_to_tensor(values))
         expected = self.batch_shape.concatenate(self.event_shape)
         if actual.rank is None or actual.rank < expected.rank:
             return
@@ -44,7 +46,7 @@ class PairedDistribution(TensorDistribution):
 
 def _of_values(name):
     def method(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if tf.convert_to_tensor(value).shape.rank != 0:
+        if static_shape(ops.convert_to_tensor(value)).rank != 0:
             value = match_targets(value, self, "The loss")
         return getattr(super(PairedDistribution, self), name)(value, *args, **kwargs)
 

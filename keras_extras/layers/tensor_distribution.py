@@ -1,4 +1,4 @@
-"""TensorDistribution: a distribution that is a tensor wherever Keras or TensorFlow wants one.
+"""TensorDistribution: a distribution that is a tensor wherever Keras or its backend wants one.
 
 It subclasses a class of TensorFlow Probability, so this module is imported with the first
 distribution that a layer makes.
@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
-from tensorflow_probability import distributions as tfd
+from keras import ops
 
+from keras_extras._core.backend import backend_module
 from keras_extras._core.distribution_kinds import entries_of
-from keras_extras._core.probability import stateless_seed
+from keras_extras._core.probability import require_probability, stateless_seed
 from keras_extras._core.quantiles import quantile
 from keras_extras._seams.held_distributions import HeldDistribution
+
+tfd = require_probability().distributions
+_likeness: Any = backend_module("keras_extras.layers.tensor_likeness", "A distribution")
 
 # What a distribution has for every family, and this one hands on; the class has the rest.
 _OF_DISTRIBUTION = (
@@ -28,12 +30,11 @@ _OF_DISTRIBUTION = (
     *("entropy", "experimental_default_event_space_bijector", "experimental_fit"),
     *("experimental_local_measure", "experimental_shard_axis_names"),
 )
-# Slices are those of the tensor, as of the symbolic outputs that models are built with;
-# `tensor_distribution[...]` slices the distribution.
-_OF_TENSOR = tf.Tensor.OVERLOADABLE_OPERATORS - {"__eq__", "__ne__"}
 
 
-class TensorDistribution(HeldDistribution, tfd.Distribution):
+class TensorDistribution(  # type: ignore[misc]  # the classes are those of the backend
+    HeldDistribution, tfd.Distribution, _likeness.TensorLike, metaclass=_likeness.METACLASS
+):
     """The output of layers of distributions: a `tfd.Distribution`, and a tensor by one function.
 
     Methods and properties are those of `tensor_distribution`, except that draws without a seed
@@ -58,7 +59,7 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
         seed_generator: keras.random.SeedGenerator,
     ):
         # Not `tfd.Distribution.__init__`: its state is that of the wrapped distribution.
-        tf.Module.__init__(self)
+        _likeness.TensorLike.__init__(self)
         self.tensor_distribution = distribution
         self._seed_generator = seed_generator
         value = self._concretize(convert_to_tensor_fn)
@@ -67,7 +68,7 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
                 f"`convert_to_tensor_fn` must return one tensor for {distribution}. "
                 f"Received: a value of type {type(value).__name__}"
             )
-        self._tensor = tf.cast(value, self.dtype)
+        self._tensor = ops.cast(value, keras.config.floatx())
 
     def _concretize(self, convert_to_tensor_fn):
         if not isinstance(convert_to_tensor_fn, str):
@@ -83,12 +84,12 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
             value = getattr(self, f"{convert_to_tensor_fn}_parameter", None)
         return value() if callable(value) else value
 
-    def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> tf.Tensor:
+    def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> Any:
         return self.tensor_distribution.sample(sample_shape, seed=self._seed(seed), **kwargs)
 
     def experimental_sample_and_log_prob(
         self, sample_shape: Any = (), seed: Any = None, **kwargs: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[Any, Any]:
         return self.tensor_distribution.experimental_sample_and_log_prob(
             sample_shape, seed=self._seed(seed), **kwargs
         )
@@ -96,33 +97,17 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
     def _seed(self, seed):
         return stateless_seed(self._seed_generator) if seed is None else seed
 
-    def is_tensor_like(self) -> bool:
-        """Its presence makes `tf.is_tensor` true, and with it Keras hands the object on."""
-        return True
+    @property
+    def dtype(self) -> Any:
+        return _likeness.dtype_named(keras.config.floatx())
 
     @property
-    def dtype(self) -> tf.DType:
-        return tf.as_dtype(keras.config.floatx())
-
-    @property
-    def shape(self) -> tf.TensorShape:
+    def shape(self) -> Any:
         return self._tensor.shape
 
     @property
     def ndim(self) -> int:
-        return self._tensor.shape.rank
-
-    def get_shape(self) -> tf.TensorShape:
-        return self._tensor.shape
-
-    def numpy(self) -> np.ndarray:
-        return self._tensor.numpy()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if not hasattr(self._tensor, "numpy"):
-            # As a tensor of a graph, so that a list of several is packed.
-            raise NotImplementedError("A tensor of a graph is no NumPy array")
-        return np.array(self._tensor.numpy(), dtype=dtype)
+        return len(self._tensor.shape)
 
     def __bool__(self) -> bool:
         return bool(self._tensor)
@@ -133,7 +118,7 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
     def __iter__(self) -> Any:
         return iter(self._tensor)
 
-    def quantile(self, value: Any, **kwargs: Any) -> tf.Tensor:
+    def quantile(self, value: Any, **kwargs: Any) -> Any:
         """The quantile of each entry, as `keras_extras.predict_distribution` computes it.
 
         Args:
@@ -142,30 +127,30 @@ class TensorDistribution(HeldDistribution, tfd.Distribution):
         """
         return quantile(self.tensor_distribution, value)
 
-    def survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
+    def survival_function(self, value: Any, **kwargs: Any) -> Any:
         if self._of_one_entry():
-            return tf.exp(self.log_survival_function(value, **kwargs))
+            return ops.exp(self.log_survival_function(value, **kwargs))
         return self.tensor_distribution.survival_function(value, **kwargs)
 
-    def log_survival_function(self, value: Any, **kwargs: Any) -> tf.Tensor:
+    def log_survival_function(self, value: Any, **kwargs: Any) -> Any:
         """The logarithm of the probability of more than a value, precise in the upper tail."""
         if not self._of_one_entry():
             return self.tensor_distribution.log_survival_function(value, **kwargs)
         # That of the entry; TFP takes the logarithm of 1 - cdf, which rounds to 0 in the tail.
         entry = entries_of(self.tensor_distribution)
-        return tf.reduce_sum(entry.log_survival_function(value), axis=-1)
+        return ops.sum(entry.log_survival_function(value), axis=-1)
 
     def _of_one_entry(self):
         return self.event_shape == (1,) and entries_of(self.tensor_distribution).event_shape == ()
 
     # The next two are no properties, because TFP copies them as functions to children.
-    def cross_entropy(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+    def cross_entropy(self, *args: Any, **kwargs: Any) -> Any:
         return self.tensor_distribution.cross_entropy(*args, **kwargs)
 
-    def kl_divergence(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+    def kl_divergence(self, *args: Any, **kwargs: Any) -> Any:
         return self.tensor_distribution.kl_divergence(*args, **kwargs)
 
-    def mode(self, **kwargs: Any) -> tf.Tensor:
+    def mode(self, **kwargs: Any) -> Any:
         try:
             return self.tensor_distribution.mode(**kwargs)
         except NotImplementedError as error:
@@ -204,15 +189,9 @@ def _tensor_of(value):
 
 for _name in _OF_DISTRIBUTION:
     setattr(TensorDistribution, _name, _of_distribution(_name))
-for _name in _OF_TENSOR:
+for _name in _likeness.OPERATORS:
     setattr(TensorDistribution, _name, _of_tensor(_name))
-
-
-def _convert(value, dtype=None, name=None, as_ref=False):
-    return value._tensor if dtype is None else tf.cast(value._tensor, dtype, name=name)
-
-
-tf.register_tensor_conversion_function(TensorDistribution, _convert)
+_likeness.register(TensorDistribution)
 
 
 @tfd.RegisterKL(TensorDistribution, tfd.Distribution)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_integer
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import Head, dtype_name
 
@@ -91,7 +93,7 @@ class Categorical(Head):
             A `tfd.Categorical` distribution.
         """
         return tfd.Categorical(
-            logits=tf.convert_to_tensor(params),
+            logits=ops.convert_to_tensor(params),
             dtype=dtype or "int32",
             validate_args=validate_args,
         )

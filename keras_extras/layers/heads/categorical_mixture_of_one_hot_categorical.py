@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_integer
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import Head, dtype_name
 from keras_extras.layers.heads.mixture_same_family import MixtureSameFamily
@@ -111,9 +112,9 @@ class CategoricalMixtureOfOneHotCategorical(Head):
         mixture = MixtureSameFamily.new(params, num_components, make_components, validate_args)
 
         def log_mean():
-            weights = tf.nn.log_softmax(mixture.mixture_distribution.logits)
-            logits = tf.nn.log_softmax(mixture.components_distribution.logits)
-            return tf.reduce_logsumexp(weights[..., None] + logits, axis=-2)
+            weights = ops.log_softmax(mixture.mixture_distribution.logits)
+            logits = ops.log_softmax(mixture.components_distribution.logits)
+            return ops.logsumexp(weights[..., None] + logits, axis=-2)
 
         mixture.log_mean = log_mean
         return mixture

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from keras_extras._core.checks import check_inputs, check_integers
-from keras_extras._core.probability import tf
 from keras_extras.layers.distribution_layer import DistributionLayer
 
 _LARGEST_LOGARITHM = 20.0
@@ -94,7 +93,7 @@ def positive_scale(raw_scale: Any) -> Any:
 
     With large inputs at the start of training softplus would round to 0, and densities to NaN.
     """
-    return tf.maximum(tf.math.softplus(raw_scale), 1e-5)
+    return ops.maximum(ops.softplus(raw_scale), 1e-5)
 
 
 def finite_logarithm(logarithm: Any) -> Any:
@@ -103,5 +102,5 @@ def finite_logarithm(logarithm: Any) -> Any:
     Above exp(20) the parameter goes on as a straight line, so that large inputs at the start of
     training have a finite loss and a gradient.
     """
-    excess = tf.math.log1p(tf.maximum(logarithm - _LARGEST_LOGARITHM, 0.0))
-    return tf.minimum(logarithm, _LARGEST_LOGARITHM) + excess
+    excess = ops.log1p(ops.maximum(logarithm - _LARGEST_LOGARITHM, 0.0))
+    return ops.minimum(logarithm, _LARGEST_LOGARITHM) + excess

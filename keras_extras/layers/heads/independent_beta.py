@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.independent_head import IndependentHead, sections
 
@@ -28,5 +30,5 @@ class IndependentBeta(IndependentHead):
     @staticmethod
     def entries(raw_concentration1: Any, raw_concentration0: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        pair = (tf.math.softplus(p) + 1e-6 for p in (raw_concentration1, raw_concentration0))
+        pair = (ops.softplus(p) + 1e-6 for p in (raw_concentration1, raw_concentration0))
         return tfd.Beta(*pair, validate_args=validate_args)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_text
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head, event_dims, example
 
@@ -106,12 +108,11 @@ class IndependentHead(Head):
         cls, params: Any, event_shape: int | Sequence[int], validate_args: bool, **arguments: Any
     ) -> Any:
         """Returns `new` with further arguments of `entries`."""
-        params = tf.convert_to_tensor(params)
+        params = ops.convert_to_tensor(params)
         dims = event_dims(event_shape)
-        shape = tf.concat([tf.shape(params)[:-1], tf.constant(dims, tf.int32)], axis=0)
         parts = [
-            tf.ensure_shape(tf.reshape(part, shape), params.shape[:-1].concatenate(dims))
-            for part in tf.split(params, cls.params_per_entry, axis=-1)
+            ops.reshape(part, (*ops.shape(part)[:-1], *dims))
+            for part in ops.split(params, cls.params_per_entry, axis=-1)
         ]
         return tfd.Independent(
             cls.entries(*parts, validate_args=validate_args, **arguments),

@@ -3,8 +3,10 @@
 import functools
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd, tfp
+from keras_extras._core.probability import tfd, tfp
 from keras_extras._core.registration import serializable
 from keras_extras._seams.poisson_draws import poisson
 from keras_extras.layers.heads.head import finite_logarithm
@@ -32,8 +34,8 @@ class IndependentNegativeBinomial(IndependentHead):
     @staticmethod
     def entries(log_mean: Any, raw_total_count: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        total_count = tf.math.softplus(raw_total_count) + 1e-6
-        logits = finite_logarithm(log_mean) - tf.math.log(total_count)
+        total_count = ops.softplus(raw_total_count) + 1e-6
+        logits = finite_logarithm(log_mean) - ops.log(total_count)
         return _negative_binomial()(total_count, logits=logits, validate_args=validate_args)
 
 
@@ -45,7 +47,7 @@ def _negative_binomial():
         def _sample_n(self, n, seed=None):
             gamma_seed, poisson_seed = tfp.random.split_seed(seed)
             gamma = tfd.Gamma(self.total_count, log_rate=-self.logits)
-            log_rate = tf.math.log(gamma.sample(n, seed=gamma_seed))
+            log_rate = ops.log(gamma.sample(n, seed=gamma_seed))
             return poisson()(log_rate=log_rate).sample(seed=poisson_seed)
 
     return NegativeBinomial

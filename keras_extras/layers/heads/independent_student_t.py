@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import positive_scale
 from keras_extras.layers.heads.independent_head import IndependentHead, sections
@@ -31,5 +33,5 @@ class IndependentStudentT(IndependentHead):
     @staticmethod
     def entries(raw_df: Any, loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of the entries, of event shape `()`."""
-        df, scale = 2.0 + tf.math.softplus(raw_df), positive_scale(raw_scale)
+        df, scale = 2.0 + ops.softplus(raw_df), positive_scale(raw_scale)
         return tfd.StudentT(df, loc, scale, validate_args=validate_args)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_integer
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
@@ -119,7 +120,7 @@ class MixtureSameFamily(Head):
         Returns:
             A `tfd.MixtureSameFamily` distribution.
         """
-        params = tf.convert_to_tensor(params)
+        params = ops.convert_to_tensor(params)
         logits, rest = params[..., :num_components], params[..., num_components:]
         if rest.shape[-1] % num_components:
             raise ValueError(
@@ -127,10 +128,8 @@ class MixtureSameFamily(Head):
                 f"last axis. Received: num_components={num_components}, "
                 f"params.shape={tuple(params.shape)}"
             )
-        dims = [num_components, rest.shape[-1] // num_components]
-        shape = tf.concat([tf.shape(rest)[:-1], dims], axis=0)
-        rest = tf.ensure_shape(tf.reshape(rest, shape), rest.shape[:-1].concatenate(dims))
-        components = component_layer(rest)
+        dims = (num_components, rest.shape[-1] // num_components)
+        components = component_layer(ops.reshape(rest, (*ops.shape(rest)[:-1], *dims)))
         return tfd.MixtureSameFamily(
             tfd.Categorical(logits=logits),
             unwrap(components),

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_text
-from keras_extras._core.probability import tf
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
 
@@ -80,6 +81,6 @@ class MultivariateNormal(Head):
             A `tfd.Distribution` of the class's name.
         """
         event_size = check_integer("event_size", event_size)
-        sizes = [event_size, cls.scale_size(event_size)]
-        loc, raw_scale = tf.split(tf.convert_to_tensor(params), sizes, axis=-1)
+        params = ops.convert_to_tensor(params)
+        loc, raw_scale = params[..., :event_size], params[..., event_size:]
         return cls.with_scale(loc, raw_scale, validate_args)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.multivariate_normal import SECTIONS, MultivariateNormal
 
@@ -42,5 +44,5 @@ class MultivariateNormalDiag(MultivariateNormal):
     @staticmethod
     def with_scale(loc: Any, raw_scale: Any, validate_args: bool) -> Any:
         """Returns the distribution of a mean and the parameters of the scale."""
-        scale = tf.math.softplus(raw_scale) + 1e-5
+        scale = ops.softplus(raw_scale) + 1e-5
         return tfd.MultivariateNormalDiag(loc, scale, validate_args=validate_args)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd, tfp
+from keras_extras._core.probability import tfd, tfp
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.multivariate_normal import SECTIONS, MultivariateNormal
 
@@ -48,6 +50,6 @@ class MultivariateNormalTriL(MultivariateNormal):
         """Returns the distribution of a mean and the parameters of the scale."""
         lower = tfp.math.fill_triangular(raw_scale)
         # By masks: under XLA the gradient of `set_diag` fails with an unknown batch size.
-        diagonal = tf.eye(lower.shape[-1], dtype=lower.dtype)
-        scale_tril = (1.0 - diagonal) * lower + diagonal * (tf.math.softplus(lower) + 1e-5)
+        diagonal = ops.eye(lower.shape[-1], dtype=lower.dtype)
+        scale_tril = (1.0 - diagonal) * lower + diagonal * (ops.softplus(lower) + 1e-5)
         return tfd.MultivariateNormalTriL(loc, scale_tril, validate_args=validate_args)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_integer
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.heads.head import Head, dtype_name
 
@@ -89,7 +91,7 @@ class OneHotCategorical(Head):
         Returns:
             A `tfd.OneHotCategorical` distribution.
         """
-        params = tf.convert_to_tensor(params)
+        params = ops.convert_to_tensor(params)
         return tfd.OneHotCategorical(
             logits=params, dtype=dtype or params.dtype, validate_args=validate_args
         )

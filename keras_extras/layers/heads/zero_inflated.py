@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import HEAD_ARGUMENTS
 from keras_extras.layers.heads.head import Head
@@ -98,7 +99,7 @@ class ZeroInflated(Head):
         Returns:
             A `tfd.Independent` distribution.
         """
-        params = tf.convert_to_tensor(params)
+        params = ops.convert_to_tensor(params)
         rank = len(component_layer.event_shape)
         size = math.prod(component_layer.event_shape)
         component = component_layer.make_distribution(params[..., size:]).distribution
@@ -107,11 +108,13 @@ class ZeroInflated(Head):
                 "`component_layer` must be a layer of counts, because zero has no probability of "
                 f"its own in a continuous distribution. Received: {type(component_layer).__name__}"
             )
-        logits = tf.reshape(params[..., :size], component.batch_shape_tensor())
+        logits = ops.reshape(
+            params[..., :size], (*ops.shape(params)[:-1], *component_layer.event_shape)
+        )
         inflated = tfd.Inflated(
             component,
             # Not as logits, which TFP 0.25 doubles; and never so sure that a gradient is infinite.
-            inflated_loc_probs=tf.clip_by_value(tf.math.sigmoid(logits), 1e-7, 1.0 - 1e-7),
+            inflated_loc_probs=ops.clip(ops.sigmoid(logits), 1e-7, 1.0 - 1e-7),
             inflated_loc=0.0,
             validate_args=validate_args,
         )

@@ -1,0 +1,1 @@
+"""What makes an object a tensor to Keras and its backend, of each backend."""
