@@ -1,4 +1,7 @@
-"""TensorFlow Probability of the backend that the tests run on."""
+"""TensorFlow Probability of the backend that the tests run on, and what each backend writes so."""
+
+import numpy as np
+from precision import ON_JAX
 
 from keras_extras._core.probability import require_probability
 from keras_extras._core.probability import tf as tf
@@ -6,3 +9,29 @@ from keras_extras._core.probability import tf as tf
 tfp = require_probability()
 tfd = tfp.distributions
 tfb = tfp.bijectors
+
+
+def seed(first, second):
+    """A seed of TFP's samplers."""
+    return np.array([first, second], "uint32") if ON_JAX else (first, second)
+
+
+def compiled(function, xla=True):
+    """The function compiled, by XLA where there is a choice."""
+    if ON_JAX:
+        import jax
+
+        return jax.jit(function)
+    return tf.function(function, jit_compile=xla)
+
+
+def value_and_gradient(function, x):
+    """The values of a function, and the gradient of their sum."""
+    if ON_JAX:
+        import jax
+
+        return function(x), jax.grad(lambda x: function(x).sum())(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = function(x)
+    return values, tape.gradient(values, x)

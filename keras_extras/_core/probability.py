@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_extras._seams.jax_substrate import jax_substrate
 
@@ -75,3 +76,14 @@ def stateless_seed(generator: keras.random.SeedGenerator) -> Any:
     """Returns the next seed of a generator for TFP's samplers: stateless for two `int32`."""
     seed = generator.next()
     return keras.ops.cast(seed, "int32") if keras.backend.backend() == "tensorflow" else seed
+
+
+def seed_of(seed: Any) -> Any:
+    """Returns a seed as TFP's samplers take it.
+
+    Args:
+        seed: Integer, or a pair of integers or a tensor of two, which draws the same each time.
+    """
+    if keras.backend.backend() == "tensorflow" or keras.ops.is_tensor(seed):
+        return seed
+    return keras.ops.convert_to_tensor(seed if np.ndim(seed) else (0, seed), "uint32")

@@ -2,15 +2,24 @@
 
 Put back is `jax.interpreters.xla.pytype_aval_mappings`, under which the substrate of TensorFlow
 Probability 0.25 looks a table up that JAX has had as `jax.core.pytype_aval_mappings` alone since
-version 0.5. A JAX that has the name keeps its own. Known to hold since JAX 0.10. A release of
+version 0.5. A JAX that has the name keeps its own. Left out are
+the warnings that code of TensorFlow Probability raises, and nobody else's, about integers and floats
+of 64 bits, which JAX does not have unless told, and about its own use of JAX. Known to hold since JAX 0.10. A release of
 TensorFlow Probability made for newer versions of JAX makes it unnecessary.
 """
 
+import functools
 import importlib
 import warnings
 from types import ModuleType
 
+_RAISED_BY_TFP = (
+    ("Explicitly requested dtype u?(int|float)64", UserWarning),
+    ("shape requires ndarray or scalar arguments", DeprecationWarning),
+)
 
+
+@functools.cache
 def jax_substrate() -> ModuleType:
     """Returns `tensorflow_probability.substrates.jax`.
 
@@ -21,9 +30,10 @@ def jax_substrate() -> ModuleType:
     from jax.interpreters import xla
 
     with warnings.catch_warnings():
-        # JAX on the place of the table, and TFP on integers of 64 bits that JAX does not use.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", "Explicitly requested dtype .*64", UserWarning)
         if not hasattr(xla, "pytype_aval_mappings"):
             xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
-        return importlib.import_module("tensorflow_probability.substrates.jax")
+        substrate = importlib.import_module("tensorflow_probability.substrates.jax")
+    for message, category in _RAISED_BY_TFP:
+        warnings.filterwarnings("ignore", message, category, module=r"tensorflow_probability\.")
+    return substrate

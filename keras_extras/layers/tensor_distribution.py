@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_extras._core.backend import backend_module
 from keras_extras._core.distribution_kinds import entries_of
-from keras_extras._core.probability import require_probability, stateless_seed
+from keras_extras._core.probability import require_probability, seed_of, stateless_seed
 from keras_extras._core.quantiles import quantile
 from keras_extras._seams.held_distributions import HeldDistribution
 
@@ -95,7 +95,7 @@ class TensorDistribution(  # type: ignore[misc]  # the classes are those of the 
         )
 
     def _seed(self, seed):
-        return stateless_seed(self._seed_generator) if seed is None else seed
+        return stateless_seed(self._seed_generator) if seed is None else seed_of(seed)
 
     @property
     def dtype(self) -> Any:
