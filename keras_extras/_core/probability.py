@@ -84,6 +84,6 @@ def seed_of(seed: Any) -> Any:
     Args:
         seed: Integer, or a pair of integers or a tensor of two, which draws the same each time.
     """
-    if keras.backend.backend() == "tensorflow" or keras.ops.is_tensor(seed):
+    if keras.backend.backend() == "tensorflow":
         return seed
-    return keras.ops.convert_to_tensor(seed if np.ndim(seed) else (0, seed), "uint32")
+    return keras.ops.cast(seed if np.ndim(seed) else (0, seed), "uint32")

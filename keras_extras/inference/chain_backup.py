@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from keras import ops
 
 from keras_extras._core.files import read_arrays, whole_file
 from keras_extras._core.probability import tf
@@ -106,7 +107,7 @@ class ChainBackup:
             return _read_chunk(path, structure)
         draws, results = compute()
         arrays: dict[str, Any] = {f"stats/{name}": array for name, array in draws.stats.items()}
-        arrays |= {f"results/{n}": t.numpy() for n, t in enumerate(tf.nest.flatten(results))}
+        arrays |= {f"results/{n}": np.asarray(t) for n, t in enumerate(tf.nest.flatten(results))}
         with whole_file(path) as temporary:
             np.savez(temporary, values=draws.values, **arrays)
         return draws, results
@@ -115,5 +116,5 @@ class ChainBackup:
 def _read_chunk(path, structure):
     arrays = read_arrays(path, "a part of a backup of draws")
     stats = {n.removeprefix("stats/"): v for n, v in arrays.items() if n.startswith("stats/")}
-    results = [tf.convert_to_tensor(v) for n, v in arrays.items() if n.startswith("results/")]
+    results = [ops.convert_to_tensor(v) for n, v in arrays.items() if n.startswith("results/")]
     return Draws(arrays["values"], stats), tf.nest.pack_sequence_as(structure, results)

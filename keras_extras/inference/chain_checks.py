@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_extras._core.data import check_numbers
-from keras_extras._core.probability import tf
 
 # What only some kernels use, and its default.
 _OF_KERNELS = {
@@ -57,7 +57,7 @@ def weights_of_chains(sample_weight: Any, num_chains: int, num_rows: int) -> tup
             "`sample_weight` must not be negative, nor zero for all rows of a chain. "
             f"Received: values from {weights.min()} to {weights.max()}"
         )
-    return (tf.convert_to_tensor(np.broadcast_to(weights, (num_chains, num_rows))),)
+    return (ops.convert_to_tensor(np.broadcast_to(weights, (num_chains, num_rows))),)
 
 
 def warn_of_divergences(count: int, total: int, kernel: str) -> None:

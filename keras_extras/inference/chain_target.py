@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.flat_vectors import flat_rows, split_entries
-from keras_extras._core.probability import tf
 from keras_extras.inference.markov_chains import MarkovChains
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.inference.weight_priors import WeightPriors
@@ -28,7 +28,9 @@ class ChainTarget:
         _check_precision(self.function.variables)
         self.priors = WeightPriors(prior, self.function.variables)
         self.shapes = [tuple(variable.shape) for variable in self.function.variables]
-        self.chains = MarkovChains(self.log_prob, **settings)
+        self.chains = MarkovChains(
+            self.log_prob, **settings, variables=model.non_trainable_variables
+        )
 
     def split(self, vectors: Any) -> list[Any]:
         """From `(..., size)` to tensors of the weights' shapes."""
@@ -60,7 +62,7 @@ class ChainTarget:
         if isinstance(initial, str) and initial == "weights":
             # Apart from each other by a little of the prior, so that chains can be compared.
             draws = [v + 0.01 * draw for v, draw in zip(self.function.variables, draws)]
-        return flat_rows(list(map(tf.convert_to_tensor, draws)))
+        return flat_rows(list(map(ops.convert_to_tensor, draws)))
 
 
 def _check_precision(variables):

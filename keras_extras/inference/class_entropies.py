@@ -1,16 +1,12 @@
-"""ClassEntropies: how much of the uncertainty about a class is about the weights.
-
-It names distributions of TensorFlow Probability, so this module is imported with the first
-prediction.
-"""
+"""ClassEntropies: how much of the uncertainty about a class is about the weights."""
 
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-from tensorflow_probability import distributions as tfd
+import keras
+from keras import ops
 
 from keras_extras._core.distribution_kinds import entries_of, is_a
+from keras_extras._core.probability import tfd
 
 
 class ClassEntropies:
@@ -20,7 +16,7 @@ class ClassEntropies:
     # Whether outputs without a likelihood come from a sigmoid.
     _is_sigmoid: bool = False
 
-    def predictive_entropy(self) -> tf.Tensor:
+    def predictive_entropy(self) -> Any:
         """The entropy of the mean over draws, in nats: the whole uncertainty about the class.
 
         `epistemic_entropy` and `aleatoric_entropy` add up to it.
@@ -32,9 +28,9 @@ class ClassEntropies:
             TypeError: If the model does not predict classes.
         """
         kind, probabilities = self._class_probabilities_of_draws("predictive_entropy")
-        return _entropy_of(kind, tf.reduce_mean(probabilities, axis=1))
+        return _entropy_of(kind, ops.mean(probabilities, axis=1))
 
-    def aleatoric_entropy(self) -> tf.Tensor:
+    def aleatoric_entropy(self) -> Any:
         """The mean over draws of the entropy of each, in nats: the doubt that weights leave.
 
         Returns:
@@ -44,9 +40,9 @@ class ClassEntropies:
             TypeError: If the model does not predict classes.
         """
         kind, probabilities = self._class_probabilities_of_draws("aleatoric_entropy")
-        return tf.reduce_mean(_entropy_of(kind, probabilities), axis=1)
+        return ops.mean(_entropy_of(kind, probabilities), axis=1)
 
-    def epistemic_entropy(self) -> tf.Tensor:
+    def epistemic_entropy(self) -> Any:
         """Mutual information of class and weights, in nats: the epistemic uncertainty.
 
         ```
@@ -67,15 +63,15 @@ class ClassEntropies:
             TypeError: If the model does not predict classes.
         """
         kind, probabilities = self._class_probabilities_of_draws("epistemic_entropy")
-        of_mean = _entropy_of(kind, tf.reduce_mean(probabilities, axis=1))
-        mean = tf.reduce_mean(_entropy_of(kind, probabilities), axis=1)
-        return tf.maximum(of_mean - mean, 0.0)  # Below 0 it is by rounding.
+        of_mean = _entropy_of(kind, ops.mean(probabilities, axis=1))
+        mean = ops.mean(_entropy_of(kind, probabilities), axis=1)
+        return ops.maximum(of_mean - mean, 0.0)  # Below 0 it is by rounding.
 
-    def mutual_information(self) -> tf.Tensor:
+    def mutual_information(self) -> Any:
         """The same as `epistemic_entropy`."""
         return self.epistemic_entropy()
 
-    def class_probabilities(self) -> tf.Tensor:
+    def class_probabilities(self) -> Any:
         """The mean over draws of the probabilities of classes.
 
         Returns:
@@ -86,7 +82,7 @@ class ClassEntropies:
             TypeError: If the model does not predict classes.
         """
         _, probabilities = self._class_probabilities_of_draws("class_probabilities")
-        return tf.reduce_mean(probabilities, axis=1)
+        return ops.mean(probabilities, axis=1)
 
     def _class_probabilities_of_draws(self, method):
         """The kind of labels, and probabilities of shape `(n, draws, ...)`."""
@@ -107,17 +103,17 @@ class ClassEntropies:
         if is_a(entries_of(self.components_distribution), tfd.BatchReshape):
             # One axis holds rows and draws.
             rows_and_draws = self.components_distribution.batch_shape
-            probabilities = tf.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
+            probabilities = ops.reshape(probabilities, (*rows_and_draws, *probabilities.shape[1:]))
         return kind, probabilities
 
     def _kind_of_points(self, points, method):
         """The kind of labels that outputs without a likelihood are probabilities of."""
-        tolerance = 1e-3 if points.dtype.size >= 4 else 0.05
+        tolerance = 1e-3 if _is_wide(points) else 0.05
         if self._is_sigmoid:
             return tfd.Bernoulli
-        if points.shape.rank > 2 and points.shape[-1] > 1:
-            sums = tf.reduce_sum(points, axis=-1)
-            if np.all(points >= 0.0) and np.all(np.abs(sums - 1.0) < tolerance):
+        if len(points.shape) > 2 and points.shape[-1] > 1:
+            sums = ops.sum(points, axis=-1)
+            if ops.all(points >= 0.0) and ops.all(ops.abs(sums - 1.0) < tolerance):
                 return tfd.Categorical
         raise TypeError(
             f"`{method}` needs a model of classes: outputs that are probabilities, as of "
@@ -129,8 +125,12 @@ class ClassEntropies:
 
 def _entropy_of(kind, probabilities):
     """The entropy of each label, at least in single precision."""
-    dtype = tf.float32 if probabilities.dtype.size < 4 else probabilities.dtype
-    return kind(probs=tf.cast(probabilities, dtype)).entropy()
+    probabilities = probabilities if _is_wide(probabilities) else ops.cast(probabilities, "float32")
+    return kind(probs=probabilities).entropy()
+
+
+def _is_wide(values):
+    return keras.backend.standardize_dtype(values.dtype) in ("float32", "float64")
 
 
 def unreshaped(distribution: Any) -> Any:

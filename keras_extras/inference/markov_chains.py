@@ -8,14 +8,18 @@ parameters").
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
-from keras_extras._core.probability import tf, tfp
+from keras_extras._core.compiled import compiled
+from keras_extras._core.differentiation import value_and_gradients
+from keras_extras._core.probability import seed_of, tf, tfp
 from keras_extras._core.vectorized_map import vectorized_map
-from keras_extras.autodiff.program import Program
+from keras_extras.autodiff.backend import has_loops
 from keras_extras.inference.chain_backup import ChainBackup, Draws
 from keras_extras.inference.microcanonical_langevin import MicrocanonicalLangevin
 
@@ -36,6 +40,7 @@ class MarkovChains:
         num_leapfrog_steps: Integer, the steps of HMC and of microcanonical Langevin.
         target_energy_variance: Float, what microcanonical Langevin adapts the step size to.
         jit_compile: Boolean, whether to compile by XLA.
+        variables: What `log_prob_fn` reads. Defaults to none.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class MarkovChains:
         num_leapfrog_steps: int = 10,
         target_energy_variance: float = 5e-4,
         jit_compile: bool = True,
+        variables: Sequence[keras.Variable] = (),
     ):
         def make_kernel(step_size, num_adaptation_steps, scale, data, own):
             target = _side_by_side(lambda z, *own: log_prob_fn(z * scale, *data, *own), own)
@@ -78,7 +84,7 @@ class MarkovChains:
                 kernel=make_kernel(0.1, 0, scale, *data),
                 trace_fn=lambda _, results: statistics(results),
                 return_final_kernel_results=True,
-                seed=seed,
+                seed=seed_of(seed),
             )
 
         statistics = {
@@ -89,8 +95,8 @@ class MarkovChains:
 
         def compile_all(jit_compile):
             self._jit_compile = jit_compile
-            self._start = tf.function(start, jit_compile=jit_compile, autograph=False)
-            self._advance = tf.function(advance, jit_compile=jit_compile, autograph=False)
+            self._start = compiled(start, variables, jit_compile)
+            self._advance = compiled(advance, variables, jit_compile)
 
         self._compile_all = compile_all
         compile_all(jit_compile)
@@ -178,8 +184,8 @@ class MarkovChains:
 
     def _chunk(self, *arguments):
         output = self._advance(*arguments)
-        stats = {name: values.numpy().T for name, values in output.trace.items()}
-        values = np.moveaxis(output.all_states.numpy(), 0, 1)
+        stats = {name: ops.convert_to_numpy(values).T for name, values in output.trace.items()}
+        values = np.moveaxis(ops.convert_to_numpy(output.all_states), 0, 1)
         return Draws(values, stats), output.final_kernel_results
 
 
@@ -189,24 +195,25 @@ def _side_by_side(function, own):
     The derivative is taken within the map: XLA would compile that of a map again at every call.
     """
 
+    if keras.backend.backend() != "tensorflow":
+        return lambda z: vectorized_map(lambda element: function(*element), (z, *own))
+
     def value_and_gradient(vector_and_own):
         z, *own = vector_and_own
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = function(z, *own)
-        return value, tape.gradient(value, z)
+        value, (gradient,) = value_and_gradients(lambda values: function(*values, *own), [z])
+        return value, gradient
 
     def of_all(z):
         elements = (z, *own)
-        if Program(function, *(values[0] for values in elements)).has_loops:
+        if has_loops(function, *(values[0] for values in elements)):
             # XLA has no loops that are vectorized.
-            parts = [value_and_gradient(element) for element in zip(*map(tf.unstack, elements))]
-            values, gradients = map(tf.stack, zip(*parts))
+            parts = [value_and_gradient(element) for element in zip(*map(ops.unstack, elements))]
+            values, gradients = map(ops.stack, zip(*parts))
         else:
             values, gradients = vectorized_map(value_and_gradient, elements)
         # Zero, with the gradient. TensorFlow keeps the graphs of `tf.custom_gradient` for ever.
-        zero = tf.math.multiply_no_nan(tf.stop_gradient(gradients), z - tf.stop_gradient(z))
-        return tf.stop_gradient(values) + tf.reduce_sum(zero, axis=-1)
+        zero = tf.math.multiply_no_nan(ops.stop_gradient(gradients), z - ops.stop_gradient(z))
+        return ops.stop_gradient(values) + ops.sum(zero, axis=-1)
 
     return of_all
 
@@ -216,9 +223,9 @@ def _nuts_stats(results):
     return {
         "lp": inner.target_log_prob,
         "diverging": inner.has_divergence,
-        "acceptance_rate": tf.exp(tf.minimum(inner.log_accept_ratio, 0.0)),
+        "acceptance_rate": ops.exp(ops.minimum(inner.log_accept_ratio, 0.0)),
         "n_steps": inner.leapfrogs_taken,
-        "step_size": tf.broadcast_to(results.new_step_size, inner.has_divergence.shape),
+        "step_size": ops.broadcast_to(results.new_step_size, inner.has_divergence.shape),
     }
 
 
@@ -229,9 +236,9 @@ def _hmc_stats(results):
         "lp": inner.accepted_results.target_log_prob,
         # The same bound on the error of the energy as in NUTS.
         "diverging": ~(log_ratio > -1000.0),
-        "acceptance_rate": tf.exp(tf.minimum(log_ratio, 0.0)),
-        "n_steps": tf.broadcast_to(inner.accepted_results.num_leapfrog_steps, log_ratio.shape),
-        "step_size": tf.broadcast_to(results.new_step_size, log_ratio.shape),
+        "acceptance_rate": ops.exp(ops.minimum(log_ratio, 0.0)),
+        "n_steps": ops.broadcast_to(inner.accepted_results.num_leapfrog_steps, log_ratio.shape),
+        "step_size": ops.broadcast_to(results.new_step_size, log_ratio.shape),
     }
 
 
@@ -240,8 +247,8 @@ def _mclmc_stats(num_steps, results):
         "lp": results.target_log_prob,
         "diverging": results.diverging,
         "energy_variance": results.energy_variance,
-        "n_steps": tf.fill(results.diverging.shape, num_steps),
-        "step_size": tf.broadcast_to(results.new_step_size, results.diverging.shape),
+        "n_steps": ops.full(results.diverging.shape, num_steps),
+        "step_size": ops.broadcast_to(results.new_step_size, results.diverging.shape),
     }
 
 

@@ -7,10 +7,12 @@ Dynamics and tuning are functions of plain operations. The class brings them int
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.probability import tf, tfp
+from keras_extras._core.precision import widest_float
+from keras_extras._core.probability import tfd, tfp
 
 # The second-order integrator of McLachlan with the least error, of two gradients a step.
 _OUTER_KICK = 0.1931833275037836
@@ -113,12 +115,14 @@ class MicrocanonicalLangevin:
         return MicrocanonicalResults(
             target_log_prob=log_prob,
             gradient=gradient,
-            momentum=tf.zeros_like(z),
-            energy_variance=tf.zeros_like(log_prob),
-            diverging=tf.zeros_like(log_prob, "bool"),
-            new_step_size=tf.convert_to_tensor(self._step_size, z.dtype),
-            num_adaptation_steps=tf.convert_to_tensor(self._num_adaptation_steps, "int32"),
-            average=StepSizeAverage(*(tf.constant(v, "float64") for v in StepSizeAverage())),
+            momentum=ops.zeros_like(z),
+            energy_variance=ops.zeros_like(log_prob),
+            diverging=ops.zeros_like(log_prob, "bool"),
+            new_step_size=ops.convert_to_tensor(self._step_size, z.dtype),
+            num_adaptation_steps=ops.convert_to_tensor(self._num_adaptation_steps, "int32"),
+            average=StepSizeAverage(
+                *(ops.convert_to_tensor(v, widest_float()) for v in StepSizeAverage())
+            ),
         )
 
     def one_step(
@@ -126,44 +130,45 @@ class MicrocanonicalLangevin:
     ) -> tuple[Any, MicrocanonicalResults]:
         """Returns positions and results after a transition."""
         results = results._replace(
-            energy_variance=tf.zeros_like(results.energy_variance),
-            diverging=tf.zeros_like(results.diverging),
+            energy_variance=ops.zeros_like(results.energy_variance),
+            diverging=ops.zeros_like(results.diverging),
         )
-        step_seeds = tf.random.split(seed, self._num_steps)
-        _, z, results = tf.while_loop(
-            lambda number, *_: number < self._num_steps,
-            lambda number, *state: (number + 1, *self._step(step_seeds[number], *state)),
-            (tf.constant(0), z, results),
+        step_seeds = ops.stack(tfp.random.split_seed(seed, self._num_steps))
+        z, results = ops.fori_loop(
+            0,
+            self._num_steps,
+            lambda number, state: self._step(step_seeds[number], *state),
+            (z, results),
         )
-        left = tf.maximum(results.num_adaptation_steps - 1, 0)
+        left = ops.maximum(results.num_adaptation_steps - 1, 0)
         return z, results._replace(num_adaptation_steps=left)
 
     def _step(self, seed, z, results):
         size, step_size = z.shape[-1], results.new_step_size
-        noise = tf.random.stateless_normal(tf.shape(z), seed, dtype=z.dtype)
+        noise = tfd.Normal(ops.zeros_like(z), 1.0).sample(seed=seed)
         momentum = refresh(results.momentum, noise, step_size)
         end, log_prob, gradient, turned, kinetic = integrate(
             self._value_and_gradient, z, results.gradient, momentum, step_size
         )
         error = kinetic - (log_prob - results.target_log_prob)
-        is_good = tf.abs(error) < _LARGEST_ERROR  # False for NaN.
-        is_good &= tf.reduce_all(tf.math.is_finite(gradient), axis=-1)
-        variance = tf.where(is_good, tf.square(error) / size, 0.0)
+        is_good = ops.abs(error) < _LARGEST_ERROR  # False for NaN.
+        is_good &= ops.all(ops.isfinite(gradient), axis=-1)
+        variance = ops.where(is_good, ops.square(error) / size, 0.0)
         new_size, average = adapt(
             step_size, variance / self._target_energy_variance, is_good, results.average
         )
         adapts = results.num_adaptation_steps > 0
         column = is_good[:, None]
-        return tf.where(column, end, z), results._replace(
-            target_log_prob=tf.where(is_good, log_prob, results.target_log_prob),
-            gradient=tf.where(column, gradient, results.gradient),
+        return ops.where(column, end, z), results._replace(
+            target_log_prob=ops.where(is_good, log_prob, results.target_log_prob),
+            gradient=ops.where(column, gradient, results.gradient),
             # From where it cannot go on, it goes in a direction that is drawn.
-            momentum=tf.where(column, turned, 0.0),
+            momentum=ops.where(column, turned, 0.0),
             energy_variance=results.energy_variance + variance / self._num_steps,
             diverging=results.diverging | ~is_good,
-            new_step_size=tf.where(adapts, new_size, step_size),
-            average=tf.nest.map_structure(
-                lambda new, old: tf.where(adapts, new, old), average, results.average
+            new_step_size=ops.where(adapts, new_size, step_size),
+            average=keras.tree.map_structure(
+                lambda new, old: ops.where(adapts, new, old), average, results.average
             ),
         )
 
@@ -243,9 +248,9 @@ def adapt(
         is_good: Boolean tensor of that shape, which steps count.
         average: A `StepSizeAverage`.
     """
-    ratios, size = ops.cast(ratios, "float64"), ops.cast(step_size, "float64")
+    ratios, size = ops.cast(ratios, widest_float()), ops.cast(step_size, widest_float())
     weights = ops.exp(-0.5 * ops.square(ops.log(ratios + 1e-8) / (6.0 * _TRUST)))
-    weights *= ops.cast(is_good, "float64")
+    weights *= ops.cast(is_good, widest_float())
     shrunk = ops.where(ops.all(is_good), np.inf, _SHRINKAGE * size)
     count = average.count + 1.0
     decay = 1.0 - 1.0 / ops.clip(count / 3.0, 1.0, _LONGEST_MEMORY)
@@ -256,6 +261,7 @@ def adapt(
         count=count,
     )
     # Where no step was good, there is nothing to average.
-    best = (ops.maximum(average.weights, 1e-300) / ops.maximum(average.errors, 1e-300)) ** (1 / 6)
+    tiny = float(np.finfo(widest_float()).tiny)
+    best = (ops.maximum(average.weights, tiny) / ops.maximum(average.errors, tiny)) ** (1 / 6)
     best = ops.minimum(ops.where(average.weights > 0.0, best, size), _LARGEST_GROWTH * size)
     return ops.cast(ops.minimum(best, average.largest), step_size.dtype), average

@@ -3,9 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.data import check_data, check_numbers
-from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.inference.predict_distribution import rows_of
 from keras_extras.inference.weight_function import WeightFunction
@@ -35,20 +35,23 @@ def observations(
     """
     check_data(x, y, call=function.model)
     check_numbers("model.trainable_variables", function.variables)
-    x, y = keras.tree.map_structure(tf.convert_to_tensor, x), tf.convert_to_tensor(y)
+    x, y = keras.tree.map_structure(ops.convert_to_tensor, x), ops.convert_to_tensor(y)
     num_rows = keras.tree.flatten(x)[0].shape[0]
-    if y.shape.rank == 0 or y.shape[0] != num_rows:
+    if not y.shape or y.shape[0] != num_rows:
         raise ValueError(
             "Inference cannot pair targets and inputs: `y` must have one row for each row of `x`. "
             f"Received: y.shape={tuple(y.shape)}, "
             f"{num_rows} rows of `x`"
         )
     known = {} if known is None else known
-    kind = tuple((leaf.dtype, *leaf.shape[1:]) for leaf in keras.tree.flatten((x, y)))
+    kind = tuple(
+        (keras.backend.standardize_dtype(leaf.dtype), *leaf.shape[1:])
+        for leaf in keras.tree.flatten((x, y))
+    )
     if kind not in known:
         first = slice(0, num_rows if batch_size is None else batch_size)
         distribution = function.distribution(function.parameters(None, (), rows_of(x, first)))
         matched = match_targets(y[first], distribution, "Inference")
-        known[kind] = matched.dtype, matched.shape[1:]
+        known[kind] = matched.dtype, tuple(matched.shape[1:])
     dtype, row = known[kind]
-    return x, tf.reshape(tf.cast(y, dtype), (num_rows, *row))
+    return x, ops.reshape(ops.cast(y, dtype), (num_rows, *row))

@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
-from tensorflow_probability import distributions as tfd
+from keras import ops
 
 from keras_extras._core.checks import check_number, check_share
 from keras_extras._core.distribution_kinds import float_dtype
+from keras_extras._core.probability import require_probability, static_shape, tf
 from keras_extras._core.quantiles import quantile
 from keras_extras.inference.class_entropies import ClassEntropies, is_point, unreshaped
 from keras_extras.inference.conformal_prediction import ConformalPrediction, conformalize
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
+
+tfp = require_probability()
+tfd = tfp.distributions
 
 # Numbers of all draws of rows whose quantiles are searched together, in about 0.3 GB.
 _AT_ONCE = 1_000_000
@@ -69,18 +71,18 @@ class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
         """How many draws of the weights there are."""
         return self.components_distribution.batch_shape[-1]
 
-    def aleatoric_variance(self) -> tf.Tensor:
+    def aleatoric_variance(self) -> Any:
         """The mean over draws of the variance of each: the noise that more data do not remove."""
-        return tf.reduce_mean(self.components_distribution.variance(), axis=self._draw_axis)
+        return ops.mean(self.components_distribution.variance(), axis=self._draw_axis)
 
-    def epistemic_variance(self) -> tf.Tensor:
+    def epistemic_variance(self) -> Any:
         """The variance over draws of the mean of each: what is not known of the weights.
 
         With `aleatoric_variance` it adds up to `variance`, by the law of total variance.
         """
-        return tf.math.reduce_variance(self.components_distribution.mean(), axis=self._draw_axis)
+        return ops.var(self.components_distribution.mean(), axis=self._draw_axis)
 
-    def _entropy(self) -> tf.Tensor:
+    def _entropy(self) -> Any:
         entropy = self.predictive_entropy()
         labels = entropy.shape[1:]
         # The joint entropy of several labels is no sum: draws of the weights tie them together.
@@ -90,19 +92,19 @@ class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
                 "of each label, from `class_probabilities()`. "
                 f"Received: labels of shape {tuple(labels)} in each row"
             )
-        return tf.reshape(entropy, (-1,))
+        return ops.reshape(entropy, (-1,))
 
-    def _mode(self) -> tf.Tensor:
+    def _mode(self) -> Any:
         kind, _ = self._class_probabilities_of_draws("mode")
         probabilities = self.class_probabilities()
         if kind is tfd.Bernoulli:
-            return tf.cast(probabilities > 0.5, self.dtype)
-        classes = tf.argmax(probabilities, axis=-1)
+            return ops.cast(probabilities > 0.5, self.dtype)
+        classes = ops.argmax(probabilities, axis=-1)
         if isinstance(unreshaped(self.components_distribution), tfd.OneHotCategorical):
-            return tf.one_hot(classes, probabilities.shape[-1], dtype=self.dtype)
-        return tf.cast(classes, self.dtype)
+            return ops.one_hot(classes, probabilities.shape[-1], dtype=self.dtype)
+        return ops.cast(classes, self.dtype)
 
-    def quantile(self, value: float | Sequence[float], **kwargs: Any) -> tf.Tensor:
+    def quantile(self, value: float | Sequence[float], **kwargs: Any) -> Any:
         """The quantiles of each entry by itself.
 
         Args:
@@ -133,9 +135,9 @@ class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
             return quantile(plain, value)
         starts = range(0, self.batch_shape[0], at_once)
         parts = [self._of_rows(slice(start, start + at_once)).quantile(value) for start in starts]
-        return tf.concat(parts, axis=np.ndim(value))
+        return ops.concatenate(parts, axis=np.ndim(value))
 
-    def interval(self, level: float | Sequence[float] = 0.9) -> tuple[tf.Tensor, tf.Tensor]:
+    def interval(self, level: float | Sequence[float] = 0.9) -> tuple[Any, Any]:
         """Central intervals of each entry.
 
         Args:
@@ -150,7 +152,7 @@ class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
         levels = [check_share("level", one) for one in np.ravel(level).tolist()]
         tails = [0.5 - 0.5 * one for one in levels]
         ends = self.quantile([*tails, *(1.0 - tail for tail in tails)])
-        low, high = tf.split(ends, 2)
+        low, high = ops.split(ends, 2)
         return (low, high) if np.ndim(level) else (low[0], high[0])
 
     def conformalize(self, x: Any, y: Any, **kwargs: Any) -> ConformalPrediction:
@@ -175,7 +177,7 @@ class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
         """
         return conformalize(self, x, y, **kwargs)
 
-    def _log_prob(self, x: Any) -> tf.Tensor:
+    def _log_prob(self, x: Any) -> Any:
         if is_point(self.components_distribution):
             raise NotImplementedError(
                 "The model has no likelihood, so its predictions have no density. End it with a "
@@ -206,7 +208,7 @@ def _components(function, parameters):
     """A distribution of batch shape `(n, draws)`."""
     if not function.has_likelihood:
         points = tfd.Deterministic(_draws_behind_rows(parameters))
-        return tfd.Independent(points, parameters.shape.rank - 2)
+        return tfd.Independent(points, len(parameters.shape) - 2)
     # A row may have several batch axes, one for each entry of a prediction; they are one event.
     of_one_draw = function.distribution(parameters[0]).batch_shape
     draws = parameters.shape[0]
@@ -217,7 +219,7 @@ def _components(function, parameters):
         components = function.distribution(behind_rows)
         if components.batch_shape == expected:
             return tfd.Independent(components, expected.rank - 2)
-    by_row = tf.reshape(behind_rows, (-1, *parameters.shape[2:]))
+    by_row = ops.reshape(behind_rows, (-1, *parameters.shape[2:]))
     components = _BatchReshape(function.distribution(by_row), expected)
     return tfd.Independent(components, expected.rank - 2)
 
@@ -235,16 +237,16 @@ class _BatchReshape(tfd.BatchReshape):
         return super().cdf(self._broadcast(value), *arguments, **keywords)
 
     def _broadcast(self, x):
-        shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], axis=0)
-        return tf.broadcast_to(x, tf.broadcast_dynamic_shape(tf.shape(x), shape))
+        shape = self.batch_shape.concatenate(self.event_shape)
+        return tf.broadcast_to(x, tf.broadcast_static_shape(static_shape(x), shape))
 
 
 def _mixture(components):
-    weights = tfd.Categorical(logits=tf.zeros(components.batch_shape[-1], float_dtype(components)))
+    weights = tfd.Categorical(logits=ops.zeros(components.batch_shape[-1], float_dtype(components)))
     return PosteriorPredictive(weights, components)
 
 
 def _draws_behind_rows(parameters):
     """From `(draws, rows, ...)` to `(rows, draws, ...)`, so that components are the last axis."""
-    axes = range(2, parameters.shape.rank)
-    return tf.transpose(parameters, (1, 0, *axes))
+    axes = range(2, len(parameters.shape))
+    return ops.transpose(parameters, (1, 0, *axes))

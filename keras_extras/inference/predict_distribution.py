@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_integer
+from keras_extras._core.compiled import any_of, compiled_for_any_length
 from keras_extras._core.epochs import accumulating_layers, check_current
-from keras_extras._core.probability import require_probability, tf
+from keras_extras._core.probability import require_probability
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -110,7 +112,7 @@ def predict_distribution(
         draw_parameters(f, x, None, num_samples, batch_size, generator) for f in functions
     ]
     return remember_predictor(
-        predictive_of(functions[0], tf.concat(parameters, axis=0)),
+        predictive_of(functions[0], ops.concatenate(parameters, axis=0)),
         partial(
             predict_distribution,
             model,
@@ -159,19 +161,21 @@ def draw_parameters(
     """
     batch_size = check_integer("batch_size", batch_size)
     _check_posteriors_of_layers(function.model, weights)
-    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
     num_rows = keras.tree.flatten(x)[0].shape[0]
     # One seed for each draw, the same in all batches: a draw is one function of all rows.
     seeds = [
-        tf.constant(generator.integers(2**31 - 1, size=(num_samples, 2)) * [1, 0], state.dtype)
+        ops.convert_to_tensor(
+            generator.integers(2**31 - 1, size=(num_samples, 2)) * [1, 0], state.dtype
+        )
         for state in function.seed_states
     ]
     compute = _compiled_for(function, x, has_weights=weights is not None)
     pairs = zip(weights, function.variables) if weights is not None else ()
-    drawn = [tf.cast(values, variable.dtype) for values, variable in pairs]
+    drawn = [ops.cast(values, variable.dtype) for values, variable in pairs]
     slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
     batches = [compute(drawn, seeds, rows_of(x, rows)) for rows in slices]
-    return tf.concat(batches, axis=1)
+    return ops.concatenate(batches, axis=1)
 
 
 def _check_posteriors_of_layers(model, weights):
@@ -196,18 +200,19 @@ _compiled: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 def _compiled_for(function, x, has_weights):
     """The compiled function of all draws of a model, made once for inputs of a kind."""
-    specs = keras.tree.map_structure(lambda v: tf.TensorSpec((None, *v.shape[1:]), v.dtype), x)
+    specs = keras.tree.map_structure(lambda v: (str(v.dtype), *v.shape[1:]), x)
     key = (str(specs), has_weights, id(function.head), tuple(map(id, function.variables)))
     of_model = _compiled.setdefault(function.model, {})
     if key not in of_model:
-        weights = [tf.TensorSpec((None, *v.shape), v.dtype) for v in function.variables]
-        seeds = [tf.TensorSpec((None, 2), v.dtype) for v in function.seed_states]
-        # Not the function itself: TensorFlow would warn where many models are compiled.
-        of_model[key] = tf.function(
+        of_model[key] = compiled_for_any_length(
             lambda weights, seeds, x: _all_draws(function, weights, seeds, x),
-            input_signature=[weights if has_weights else [], seeds, specs],
-            autograph=False,
-        ).get_concrete_function()
+            [
+                [any_of((None, *v.shape), v.dtype) for v in function.variables if has_weights],
+                [any_of((None, 2), v.dtype) for v in function.seed_states],
+                keras.tree.map_structure(lambda v: any_of((None, *v.shape[1:]), v.dtype), x),
+            ],
+            function.model.variables,
+        )
     return of_model[key]
 
 

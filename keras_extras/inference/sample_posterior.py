@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import (
     check_choice,
     check_flag,
@@ -22,7 +22,7 @@ from keras_extras._core.fingerprint import fingerprint
 from keras_extras._core.flat_vectors import num_entries
 from keras_extras._core.locks import locked_folder
 from keras_extras._core.model_function import is_seed
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import require_probability
 from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.chain_checks import (
     check_finite,
@@ -171,7 +171,7 @@ def sample_posterior(
     posterior.predict_distribution(x).stddev()  # of each row
     ```
     """
-    require_tensorflow("sample_posterior")
+    require_probability("sample_posterior")
     check_choice("kernel", kernel, ("nuts", "hmc", "mclmc"))
     scale = None
     if isinstance(initial, Posterior):
@@ -210,11 +210,11 @@ def sample_posterior(
             "Received: a model of one weight; use `kernel='nuts'`"
         )
     data = observations(function, x, y)
-    start = target.start(initial, num_chains, generator).numpy()
+    start = ops.convert_to_numpy(target.start(initial, num_chains, generator))
     of_chains = weights_of_chains(sample_weight, num_chains, len(data[1]))
 
     def log_probs_fn(vectors):
-        elements = zip(map(tf.convert_to_tensor, vectors), *of_chains)
+        elements = zip(map(ops.convert_to_tensor, vectors), *of_chains)
         return np.array([target.log_prob(v, *data, *own) for v, *own in elements])
 
     check_finite(log_probs_fn(start))

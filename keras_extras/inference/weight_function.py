@@ -6,14 +6,15 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.drawing import drawing
 from keras_extras._core.epochs import check_current
 from keras_extras._core.model_function import evaluate, is_seed
-from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.probability import require_probability, tfd
 from keras_extras._core.targets import match_targets
-from keras_extras.autodiff.program import Program
+from keras_extras.autodiff.backend import has_loops
 
 
 class WeightFunction:
@@ -56,7 +57,7 @@ class WeightFunction:
         self._model = weakref.ref(model)  # Compiled functions are kept as long as the model is.
         self._make_distribution: Any = likelihood
         self._check_rows(x)
-        row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
+        row = keras.tree.map_structure(lambda values: ops.convert_to_tensor(values[:1]), x)
         output = model(row, training=False)
         if isinstance(output, list | tuple | dict):
             raise ValueError(
@@ -121,7 +122,7 @@ class WeightFunction:
         """Returns `parameters`, and the sum of the model's penalties."""
         parameters, losses = self._evaluate(weights, seeds, x, penalties=True)
         floatx = keras.config.floatx()
-        return parameters, sum((tf.cast(v, floatx) for v in losses), tf.zeros((), floatx))
+        return parameters, sum((ops.cast(v, floatx) for v in losses), ops.zeros((), floatx))
 
     def _evaluate(self, weights, seeds, x, penalties):
         state = [*zip(self.seed_states, seeds)]
@@ -141,19 +142,21 @@ class WeightFunction:
             weights: Tensors, all weights.
             x: Inputs.
         """
-        return Program(lambda *given: self.parameters(given[0], (), given[1]), weights, x).has_loops
+        return has_loops(lambda *given: self.parameters(given[0], (), given[1]), weights, x)
 
     def check_not_random(self, x: Any) -> None:
         """Raises if two calls on the same inputs differ, as with Bayesian weights or MCDropout."""
         if not self.seed_states:
             return
         check_current(self.model)
-        row = keras.tree.map_structure(lambda values: tf.convert_to_tensor(values[:1]), x)
+        row = keras.tree.map_structure(lambda values: ops.convert_to_tensor(values[:1]), x)
         one, other = (
-            self.parameters(None, [tf.constant([n, 0], v.dtype) for v in self.seed_states], row)
+            self.parameters(
+                None, [ops.convert_to_tensor([n, 0], v.dtype) for v in self.seed_states], row
+            )
             for n in (1, 2)
         )
-        if not np.array_equal(one, other, equal_nan=True):
+        if not np.array_equal(*map(ops.convert_to_numpy, (one, other)), equal_nan=True):
             raise ValueError(
                 f"The output of the model {self.model.name!r} is random: layers such as "
                 "`DenseFlipout` and `MCDropout` draw at every call. Take the same model with plain "
@@ -185,9 +188,10 @@ class WeightFunction:
         distribution = self.distribution(self.parameters(weights, (), x))
         values = distribution.log_prob(match_targets(y, distribution, "Inference"))
         if sample_weight is not None:
-            values = tf.reduce_sum(tf.reshape(values, (sample_weight.shape[0], -1)), axis=1)
-            values = tf.math.multiply_no_nan(values, sample_weight)
-        return tf.reduce_sum(values)
+            values = ops.sum(ops.reshape(values, (sample_weight.shape[0], -1)), axis=1)
+            # Rows that do not count may have a density of zero.
+            values = ops.where(sample_weight == 0.0, 0.0, values) * sample_weight
+        return ops.sum(values)
 
 
 def _head_of(output):
@@ -195,7 +199,7 @@ def _head_of(output):
     if not hasattr(output, "made_from"):
         return None
     layer, inputs = output.made_from
-    if not tf.is_tensor(inputs) or isinstance(inputs, tfd.Distribution):
+    if not ops.is_tensor(inputs) or isinstance(inputs, tfd.Distribution):
         raise ValueError(
             f"The last layer {layer.name!r} must make its distribution of one tensor. "
             f"Received: inputs of type {type(inputs).__name__}"

@@ -5,11 +5,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_choice
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.path_patterns import by_pattern
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import seed_of, tfd
 
 _NAMES = ("standard_normal", "scaled_normal")
 
@@ -32,7 +33,7 @@ class WeightPriors:
     def log_prob(self, weights: Sequence[Any]) -> Any:
         """Returns the logarithm of the density of all weights together, a scalar."""
         pairs = zip(self.distributions, weights)
-        return sum(tf.reduce_sum(distribution.log_prob(weight)) for distribution, weight in pairs)
+        return sum(ops.sum(distribution.log_prob(weight)) for distribution, weight in pairs)
 
     def sample(
         self, num_chains: int, shapes: Sequence[Any], generator: np.random.Generator
@@ -40,7 +41,8 @@ class WeightPriors:
         """Returns draws, one for each chain, each of shape `(num_chains, *shape)`."""
         return [
             distribution.sample(
-                (num_chains, *shape), seed=generator.integers(2**31 - 1, size=2, dtype=np.int32)
+                (num_chains, *shape),
+                seed=seed_of(generator.integers(2**31 - 1, size=2, dtype=np.int32)),
             )
             for distribution, shape in zip(self.distributions, shapes)
         ]
@@ -58,4 +60,4 @@ def _prior_of(choice, variable):
     check_choice("prior", choice, _NAMES)
     is_kernel = choice == "scaled_normal" and len(variable.shape) > 1
     fan_in = np.prod(variable.shape[:-1]) if is_kernel else 1.0
-    return tfd.Normal(0.0, tf.constant(fan_in**-0.5, "float32"))
+    return tfd.Normal(0.0, ops.convert_to_tensor(fan_in**-0.5, "float32"))

@@ -53,6 +53,16 @@ def program(function: Callable, *arguments: Any) -> Program | None:
         return None
 
 
+def has_loops(function: Callable, *arguments: Any) -> bool:
+    """Returns whether there are loops in a function, which TensorFlow cannot vectorize under XLA.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        *arguments: The structures.
+    """
+    return Program(function, *arguments).has_loops
+
+
 def gauss_newton_product(
     function: Callable, values: Sequence[Any], vector: Sequence[Any], curve: Callable
 ) -> list[Any]:

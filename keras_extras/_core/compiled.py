@@ -1,0 +1,80 @@
+"""Functions compiled by the backend, which read variables when they are called."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+
+from keras_extras._core.stateless import substituted
+
+
+def compiled(
+    function: Callable,
+    variables: Iterable[keras.Variable] = (),
+    jit_compile: bool | None = None,
+) -> Callable:
+    """Returns a function compiled for the shapes of its arguments, once for each of them.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        variables: What it reads, which JAX would else take for constants.
+        jit_compile: Boolean, whether TensorFlow compiles by XLA, as JAX always does. Defaults to
+            `None`, as TensorFlow chooses.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(
+            function, autograph=False, reduce_retracing=True, jit_compile=jit_compile
+        )
+    import jax
+
+    variables = list(variables)
+
+    @jax.jit
+    def of_values(values, *arguments):
+        with substituted(zip(variables, values)):
+            return function(*arguments)
+
+    return lambda *arguments: of_values([v.value for v in variables], *arguments)
+
+
+def any_of(shape: Sequence[int | None], dtype: Any) -> keras.KerasTensor:
+    """Returns what stands for all tensors of a shape, whose axes of length `None` have any."""
+    return keras.KerasTensor(shape, keras.backend.standardize_dtype(dtype))
+
+
+def compiled_for_any_length(
+    function: Callable, arguments: Sequence[Any], variables: Iterable[keras.Variable] = ()
+) -> Callable:
+    """Returns a function compiled as `compiled` does, once for all arguments on TensorFlow.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        arguments: What `any_of` returns in the place of each tensor.
+        variables: What it reads.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return compiled(function, variables)
+    import tensorflow as tf
+
+    signature = keras.tree.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), list(arguments))
+    # Not the function itself: TensorFlow would warn where many models are compiled.
+    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def check_traceable(function: Callable, *arguments: Any) -> None:
+    """Traces a function without calling it, so that what cannot be compiled raises.
+
+    Args:
+        function: From structures of tensors to a structure of tensors.
+        *arguments: The structures, of tensors.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.function(function, autograph=False).get_concrete_function(*arguments)
+    else:
+        import jax
+
+        jax.eval_shape(function, *arguments)
