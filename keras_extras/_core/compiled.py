@@ -58,23 +58,63 @@ def compiled_for_any_length(
         return compiled(function, variables)
     import tensorflow as tf
 
-    signature = keras.tree.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), list(arguments))
     # Not the function itself: TensorFlow would warn where many models are compiled.
-    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+    return tf.function(
+        function, input_signature=_specs(list(arguments)), autograph=False
+    ).get_concrete_function()
 
 
-def check_traceable(function: Callable, *arguments: Any) -> None:
-    """Traces a function without calling it, so that what cannot be compiled raises.
+def trace(function: Callable, *arguments: Any) -> None:
+    """Calls a function once with tensors that have no values, and compiles nothing.
 
     Args:
         function: From structures of tensors to a structure of tensors.
-        *arguments: The structures, of tensors.
+        *arguments: Structures of tensors, or of what `any_of` returns, with axes of known length
+            on JAX.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.function(function, autograph=False).get_concrete_function(*arguments)
+        tf.function(function, autograph=False).get_concrete_function(*_specs(arguments))
     else:
         import jax
 
-        jax.eval_shape(function, *arguments)
+        jax.eval_shape(function, *_specs(arguments))
+
+
+def leaves_scope(function: Callable, *arguments: Any) -> bool:
+    """Returns whether a function returns tensors of a loop or branch, which are not known outside.
+
+    Args:
+        function: From structures of tensors to a list of tensors.
+        *arguments: As of `trace`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        found: list[bool] = []
+
+        def look(*arguments):
+            here = keras.tree.flatten(arguments)[0].graph
+            found.append(any(tensor.graph is not here for tensor in function(*arguments)))
+            return keras.ops.zeros(())
+
+        trace(look, *arguments)
+        return found[0]
+    import jax
+
+    try:
+        trace(function, *arguments)
+    except jax.errors.UnexpectedTracerError:
+        return True
+    return False
+
+
+def _specs(arguments):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        kind = tf.TensorSpec
+    else:
+        import jax
+
+        kind = jax.ShapeDtypeStruct
+    return keras.tree.map_structure(lambda v: kind(tuple(v.shape), v.dtype), arguments)

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_extras._core.probability import tf
 from keras_extras.inference.curvatures import (
     DiagonalCurvature,
     FullCurvature,
@@ -60,7 +60,9 @@ def curvature_of_data(
             total = sums(function, weights, chosen, x, structure == "diag")
         total_weight += float(each.sum())
         for rows in slices(num_rows, min(batch_size, total.most_rows)):
-            log_likelihood += total.add(rows_of(x, rows), y[rows], tf.constant(each[rows]))
+            log_likelihood += total.add(
+                rows_of(x, rows), y[rows], ops.convert_to_tensor(each[rows])
+            )
     if not total_weight > 0.0:
         raise ValueError("`sample_weight` must have a positive sum. Received: only zeros")
     curvature = total.curvature(scale / np.sqrt(temperature))
@@ -84,10 +86,9 @@ class _Sums:
 
     def add(self, x, y, sample_weight):
         """Adds some rows, and returns their log-likelihood."""
-        matrix, log_likelihood = self._network.curvature(
-            self._weights, x, y, self._is_diagonal, sample_weight
-        )
-        self._matrix += matrix.numpy().astype("float64")
+        compute = self._network.diagonal if self._is_diagonal else self._network.curvature
+        matrix, log_likelihood = compute(self._weights, x, y, sample_weight)
+        self._matrix += ops.convert_to_numpy(matrix).astype("float64")
         return float(log_likelihood)
 
     def curvature(self, scale):
@@ -119,7 +120,10 @@ class _KroneckerSums:
             factors, value = self._network.factors(self._weights, x, y, sample_weight)
             log_likelihood = float(value)
             for sums, parts in zip(self._factors, factors):
-                sums[:] = [old + new.numpy().astype("float64") for old, new in zip(sums, parts)]
+                sums[:] = [
+                    old + ops.convert_to_numpy(new).astype("float64")
+                    for old, new in zip(sums, parts)
+                ]
         return log_likelihood
 
     def curvature(self, scale):

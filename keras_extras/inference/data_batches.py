@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_extras._core.data import check_numbers
-from keras_extras._core.probability import tf
 
 
 def data_batches(x: Any, y: Any = None, sample_weight: Any = None) -> Iterator[tuple]:
@@ -30,7 +29,8 @@ def data_batches(x: Any, y: Any = None, sample_weight: Any = None) -> Iterator[t
             "`tf.data.Dataset.from_generator` makes a dataset of a function with `yield`. "
             f"Received: x of type {type(x).__name__}, which can be read only once"
         )
-    if not isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
+    # Not by its class, so that TensorFlow is not imported where there is none.
+    if not (hasattr(x, "cardinality") or isinstance(x, keras.utils.PyDataset)):
         if y is None:
             raise ValueError("`y` must be given where `x` is an array. Received: y=None")
         yield x, y, sample_weight
@@ -43,7 +43,7 @@ def data_batches(x: Any, y: Any = None, sample_weight: Any = None) -> Iterator[t
             )
     is_python = isinstance(x, keras.utils.PyDataset)
     length = x.num_batches if is_python else int(x.cardinality())
-    if length is None or length == tf.data.INFINITE_CARDINALITY:
+    if length is None or length == -1:  # of `tf.data`, of endless datasets
         raise ValueError(
             "`x` must be a dataset that ends. Received: an endless one; "
             + ("let `num_batches` return a number" if is_python else "`x.take(n)` has n batches")
@@ -72,7 +72,10 @@ def _read(dataset, length, is_python):
             batch = next(batches)
         except StopIteration:
             return
-        except (tf.errors.OpError, LookupError) as error:
+        except Exception as error:
+            of_tensorflow = type(error).__module__.startswith("tensorflow.")
+            if not (isinstance(error, LookupError) or of_tensorflow):
+                raise
             raise _ended(count, length) from error
         yield batch
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.differentiation import check_second_derivatives
 from keras_extras._core.flat_vectors import num_entries, unit_vector
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.dense_derivatives import (
     CURVATURE_MODES,
@@ -31,16 +33,16 @@ def fisher_information(
         Tensor of shape `(rows, entries, entries)`.
     """
     if _are_logits(parameters, make_distribution(parameters)):
-        p = tf.nn.softmax(parameters)
-        return tf.linalg.diag(p) - p[:, :, None] * p[:, None, :]
-    fixed = make_distribution(tf.stop_gradient(parameters))
+        p = ops.softmax(parameters)
+        return _diagonal(p) - p[:, :, None] * p[:, None, :]
+    fixed = make_distribution(ops.stop_gradient(parameters))
     try:
         return _curvature_of(lambda t: tfd.kl_divergence(fixed, make_distribution(t)), parameters)
     except NotImplementedError:
         root = symmetric_root(
             _curvature_of(lambda t: -make_distribution(t).log_prob(targets), parameters)
         )
-        return tf.matmul(root, root, transpose_b=True)
+        return ops.matmul(root, ops.swapaxes(root, -1, -2))
 
 
 def fisher_root(make_distribution: Callable[[Any], Any], parameters: Any, targets: Any) -> Any:
@@ -52,22 +54,26 @@ def fisher_root(make_distribution: Callable[[Any], Any], parameters: Any, target
         targets: As of `fisher_information`.
     """
     if _are_logits(parameters, make_distribution(parameters)):
-        p = tf.nn.softmax(parameters)
-        roots = tf.sqrt(p)
-        return tf.linalg.diag(roots) - p[:, :, None] * roots[:, None, :]
+        p = ops.softmax(parameters)
+        roots = ops.sqrt(p)
+        return _diagonal(roots) - p[:, :, None] * roots[:, None, :]
     return symmetric_root(fisher_information(make_distribution, parameters, targets))
+
+
+def _diagonal(entries):
+    return entries[..., None] * ops.eye(entries.shape[-1], dtype=entries.dtype)
 
 
 def _are_logits(parameters, distribution):
     """Whether the parameters of each row are the logits of one choice among classes."""
     is_of_classes = type(distribution) in (tfd.Categorical, tfd.OneHotCategorical)
-    return is_of_classes and distribution.logits is parameters and parameters.shape.rank == 2
+    return is_of_classes and distribution.logits is parameters and len(parameters.shape) == 2
 
 
 def symmetric_root(matrices: Any) -> Any:
     """Returns `R` with `R R^T` the positive part of symmetric matrices, by eigenvalues."""
-    values, vectors = tf.linalg.eigh(0.5 * (matrices + tf.linalg.matrix_transpose(matrices)))
-    return vectors * tf.sqrt(tf.maximum(values, 0.0))[..., None, :]
+    values, vectors = ops.linalg.eigh(0.5 * (matrices + ops.swapaxes(matrices, -1, -2)))
+    return vectors * ops.sqrt(ops.maximum(values, 0.0))[..., None, :]
 
 
 def weighted_log_prob(distribution: Any, targets: Any, sample_weight: Any) -> Any:
@@ -79,8 +85,8 @@ def weighted_log_prob(distribution: Any, targets: Any, sample_weight: Any) -> An
         sample_weight: Tensor of shape `(rows,)`.
     """
     log_prob = distribution.log_prob(targets)
-    by_row = tf.reduce_sum(tf.reshape(log_prob, (tf.shape(sample_weight)[0], -1)), axis=1)
-    return tf.reduce_sum(by_row * tf.cast(sample_weight, by_row.dtype))
+    by_row = ops.sum(ops.reshape(log_prob, (ops.shape(sample_weight)[0], -1)), axis=1)
+    return ops.sum(by_row * ops.cast(sample_weight, by_row.dtype))
 
 
 def _curvature_of(function, parameters):
@@ -89,13 +95,13 @@ def _curvature_of(function, parameters):
     size = num_entries([one])
 
     def total(values):
-        return tf.reduce_sum(function(*values))
+        return ops.sum(function(*values))
 
     def column(number):
         (unit,) = unit_vector(number, [one])
-        vector = [tf.broadcast_to(unit, tf.shape(parameters))]
+        vector = [ops.broadcast_to(unit, ops.shape(parameters))]
         (product,) = hessian_product(total, [parameters], vector, CURVATURE_MODES[0])
-        return tf.reshape(product, (-1, size))
+        return ops.reshape(product, (-1, size))
 
     check_second_derivatives(lambda values: dense_gradients(total, values), [parameters])
-    return tf.transpose(vectorized_map(column, tf.range(size)), (1, 2, 0))
+    return ops.transpose(vectorized_map(column, ops.arange(size)), (1, 2, 0))

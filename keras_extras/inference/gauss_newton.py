@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_extras._core.probability import tf
+from keras import ops
 
 
 def gauss_newton(
@@ -26,13 +26,13 @@ def gauss_newton(
     """
     blocks = []
     if jacobian is not None:
-        left = information if kernel is None else tf.einsum("rk,nkl->nrl", kernel, information)
-        inner = left if kernel is None else tf.einsum("nrl,ql->nrq", left, kernel)
-        scaled = tf.matmul(inner, jacobian)
+        left = information if kernel is None else ops.einsum("rk,nkl->nrl", kernel, information)
+        inner = left if kernel is None else ops.einsum("nrl,ql->nrq", left, kernel)
+        scaled = ops.matmul(inner, jacobian)
         blocks.append(
-            tf.einsum("nrd,nrd->d", jacobian, scaled)
+            ops.einsum("nrd,nrd->d", jacobian, scaled)
             if is_diagonal
-            else tf.einsum("nrd,nre->de", jacobian, scaled)
+            else ops.einsum("nrd,nre->de", jacobian, scaled)
         )
     if features is None:
         return blocks[0]
@@ -40,15 +40,15 @@ def gauss_newton(
     if len(blocks) == 1:
         return blocks[0]
     if is_diagonal:
-        return tf.concat(blocks, axis=0)
+        return ops.concatenate(blocks, axis=0)
     # (weights, outputs) of each row, then the outer product with the features.
-    by_outputs = tf.matmul(jacobian, left, transpose_a=True)
-    mixed = tf.einsum("ndl,ni->dil", by_outputs, features)
-    mixed = tf.reshape(mixed, (tf.shape(jacobian)[2], -1))
-    return tf.concat(
+    by_outputs = ops.matmul(ops.swapaxes(jacobian, -1, -2), left)
+    mixed = ops.einsum("ndl,ni->dil", by_outputs, features)
+    mixed = ops.reshape(mixed, (ops.shape(jacobian)[2], -1))
+    return ops.concatenate(
         [
-            tf.concat([blocks[0], mixed], axis=1),
-            tf.concat([tf.linalg.matrix_transpose(mixed), blocks[1]], axis=1),
+            ops.concatenate([blocks[0], mixed], axis=1),
+            ops.concatenate([ops.transpose(mixed), blocks[1]], axis=1),
         ],
         axis=0,
     )
@@ -58,10 +58,10 @@ def _of_dense(information, features, is_diagonal):
     """The matrix of the last Dense layer: the sum of `a a^T` and `F` as Kronecker factors."""
     num_features, num_outputs = features.shape[1], information.shape[1]
     if is_diagonal:
-        diagonal = tf.linalg.diag_part(information)
-        return tf.reshape(tf.matmul(tf.square(features), diagonal, transpose_a=True), [-1])
-    squares = tf.reshape(features[:, :, None] * features[:, None, :], (-1, num_features**2))
-    products = tf.matmul(squares, tf.reshape(information, (-1, num_outputs**2)), transpose_a=True)
+        diagonal = ops.diagonal(information, axis1=-2, axis2=-1)
+        return ops.reshape(ops.matmul(ops.transpose(ops.square(features)), diagonal), (-1,))
+    squares = ops.reshape(features[:, :, None] * features[:, None, :], (-1, num_features**2))
+    products = ops.matmul(ops.transpose(squares), ops.reshape(information, (-1, num_outputs**2)))
     size = num_features * num_outputs
-    products = tf.reshape(products, (num_features, num_features, num_outputs, num_outputs))
-    return tf.reshape(tf.transpose(products, (0, 2, 1, 3)), (size, size))
+    products = ops.reshape(products, (num_features, num_features, num_outputs, num_outputs))
+    return ops.reshape(ops.transpose(products, (0, 2, 1, 3)), (size, size))

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from keras import ops, tree
 
+from keras_extras._core.compiled import any_of, compiled, leaves_scope, trace
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import static_shape
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras._seams.layer_calls import replaced_calls
@@ -83,7 +84,7 @@ class KroneckerNetwork:
                 function.model.name,
                 ", ".join(function.variables[place].path for place in self.others),
             )
-        self.factors = tf.function(self._factors, reduce_retracing=True, autograph=False)
+        self.factors = compiled(self._factors, function.model.variables)
 
     @classmethod
     def of(
@@ -106,9 +107,11 @@ class KroneckerNetwork:
         """
         kept: dict[int, list] = {}
 
-        def trace(weights, x):
-            here = tree.flatten(x)[0].graph
+        many = tree.map_structure(lambda v: any_of((_ROWS, *v.shape[1:]), v.dtype), x)
+        weights = [any_of(weight.shape, weight.dtype) for weight in weights]
+        in_loops = [self._is_in_loop(layer, weights, many) for layer in self.layers]
 
+        def look(weights, x):
             def around(values):
                 given = list(weights)
                 for place, value in zip(places, values):
@@ -125,12 +128,12 @@ class KroneckerNetwork:
             sizes = [1, entries**2]
             for number, layer in enumerate(self.layers):
                 calls = [call for call in calls_of if call.layer is layer]
-                is_of_rows = all(
-                    tensor.shape.rank and tensor.shape[0] == _ROWS and tensor.graph is here
+                are_of_rows = not in_loops[number] and all(
+                    tuple(static_shape(tensor)[:1]) == (_ROWS,)
                     for call in calls
                     for tensor in (call.inputs, call.outputs)
                 )
-                if calls and is_of_rows and not depends & set(layer.positions):
+                if calls and are_of_rows and not depends & set(layer.positions):
                     kept[number] = calls
                     for call in calls:
                         known = [size or 1 for size in call.outputs.shape[1:]]
@@ -139,11 +142,17 @@ class KroneckerNetwork:
             self.most_rows = max(1, _MOST_VALUES // max(sizes))
             return ops.zeros(())
 
-        many = tree.map_structure(lambda v: tf.TensorSpec((_ROWS, *v.shape[1:]), v.dtype), x)
-        tf.function(trace, autograph=False).get_concrete_function(
-            [tf.TensorSpec(weight.shape, weight.dtype) for weight in weights], many
-        )
+        trace(look, weights, many)
         self.layers = [self.layers[number] for number in kept]
+
+    def _is_in_loop(self, layer, weights, x):
+        """Whether tensors of a layer's calls are known within a loop only."""
+
+        def tensors(weights, x):
+            calls = [call for call in self._run(weights, x)[1] if call.layer is layer]
+            return [tensor for call in calls for tensor in (call.inputs, call.outputs)]
+
+        return leaves_scope(tensors, weights, x)
 
     def _run(self, weights, x, moves=None, around=False):
         """The parameters of rows and the calls of layers.
@@ -189,19 +198,19 @@ class KroneckerNetwork:
             y: Targets.
             sample_weight: Tensor of shape `(rows,)`, how often each row counts.
         """
-        weights = [tf.convert_to_tensor(weight) for weight in weights]
+        weights = [ops.convert_to_tensor(weight) for weight in weights]
         parameters, calls = self._run(weights, x)
         make_distribution = self._function.distribution
         distribution = make_distribution(parameters)
         targets = match_targets(y, distribution, "The Laplace approximation")
         log_likelihood = weighted_log_prob(distribution, targets, sample_weight)
         root = fisher_root(make_distribution, parameters, targets)
-        root *= tf.sqrt(tf.cast(sample_weight, root.dtype))[:, None, None]
-        root = tf.cast(root, parameters.dtype)
-        moves = [tf.zeros_like(call.outputs) for call in calls]
+        root *= ops.sqrt(ops.cast(sample_weight, root.dtype))[:, None, None]
+        root = ops.cast(root, parameters.dtype)
+        moves = [ops.zeros_like(call.outputs) for call in calls]
 
         def gradients(number):
-            vector = [tf.reshape(root[:, :, number], tf.shape(parameters))]
+            vector = [ops.reshape(root[:, :, number], ops.shape(parameters))]
             return pullback(lambda moves: [self._run(weights, x, moves)[0]], moves, vector)
 
         each = ops.map if self._function.has_loops(weights, x) else vectorized_map
@@ -221,16 +230,16 @@ _networks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def _factors_of(call, gradients, sample_weight):
     """The sums of `a a^T` and `G^T F G` of one call, and the number of rows and positions."""
     layer, inputs, outputs = call
-    features = tf.cast(layer.features(inputs), sample_weight.dtype)
+    features = ops.cast(layer.features(inputs), sample_weight.dtype)
     weighted = features * sample_weight[:, None, None]
-    features, weighted = (tf.reshape(v, (-1, layer.num_features)) for v in (features, weighted))
-    positions = tf.shape(features)[0] // tf.shape(inputs)[0]
+    features, weighted = (ops.reshape(v, (-1, layer.num_features)) for v in (features, weighted))
+    positions = ops.shape(features)[0] // ops.shape(inputs)[0]
     # One after another, the columns of the root of F count as rows.
-    shape = tf.concat([[-1], tf.shape(outputs)[1:]], axis=0)
-    by_position = layer.by_position(tf.reshape(gradients, shape))
-    by_position = tf.cast(by_position, sample_weight.dtype)
+    shape = (-1, *ops.shape(outputs)[1:])
+    by_position = layer.by_position(ops.reshape(gradients, shape))
+    by_position = ops.cast(by_position, sample_weight.dtype)
     return (
-        tf.matmul(weighted, features, transpose_a=True),
-        tf.matmul(by_position, by_position, transpose_a=True),
-        tf.reduce_sum(sample_weight) * tf.cast(positions, sample_weight.dtype),
+        ops.matmul(ops.transpose(weighted), features),
+        ops.matmul(ops.transpose(by_position), by_position),
+        ops.sum(sample_weight) * ops.cast(positions, sample_weight.dtype),
     )

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
+from keras_extras._core.compiled import trace
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras._core.probability import tf
 from keras_extras._seams.layer_calls import replaced_calls
 from keras_extras.inference.weight_function import WeightFunction
 
@@ -42,7 +43,7 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
     Args:
         function: The model.
         weights: Tensors, all weights.
-        row: Inputs of one row, with its axis.
+        row: Inputs of one row, with its axis; as `weights`, tensors or what `any_of` returns.
     """
     places = {id(variable): number for number, variable in enumerate(function.variables)}
     layers = [
@@ -52,12 +53,12 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
     ]
     found: list[LastDense] = []
 
-    def trace(weights, row):
+    def look(weights, row):
         calls = []
         with replaced_calls(layers, functools.partial(_noting, calls)):
             function.parameters(weights, (), row)
         if not calls or sum(layer is calls[-1][0] for layer, _ in calls) != 1:
-            return tf.zeros(())
+            return ops.zeros(())
         layer, shape = calls[-1]
         positions = [places[id(variable)] for variable in layer.trainable_variables]
 
@@ -74,10 +75,10 @@ def last_dense(function: WeightFunction, weights: Sequence[Any], row: Any) -> La
         depends = any(gradient is not None for gradient in of_parameters + of_features)
         if shape[0] == 1 and len(shape) == 2 and not depends:
             found.append(LastDense(layer, positions, shape[1], layer.units))
-        return tf.zeros(())
+        return ops.zeros(())
 
     if layers:
-        tf.function(trace, autograph=False).get_concrete_function(weights, row)
+        trace(look, weights, row)
     return found[0] if found else None
 
 
@@ -131,11 +132,11 @@ def cut_at(layer: keras.layers.Dense, leaf: Any = None) -> Iterator[SimpleNamesp
     cut = SimpleNamespace()
 
     def call(inputs, training=None):
-        cut.features = tf.convert_to_tensor(inputs)
-        cut.outputs = keras.ops.matmul(inputs, layer.kernel)
+        cut.features = ops.convert_to_tensor(inputs)
+        cut.outputs = ops.matmul(inputs, layer.kernel)
         if layer.use_bias:
-            cut.outputs = keras.ops.add(cut.outputs, layer.bias)
-        cut.leaf = tf.stop_gradient(cut.outputs) if leaf is None else leaf
+            cut.outputs = ops.add(cut.outputs, layer.bias)
+        cut.leaf = ops.stop_gradient(cut.outputs) if leaf is None else leaf
         return cut.leaf if _is_linear(layer) else layer.activation(cut.leaf)
 
     with replaced_calls([layer], lambda layer, stock_call: call):

@@ -1,5 +1,6 @@
 """LinearizedNetwork: a model made linear in its weights, and the curvature of its likelihood."""
 
+import functools
 import logging
 import weakref
 from collections.abc import Sequence
@@ -7,9 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_extras._core.compiled import any_of, compiled, trace
 from keras_extras._core.differentiation import value_and_gradients
-from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.dense_derivatives import jacobian_matrix
@@ -38,8 +40,10 @@ class LinearizedNetwork:
         self._is_told = False
         self._is_searched = False
         self._is_checked = False
-        self.curvature = tf.function(self._curvature, reduce_retracing=True, autograph=False)
-        self._linear = tf.function(self._linear_parameters, reduce_retracing=True, autograph=False)
+        variables = function.model.variables
+        self.curvature = compiled(self._curvature, variables)
+        self.diagonal = compiled(functools.partial(self._curvature, is_diagonal=True), variables)
+        self._linear = compiled(self._linear_parameters, variables)
 
     @classmethod
     def of(cls, function: WeightFunction, chosen: Sequence[int]) -> "LinearizedNetwork":
@@ -64,12 +68,12 @@ class LinearizedNetwork:
         Returns:
             Tensor of shape `(num_samples, n, ...)`.
         """
-        x = keras.tree.map_structure(tf.convert_to_tensor, x)
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
         num_rows = keras.tree.flatten(x)[0].shape[0]
         batch_size = min(batch_size, self.most_rows(weights, x))
         slices = [slice(first, first + batch_size) for first in range(0, num_rows, batch_size)]
         batches = [self._linear(weights, offsets, rows_of(x, rows)) for rows in slices]
-        return tf.concat(batches, axis=1)
+        return ops.concatenate(batches, axis=1)
 
     def most_rows(self, weights: Sequence[Any], x: Any) -> int:
         """Returns how many rows of `curvature` fit into `_MOST_VALUES` values.
@@ -103,7 +107,7 @@ class LinearizedNetwork:
             return
         missing: list[str] = []
 
-        def trace(weights, x):
+        def look(weights, x):
             def parameters(values):
                 return self.function.parameters(replaced(weights, self._chosen, values), (), x)
 
@@ -114,12 +118,10 @@ class LinearizedNetwork:
                 for place, gradient in zip(self._chosen, gradients)
                 if gradient is None
             )
-            return tf.zeros(())
+            return ops.zeros(())
 
-        row = keras.tree.map_structure(lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x)
-        specs = [tf.TensorSpec(np.shape(weight), weight.dtype) for weight in weights]
         try:
-            tf.function(trace, autograph=False).get_concrete_function(specs, row)
+            trace(look, *_of_one_row(weights, x))
         except LookupError as error:
             raise ValueError(
                 "The output of the model must be differentiable with respect to its weights. "
@@ -136,24 +138,23 @@ class LinearizedNetwork:
 
     def _linear_parameters(self, weights, offsets, x):
         rows = self._derivatives(weights, x)
-        flat = [tf.reshape(offset, (tf.shape(offset)[0], -1)) for offset in offsets]
+        flat = [ops.reshape(offset, (ops.shape(offset)[0], -1)) for offset in offsets]
         body, last = self._split(weights, x)
         moves = 0.0
         if body:
-            offsets_of_body = tf.concat([flat[number] for number in body], axis=1)
-            moves = tf.einsum("brd,sd->sbr", rows["jacobian"], offsets_of_body)
+            offsets_of_body = ops.concatenate([flat[number] for number in body], axis=1)
+            moves = ops.einsum("brd,sd->sbr", rows["jacobian"], offsets_of_body)
             if "kernel" in rows:
-                moves = tf.einsum("sbr,rk->sbk", moves, rows["kernel"])
+                moves = ops.einsum("sbr,rk->sbk", moves, rows["kernel"])
         if last is not None:
-            own = tf.concat([flat[number] for number in self._own(last)], axis=1)
-            own = tf.reshape(own, (-1, rows["features"].shape[1], last.num_outputs))
-            moves += tf.einsum("bi,sik->sbk", rows["features"], own)
+            own = ops.concatenate([flat[number] for number in self._own(last)], axis=1)
+            own = ops.reshape(own, (-1, rows["features"].shape[1], last.num_outputs))
+            moves += ops.einsum("bi,sik->sbk", rows["features"], own)
         if "tail" in rows:
-            moves = tf.einsum("bpk,sbk->sbp", rows["tail"], moves)
+            moves = ops.einsum("bpk,sbk->sbp", rows["tail"], moves)
         parameters = rows["parameters"]
-        return parameters[None] + tf.reshape(
-            moves, tf.concat([tf.shape(flat[0])[:1], tf.shape(parameters)], axis=0)
-        )
+        shape = (ops.shape(flat[0])[0], *ops.shape(parameters))
+        return parameters[None] + ops.reshape(moves, shape)
 
     def _own(self, last):
         """Where the weights of the last Dense layer are among the chosen ones."""
@@ -171,9 +172,7 @@ class LinearizedNetwork:
     def _last_dense(self, weights, x):
         """The last Dense layer if all of its weights are chosen, found once."""
         if not self._is_searched:
-            row = keras.tree.map_structure(lambda v: tf.TensorSpec((1, *v.shape[1:]), v.dtype), x)
-            specs = [tf.TensorSpec(np.shape(weight), weight.dtype) for weight in weights]
-            last = last_dense(self.function, specs, row)
+            last = last_dense(self.function, *_of_one_row(weights, x))
             is_chosen = last is not None and set(last.positions) <= set(self._chosen)
             self._last = last if is_chosen else None
             self._is_searched = True
@@ -193,7 +192,7 @@ class LinearizedNetwork:
 
         def of_row(row):
             row = keras.tree.map_structure(lambda values: values[None], row)
-            everything = [tf.convert_to_tensor(weight) for weight in weights]
+            everything = [ops.convert_to_tensor(weight) for weight in weights]
             places = [self._chosen[number] for number in body]
 
             def call(values, leaf=None):
@@ -214,8 +213,8 @@ class LinearizedNetwork:
             if cut is not None:
                 rows["features"] = cut.features[0]
                 if last.layer.use_bias:
-                    one = tf.ones((1,), cut.features.dtype)
-                    rows["features"] = tf.concat([rows["features"], one], axis=0)
+                    one = ops.ones((1,), cut.features.dtype)
+                    rows["features"] = ops.concatenate([rows["features"], one], axis=0)
                 if parameters is not cut.leaf:
                     rows["tail"] = jacobian_matrix(
                         lambda leaf: [call(watched, *leaf)[0]],
@@ -234,7 +233,7 @@ class LinearizedNetwork:
 
         rows = self._of_rows(of_row, x) if has_loops else vectorized_map(of_row, x)
         if by_features and body:
-            rows["kernel"] = tf.convert_to_tensor(weights[last.positions[0]])
+            rows["kernel"] = ops.convert_to_tensor(weights[last.positions[0]])
         return rows
 
     def _of_rows(self, of_row, x):
@@ -246,15 +245,9 @@ class LinearizedNetwork:
                 self.function.model.name,
             )
             self._is_told = True
-        one = keras.tree.map_structure(lambda values: values[0], x)
-        traced = tf.function(of_row, autograph=False).get_concrete_function(one)
-        signature = {
-            name: tf.TensorSpec(value.shape, value.dtype)
-            for name, value in traced.structured_outputs.items()
-        }
-        return tf.map_fn(of_row, x, fn_output_signature=signature)
+        return ops.map(of_row, x)
 
-    def _curvature(self, weights, x, y, is_diagonal, sample_weight=None):
+    def _curvature(self, weights, x, y, sample_weight=None, is_diagonal=False):
         """The Gauss-Newton matrix of some rows, or its diagonal, and their log-likelihood.
 
         Rows count as often as `sample_weight` says, a tensor of shape `(rows,)`; None is once.
@@ -262,15 +255,15 @@ class LinearizedNetwork:
         rows = self._derivatives(weights, x)
         parameters = rows["parameters"]
         if sample_weight is None:
-            sample_weight = tf.ones(tf.shape(parameters)[:1], parameters.dtype)
+            sample_weight = ops.ones(ops.shape(parameters)[:1], parameters.dtype)
         distribution = self.function.distribution(parameters)
         targets = match_targets(y, distribution, "The Laplace approximation")
         log_likelihood = weighted_log_prob(distribution, targets, sample_weight)
         information = fisher_information(self.function.distribution, parameters, targets)
-        information *= tf.cast(sample_weight, information.dtype)[:, None, None]
+        information *= ops.cast(sample_weight, information.dtype)[:, None, None]
         if "tail" in rows:
             tail = rows["tail"]
-            information = tf.matmul(tail, tf.matmul(information, tail), transpose_a=True)
+            information = ops.matmul(ops.swapaxes(tail, -1, -2), ops.matmul(information, tail))
         matrix = gauss_newton(
             information,
             rows.get("jacobian"),
@@ -286,8 +279,13 @@ class LinearizedNetwork:
             places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in order])
             places = np.argsort(places)
             for axis in range(1 if is_diagonal else 2):
-                matrix = tf.gather(matrix, places, axis=axis)
+                matrix = ops.take(matrix, places, axis=axis)
         return matrix, log_likelihood
+
+
+def _of_one_row(weights, x):
+    row = keras.tree.map_structure(lambda v: any_of((1, *v.shape[1:]), v.dtype), x)
+    return [any_of(np.shape(weight), weight.dtype) for weight in weights], row
 
 
 # The networks of each model, which are kept as long as the model.
