@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.inference.weight_function import WeightFunction
@@ -68,28 +68,30 @@ class Members(keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the parameters of all members' distributions, of shape `(n, members, ...)`."""
         seeds = [self._seeds(state) for state in self._function.seed_states]
-        stacks = [tf.convert_to_tensor(stack) for stack in self.stacks]
+        stacks = [ops.convert_to_tensor(stack) for stack in self.stacks]
         parameters, penalties = vectorized_map(
             lambda draw: self._function.parameters_and_penalty(draw[0], draw[1], inputs),
             (stacks, seeds),
         )
         if self._prior_stddev is not None:
-            squares = sum(tf.reduce_sum(s**2, axis=range(1, s.shape.rank)) for s in stacks)
+            squares = sum(
+                ops.sum(ops.square(s), axis=tuple(range(1, len(s.shape)))) for s in stacks
+            )
             penalties += squares / (2.0 * self._prior_stddev**2)
-        self.add_loss(tf.reduce_mean(penalties / tf.convert_to_tensor(self.num_rows)))
-        return tf.stack(tf.unstack(parameters, num=self._num_members), axis=1)
+        self.add_loss(ops.mean(penalties / self.num_rows))
+        return ops.swapaxes(parameters, 0, 1)
 
     def _seeds(self, state):
         seeds = keras.random.randint(
             (self._num_members, 2), 0, 2**31 - 1, dtype="int32", seed=self.seed_generator
         )
-        return tf.cast(seeds, state.dtype)
+        return ops.cast(seeds, state.dtype)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
         distribution = self._function.distribution(y_pred)
         y = match_targets(y, self._function.distribution(y_pred[:, 0]), "Training")
         values = -distribution.log_prob(y[:, None])
         if sample_weight is not None:
-            values *= tf.cast(sample_weight, values.dtype)
+            values *= ops.cast(sample_weight, values.dtype)
         # Held-out rows are judged by their likelihood alone.
-        return tf.reduce_mean(values) + (sum(self.losses) if training else 0.0)
+        return ops.mean(values) + (sum(self.losses) if training else 0.0)

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_number
 from keras_extras._core.optional import import_optional
-from keras_extras._core.probability import require_probability, tf
+from keras_extras._core.probability import require_probability
 from keras_extras.inference.conformal_prediction import remember_predictor
 from keras_extras.inference.conformal_predictor import ConformalPredictor
 from keras_extras.inference.laplace_approximation import LaplaceApproximation
@@ -224,7 +225,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
                 network.parameters(list(mode), list(moves), x, _BATCH)
                 for mode, moves in zip(modes, offsets, strict=True)
             ]
-            return tf.concat(parts, axis=0)
+            return ops.concatenate(parts, axis=0)
         generator = np.random.default_rng(self._seed)
         weights = self.weights_
         if self.method in RANDOM_METHODS:

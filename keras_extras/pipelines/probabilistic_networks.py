@@ -8,10 +8,11 @@ import keras
 import numpy as np
 
 from keras_extras import layers
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.pipelines.members import Members
+from keras_extras.pipelines.ordered_batches import batches_in_order, ordered_batches, row_order
 
 METHODS = (
     "ensemble",
@@ -195,7 +196,7 @@ def train(
 
     trained = _weighted(rows, ~is_held_out)
     generator = np.random.default_rng(seed)
-    order = tf.Variable(np.arange(len(trained.x)))
+    order = row_order(len(trained.x))
 
     def shuffle(epoch, logs):
         order.assign(generator.permutation(len(trained.x)))
@@ -209,13 +210,13 @@ def train(
     if is_held_out.any():
         keep_best = KeepBest(patience=max(5, epochs // 3))
         callbacks.append(keep_best)
-        held_out = tf.data.Dataset.from_tensor_slices(tuple(_weighted(rows, is_held_out)))
+        held_out = tuple(_weighted(rows, is_held_out))
         validation = {
-            "validation_data": _plain(held_out.batch(1024)),
+            "validation_data": batches_in_order(held_out, 1024),
             "validation_freq": max(1, epochs // _CHECKS),
         }
     members.fit(
-        _batches(trained, batch_size, order),
+        ordered_batches(tuple(trained), batch_size, order),
         shuffle=False,  # That of `Dataset` depends on the global seed, too.
         epochs=epochs,
         callbacks=callbacks,
@@ -233,27 +234,6 @@ def _weighted(rows, is_chosen):
     rows = rows.take(is_chosen.any(axis=1))
     mean = rows.weights.mean(axis=0)
     return rows._replace(weights=(rows.weights / np.where(mean, mean, 1.0)).astype("float32"))
-
-
-def _batches(rows, batch_size, order):
-    """The batches of an epoch, of rows in the order that the variable holds when it begins."""
-    known_length = tf.data.experimental.assert_cardinality(-(-len(rows.x) // batch_size))
-    x, y, weights = map(tf.constant, rows)
-    return _plain(
-        tf.data.Dataset.from_tensors(0)
-        .flat_map(lambda _: tf.data.Dataset.from_tensor_slices(tf.identity(order)))
-        .batch(batch_size)
-        .map(lambda chosen: tuple(tf.gather(values, chosen) for values in (x, y, weights)))
-        .apply(known_length)
-    )
-
-
-def _plain(dataset):
-    """Without what TensorFlow optimizes in each epoch, which takes longer than a short epoch."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
-    return dataset.with_options(options)
 
 
 def _initial_weights(trainable, seed):

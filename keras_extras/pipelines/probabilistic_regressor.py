@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_choice, check_flag, check_share
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._seams.sample_weights import check_sample_weight
 from keras_extras.inference.posterior_predictive import PosteriorPredictive
 from keras_extras.pipelines.calibration import (
@@ -161,7 +162,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
 
     def _normals(self, parameters):
         """Means and standard deviations of the draws, of shape `(n, draws, targets)`."""
-        prediction = self._predictive(tf.convert_to_tensor(parameters))
+        prediction = self._predictive(ops.convert_to_tensor(parameters))
         entries = entries_of(prediction.components_distribution)
         loc, scale = (np.asarray(v, "float64") for v in (entries.loc, entries.scale))
         return loc, np.broadcast_to(scale, loc.shape)
@@ -170,7 +171,7 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
         """The draws, moved towards the linear fit, and as wide as held-out rows demand."""
         prediction = self._predictive(parameters)
         entries = entries_of(prediction.components_distribution)
-        mean = tf.reduce_mean(entries.loc, axis=1, keepdims=True)
+        mean = ops.mean(entries.loc, axis=1, keepdims=True)
         share, factor = (v.astype("float32") for v in (self._share, self._factor))
         linear = self._linear(x).astype("float32")[:, None]
         center = linear + share * (mean - linear)

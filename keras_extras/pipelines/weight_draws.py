@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_extras._core.probability import tf
 from keras_extras._core.stateless import substituted
 
 
@@ -34,7 +34,7 @@ def draw_variational(
         of other variables, repeated.
     """
     found = []
-    state = [(variable, tf.constant(value)) for variable, value in zip(variables, values)]
+    state = [(variable, ops.convert_to_tensor(value)) for variable, value in zip(variables, values)]
     with substituted(state):
         for layer in network.layers:
             if hasattr(layer, "kernel_posterior"):
@@ -43,7 +43,7 @@ def draw_variational(
             else:
                 found += [
                     (np.asarray(v), np.zeros(v.shape))
-                    for v in map(tf.convert_to_tensor, layer.trainable_variables)
+                    for v in map(ops.convert_to_tensor, layer.trainable_variables)
                 ]
     return [
         (loc + scale * generator.normal(size=(num_samples, *loc.shape))).astype("float32")

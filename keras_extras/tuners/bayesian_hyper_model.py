@@ -7,10 +7,9 @@ import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras import layers
-from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tfd
+from keras_extras._core.probability import require_probability, tfd
 from keras_extras.tuners.hyper_model_arguments import RAISES_OF_TASK, sections_of_likelihood
 from keras_extras.tuners.perceptrons import Perceptrons
 from keras_extras.tuners.tasks import Task
@@ -99,7 +98,7 @@ class BayesianHyperModel(Perceptrons):
         name: str = "bayesian",
         tunable: bool = True,
     ):
-        require_tensorflow(type(self).__name__)
+        require_probability(type(self).__name__)
         self.task = Task(task, num_outputs)
         variational = tuple(_VARIATIONAL)
         defaults = {

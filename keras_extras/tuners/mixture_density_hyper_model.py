@@ -7,9 +7,9 @@ import keras
 from keras_tuner.engine.hyperparameters import Choice, Float, Int
 
 from keras_extras import layers
-from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
+from keras_extras._core.probability import require_probability
 from keras_extras.tuners.hyper_model_arguments import RAISES, sections_of_likelihood
 from keras_extras.tuners.perceptrons import Perceptrons
 
@@ -74,7 +74,7 @@ class MixtureDensityHyperModel(Perceptrons):
         name: str = "mixture_density",
         tunable: bool = True,
     ):
-        require_tensorflow(type(self).__name__)
+        require_probability(type(self).__name__)
         defaults = {
             "family": Choice("family", list(_FAMILIES)),
             "num_components": Int("num_components", 1, 8, default=3),
