@@ -35,3 +35,22 @@ def value_and_gradient(function, x):
         tape.watch(x)
         values = function(x)
     return values, tape.gradient(values, x)
+
+
+def jacobians(model, x):
+    """The derivatives of a model's outputs by each of its weights."""
+    values = [variable.value for variable in model.trainable_variables]
+    state = [variable.value for variable in model.non_trainable_variables]
+
+    def outputs(values):
+        return model.stateless_call(values, state, x)[0]
+
+    if ON_JAX:
+        import jax
+
+        return jax.jacrev(outputs)(values)
+    values = list(map(tf.convert_to_tensor, values))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        result = outputs(values)
+    return tape.jacobian(result, values, experimental_use_pfor=False)

@@ -8,6 +8,8 @@ from keras_extras.pipelines.calibration import factor_of_average, leave_one_out,
 from keras_extras.pipelines.probabilistic_estimator import _folds
 from keras_extras.pipelines.probabilistic_networks import Rows, train, trainable_network
 
+pytestmark = pytest.mark.both_backends
+
 _RNG = np.random.default_rng(0)
 _X = _RNG.normal(size=(43, 2))
 _Y = _X[:, 0] + 0.3 * _RNG.normal(size=43)

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
-import tensorflow as tf
-import tensorflow_probability as tfp
+from keras import ops
+from probability import tfd
 
 from keras_extras import inference, layers, predict_distribution
 from keras_extras.pipelines import ProbabilisticClassifier
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 
 _X = np.random.default_rng(0).normal(size=(11, 3)).astype("float32")
 _LABELS = np.random.default_rng(1).integers(0, 3, size=11)
@@ -189,7 +190,7 @@ def test_a_random_feature_gaussian_process_draws_its_logits():
     np.testing.assert_allclose(logits.epistemic_variance(), expected, rtol=0.12)
 
     prediction = predict_distribution(model, _X, 4000, seed=1)
-    check(prediction, tf.nn.softmax(draws_of(logits)))
+    check(prediction, ops.softmax(draws_of(logits)))
     np.testing.assert_allclose(
         prediction.class_probabilities(), model.predict(_X, verbose=0), atol=0.04
     )

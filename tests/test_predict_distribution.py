@@ -6,8 +6,9 @@ import weakref
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
+from keras import ops
+from precision import ON_JAX
+from probability import seed, tfd
 
 import keras_extras
 from keras_extras import layers
@@ -17,7 +18,8 @@ from keras_extras.inference import (
     predict_distribution,
 )
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 
 _X = np.random.default_rng(0).normal(size=(11, 3)).astype("float32")
 
@@ -201,7 +203,7 @@ def test_functions_of_the_users_that_count_axes_from_either_side(make, num_sampl
         seed=1,
     )
     assert prediction.batch_shape == (11,)
-    mean = tf.reshape(prediction.mean(), [-1])
+    mean = ops.reshape(prediction.mean(), (-1,))
     np.testing.assert_allclose(mean, reference.mean(), rtol=1e-5)
     targets = np.zeros(prediction.mean().shape, "float32")
     np.testing.assert_allclose(
@@ -238,7 +240,7 @@ def test_mutual_information_needs_classes():
 
 def test_quantiles_and_intervals_cover_what_they_say():
     prediction = predict_distribution(make_model(), _X, num_samples=100, seed=1)
-    draws = np.asarray(prediction.sample(20_000, seed=(0, 1)))
+    draws = np.asarray(prediction.sample(20_000, seed=seed(0, 1)))
     for level in (0.5, 0.9):
         lower, upper = prediction.interval(level)
         coverage = np.mean((draws >= lower) & (draws <= upper), axis=0)
@@ -276,9 +278,12 @@ def test_several_inputs():
 def test_a_second_call_compiles_nothing_anew(monkeypatch):
     model = make_model()
     predict_distribution(model, _X, num_samples=3)
-    monkeypatch.setattr(tf, "vectorized_map", None)  # would be needed to trace
-    prediction = predict_distribution(model, _X[:7], num_samples=9)
-    assert (prediction.batch_shape, prediction.num_samples) == ((7,), 9)
+    traced = "keras_extras.inference.predict_distribution._all_draws"
+    monkeypatch.setattr(traced, None)
+    # JAX compiles for each length.
+    length, num_samples = (11, 3) if ON_JAX else (7, 9)
+    prediction = predict_distribution(model, _X[:length], num_samples=num_samples)
+    assert (prediction.batch_shape, prediction.num_samples) == ((length,), num_samples)
 
 
 def test_compiled_functions_go_with_their_model():
@@ -309,7 +314,7 @@ def test_quantiles_of_some_rows_at_a_time(head, monkeypatch):
 
 
 def _normal_of_columns(parameters):
-    return tfd.Normal(parameters[:, :1], tf.math.softplus(parameters[:, 1:]))
+    return tfd.Normal(parameters[:, :1], ops.softplus(parameters[:, 1:]))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +323,7 @@ def _normal_of_columns(parameters):
         ({"num_samples": 0}, ValueError, "`num_samples` must be at least 1"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"x": _X[:0]}, ValueError, "`x` must have rows"),
-        ({"x": tf.data.Dataset.from_tensors(_X)}, TypeError, "Of a `tf.data.Dataset`"),
+        ({"x": iter([_X])}, TypeError, "Of a `tf.data.Dataset`"),
         ({"x": [[1.0, 2.0, 3.0]]}, TypeError, "with one row for each example"),
         ({"model": "model"}, TypeError, "`model` must be a Keras model"),
         ({"model": []}, ValueError, "an empty list"),

@@ -5,8 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
+from probability import tf, tfd
 from tiers import quick
 
 import keras_extras
@@ -14,7 +13,8 @@ from keras_extras import layers
 from keras_extras.inference import Posterior, sample_posterior
 from keras_extras.inference.sample_posterior import _targets
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 
 _NOISE = 0.5
 

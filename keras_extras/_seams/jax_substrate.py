@@ -8,9 +8,11 @@ ignored, and nobody else's. Known to hold since JAX 0.10. A release of TensorFlo
 for newer versions of JAX makes it unnecessary.
 """
 
+import contextlib
 import functools
 import importlib
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 
 _RAISED_BY_TFP = (
@@ -37,3 +39,14 @@ def jax_substrate() -> ModuleType:
     for message, category in _RAISED_BY_TFP:
         warnings.filterwarnings("ignore", message, category, module=r"tensorflow_probability\.")
     return substrate
+
+
+@contextlib.contextmanager
+def quiet_draws() -> Iterator[None]:
+    """Within it, integers of 64 bits that TFP's samplers ask for are no matter for a warning.
+
+    It is that of a method of arrays, which would be anybody's elsewhere.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Explicitly requested dtype int64 requested in astype")
+        yield

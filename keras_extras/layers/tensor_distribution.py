@@ -85,14 +85,16 @@ class TensorDistribution(  # type: ignore[misc]  # the classes are those of the 
         return value() if callable(value) else value
 
     def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> Any:
-        return self.tensor_distribution.sample(sample_shape, seed=self._seed(seed), **kwargs)
+        with _likeness.quiet_draws():
+            return self.tensor_distribution.sample(sample_shape, seed=self._seed(seed), **kwargs)
 
     def experimental_sample_and_log_prob(
         self, sample_shape: Any = (), seed: Any = None, **kwargs: Any
     ) -> tuple[Any, Any]:
-        return self.tensor_distribution.experimental_sample_and_log_prob(
-            sample_shape, seed=self._seed(seed), **kwargs
-        )
+        with _likeness.quiet_draws():
+            return self.tensor_distribution.experimental_sample_and_log_prob(
+                sample_shape, seed=self._seed(seed), **kwargs
+            )
 
     def _seed(self, seed):
         return stateless_seed(self._seed_generator) if seed is None else seed_of(seed)

@@ -1,11 +1,13 @@
 """Objects that are tensors to Keras on TensorFlow."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 METACLASS = type
+quiet_draws = contextlib.nullcontext
 # Slices are those of the tensor, as of the symbolic outputs that models are built with;
 # `tensor_distribution[...]` slices the distribution.
 OPERATORS = tf.Tensor.OVERLOADABLE_OPERATORS - {"__eq__", "__ne__"}
