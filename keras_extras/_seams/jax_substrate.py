@@ -6,9 +6,12 @@ version 0.5. A JAX that has the name keeps its own. Known to hold since JAX 0.10
 TensorFlow Probability made for newer versions of JAX makes it unnecessary.
 """
 
+import functools
 import importlib
 import warnings
 from types import ModuleType
+
+_ON_64_BITS = "Explicitly requested dtype .*64"
 
 
 def jax_substrate() -> ModuleType:
@@ -23,7 +26,15 @@ def jax_substrate() -> ModuleType:
     with warnings.catch_warnings():
         # JAX on the place of the table, and TFP on integers of 64 bits that JAX does not use.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", "Explicitly requested dtype .*64", UserWarning)
+        warnings.filterwarnings("ignore", _ON_64_BITS, UserWarning)
         if not hasattr(xla, "pytype_aval_mappings"):
             xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
-        return importlib.import_module("tensorflow_probability.substrates.jax")
+        module = importlib.import_module("tensorflow_probability.substrates.jax")
+    _filter_once()
+    return module
+
+
+@functools.cache
+def _filter_once():
+    # Of draws, whose users asked for no 64 bits.
+    warnings.filterwarnings("ignore", _ON_64_BITS, UserWarning, "tensorflow_probability")

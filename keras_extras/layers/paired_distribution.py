@@ -4,7 +4,6 @@ from typing import Any
 
 from keras import ops
 
-from keras_extras._core.distribution_kinds import tensor_of
 from keras_extras._core.probability import static_shape
 from keras_extras._core.targets import match_targets
 from keras_extras.layers.tensor_distribution import TensorDistribution
