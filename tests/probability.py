@@ -1,5 +1,6 @@
 """TensorFlow Probability of the backend that the tests run on, and what each backend writes so."""
 
+import keras
 import numpy as np
 from precision import ON_JAX
 
@@ -16,13 +17,13 @@ def seed(first, second):
     return np.array([first, second], "uint32") if ON_JAX else (first, second)
 
 
-def compiled(function, xla=True):
-    """The function compiled, by XLA where there is a choice."""
-    if ON_JAX:
+def compiled(function, jit_compile=False):
+    """A function as a program of the backend."""
+    if keras.backend.backend() == "jax":
         import jax
 
         return jax.jit(function)
-    return tf.function(function, jit_compile=xla)
+    return tf.function(function, jit_compile=jit_compile)
 
 
 def value_and_gradient(function, x):
@@ -54,3 +55,10 @@ def jacobians(model, x):
         tape.watch(values)
         result = outputs(values)
     return tape.jacobian(result, values, experimental_use_pfor=False)
+
+
+def seed_of(*numbers):
+    """The same seed for TFP of each backend: one number, or a pair for a stateless one."""
+    if keras.backend.backend() == "jax":
+        return keras.ops.convert_to_tensor([*([0] * (2 - len(numbers))), *numbers], "uint32")
+    return numbers if len(numbers) > 1 else numbers[0]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from probability import tfd
 
 from keras_extras import metrics
 from keras_extras._core.masks import with_mask
@@ -144,9 +145,9 @@ def test_rows_without_weight_do_not_count():
         assert _score(y_true, y_pred, [1.0, 0.0]) == pytest.approx(0.01, rel=1e-5)
 
 
+@pytest.mark.both_backends
 def test_what_is_no_classifier_is_refused():
-    tfp = pytest.importorskip("tensorflow_probability")
     with pytest.raises(TypeError, match="probabilities, or a distribution `Bernoulli`"):
-        metrics.BrierScore().update_state([0, 1], tfp.distributions.Normal([0.0, 1.0], 1.0))
+        metrics.BrierScore().update_state([0, 1], tfd.Normal([0.0, 1.0], 1.0))
     with pytest.raises(TypeError, match="`from_logits` must be True or False"):
         metrics.BrierScore(from_logits="yes")

@@ -7,14 +7,15 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
+from keras import ops
+from probability import tfd, tfp
 
 from keras_extras import layers
 from keras_extras._core.functions import deserialize_function, serialize_function
 from keras_extras.layers import DistributionLambda, IndependentNormal
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 SCALE = 0.5
 SHIFTS = (1.0, np.array([2.0], "float32"))
 X = np.random.default_rng(4).uniform(0.5, 1.5, size=(5, 2)).astype("float32")
@@ -47,14 +48,14 @@ print(float(sum(model.losses)))
 
 def test_a_lambda_takes_with_it_what_it_uses(tmp_path):
     """Loaded in another process, which has none of the names."""
-    local_scale, from_function = tf.constant(2.0), tfp.distributions
+    local_scale, from_function = ops.convert_to_tensor(2.0), tfp.distributions
     make = lambda t, factor=3.0, *, power=2: from_function.Normal(  # noqa: E731
         SHIFTS[0] + SHIFTS[1] * t, SCALE * local_scale * sum([factor for _ in range(power)])
     )
     model = model_of(
         make,
-        lambda rv: tf.reduce_sum(rv.mean()[..., None], axis=-1) + SCALE,
-        activity_regularizer=lambda rv: SCALE * tf.reduce_sum(rv.mean()),
+        lambda rv: ops.sum(rv.mean()[..., None], axis=-1) + SCALE,
+        activity_regularizer=lambda rv: SCALE * ops.sum(rv.mean()),
     )
     np.save(tmp_path / "x.npy", X)
     with pytest.warns(UserWarning, match="'head' is saved with a Python lambda"):
@@ -82,7 +83,7 @@ REFUSED = {
     "a function": (lambda t: tfd.Normal(helper(t), 1.0), "'helper'"),
     "a class": (lambda t: Made().method(t), "'Made'"),
     "a layer": (lambda t: tfd.Normal(DENSE(t), 1.0), "'DENSE'"),
-    "inside": (lambda t: tf.map_fn(lambda row: helper(row), t), "'helper'"),
+    "inside": (lambda t: ops.map(lambda row: helper(row), t), "'helper'"),
     "closure": (uses_a_layer(), "'dense'"),
     "default": (lambda t, make=DENSE: make.method(t), "'0'"),
     "partial": (functools.partial(tfd.Normal, scale=1.0), "partial"),

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-import tensorflow_probability as tfp
+from probability import tfd
 
 from keras_extras.layers import DistributionLambda
 from keras_extras.visualization import ReliabilityDiagram
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 RNG = np.random.default_rng(0)
 N = 5000
 POSITIVE = RNG.uniform(size=N)

@@ -2,14 +2,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tensorflow_probability as tfp
 from matplotlib.figure import Figure
+from probability import tfd
 from scipy import stats
 
 from keras_extras import visualization
 from keras_extras.layers import DistributionLambda
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
+
 RNG = np.random.default_rng(0)
 N = 4000
 MEANS = RNG.normal(size=N)

@@ -76,6 +76,11 @@ def is_traced(tensor: Any) -> bool:
     return not tf.executing_eagerly()
 
 
+def is_compiling() -> bool:
+    """Returns whether operations called now become part of a program that is being compiled."""
+    return is_traced(keras.ops.zeros(()))
+
+
 def host_value(variable: keras.Variable) -> Any:
     """Returns the value of a scalar variable as of NumPy, outside of graphs, without delay."""
     if keras.backend.backend() != "tensorflow":

@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.distribution_kinds import float_dtype
-from keras_extras._core.double_precision import in_double
+from keras_extras._core.double_precision import double_precision, in_double
 from keras_extras._core.marginals import entrywise, marginal
 from keras_extras._core.probability import tf, tfd
 
@@ -25,11 +27,14 @@ def cdf_around(distribution: Any, targets: Any) -> tuple[Any, Any]:
         # Not the distribution function at `y - 1`, which some distributions refuse for `y = 0`.
         return at - tf.cast(entrywise("mass", distribution, y), at.dtype), at
 
+    def rounded(ends):
+        return tuple(tf.cast(end, float_dtype(distribution)) for end in ends)
+
     try:
-        ends = in_double(of, distribution)
+        with double_precision():
+            return rounded(in_double(of, distribution))
     except NotImplementedError:
-        ends = _shares_of_draws(distribution, targets)
-    return tuple(tf.cast(end, float_dtype(distribution)) for end in ends)
+        return rounded(_shares_of_draws(distribution, targets))
 
 
 def _nearest_value(distribution, y):
@@ -46,19 +51,25 @@ def _nearest_value(distribution, y):
     return y
 
 
+def _seed(number):
+    """A seed that TFP takes for a stateless one."""
+    of_jax = keras.backend.backend() == "jax"
+    return tf.cast(tf.stack([number, 0]), "uint32" if of_jax else "int32")
+
+
 def _shares_of_draws(distribution, y, rounds=20, num_samples=50):
     y = tf.cast(y, float_dtype(distribution))
-    rank = tf.size(distribution.batch_shape_tensor()) + tf.size(distribution.event_shape_tensor())
-    lead = tf.ones([tf.rank(y) - rank], tf.int32)
+    rank = len(distribution.batch_shape) + len(distribution.event_shape)
+    lead = [1] * (len(y.shape) - rank)
 
     def count(number, less, at_most):
-        draws = tf.cast(distribution.sample(num_samples, seed=tf.stack([number, 0])), y.dtype)
-        draws = tf.reshape(draws, tf.concat([[num_samples], lead, tf.shape(draws)[1:]], 0))
+        draws = tf.cast(distribution.sample(num_samples, seed=_seed(number)), y.dtype)
+        draws = tf.reshape(draws, (num_samples, *lead, *ops.shape(draws)[1:]))
         less += tf.reduce_mean(tf.cast(draws < y, tf.float32), axis=0)
         at_most += tf.reduce_mean(tf.cast(draws <= y, tf.float32), axis=0)
         return number + 1, less, at_most
 
-    zeros = tf.zeros(tf.shape(y))
+    zeros = tf.zeros(ops.shape(y))
     _, less, at_most = tf.while_loop(
         lambda number, *_: number < rounds, count, (0, zeros, zeros), parallel_iterations=1
     )

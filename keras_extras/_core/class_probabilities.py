@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_extras._core.distribution_kinds import entries_of, is_mixture, unwrap
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 
 
 def class_probabilities(predictions: Any) -> Any:
@@ -52,7 +52,7 @@ def probabilities_of(distribution: Any) -> Any:
     distribution = unwrap(distribution)
     if hasattr(distribution, "class_probabilities"):  # a posterior predictive
         probabilities = distribution.class_probabilities()
-        if probabilities.shape.rank > 2:
+        if len(probabilities.shape) > 2:
             raise ValueError(
                 "Predictions of classes must be one for each row. "
                 f"Received: probabilities of shape {tuple(probabilities.shape)}"
@@ -101,9 +101,9 @@ def entry_probabilities(distribution: Any) -> Any:
     components = entry_probabilities(entries.components_distribution)
     weights = entries.mixture_distribution.probs_parameter()
     batch_rank = entries.components_distribution.batch_shape.rank
-    within = components.shape.rank - batch_rank
-    weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * within], 0))
-    return tf.reduce_sum(weights * components, axis=batch_rank - 1)
+    within = len(components.shape) - batch_rank
+    weights = ops.reshape(weights, (*ops.shape(weights), *[1] * within))
+    return ops.sum(weights * components, axis=batch_rank - 1)
 
 
 def entry_logits(distribution: Any) -> Any:
@@ -112,8 +112,8 @@ def entry_logits(distribution: Any) -> Any:
     if not is_mixture(entries):
         return entries.logits_parameter()
     probabilities = entry_probabilities(entries)
-    logits = tf.math.log(probabilities)
-    return logits - tf.math.log1p(-probabilities) if is_over_two(entries) else logits
+    logits = ops.log(probabilities)
+    return logits - ops.log1p(-probabilities) if is_over_two(entries) else logits
 
 
 def _family(distribution):

@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_integer, check_seed
 from keras_extras._core.distribution_kinds import (
@@ -12,7 +14,7 @@ from keras_extras._core.distribution_kinds import (
     is_multivariate_normal,
     mixture_weights,
 )
-from keras_extras._core.probability import stateless_seed, tf, tfd
+from keras_extras._core.probability import is_floating, stateless_seed, tfd
 
 # Of the docstrings of the loss and the metric.
 DRAWS = """
@@ -64,13 +66,13 @@ def crps(distribution: Any, y: Any, num_samples: int, seed: Any) -> Any:
     """
     rank = distribution.event_shape.rank
     distribution = entries_of(distribution)
-    y = tf.cast(y, distribution.dtype if distribution.dtype.is_floating else tf.float32)
+    y = ops.cast(y, distribution.dtype if is_floating(distribution.dtype) else "float32")
     if has_closed_form(distribution):
         scores = _closed_form(distribution, y)
     else:
         draws = distribution.sample(num_samples, seed=seed())
-        scores = _of_draws(tf.cast(draws, y.dtype), y)
-    return tf.reduce_sum(scores, axis=list(range(-rank, 0)))
+        scores = _of_draws(ops.cast(draws, y.dtype), y)
+    return ops.sum(scores, axis=tuple(range(-rank, 0)))
 
 
 def _closed_form(distribution, y):
@@ -82,10 +84,10 @@ def _closed_form(distribution, y):
     loc, scale = distribution.loc, distribution.scale
     if isinstance(distribution, tfd.Normal):
         return _of_normal(loc, scale, y)
-    z = tf.abs(y - loc) / scale
+    z = ops.abs(y - loc) / scale
     if isinstance(distribution, tfd.Laplace):
-        return scale * (z + tf.exp(-z) - 0.75)
-    return scale * (z + 2.0 * tf.math.softplus(-z) - 1.0)
+        return scale * (z + ops.exp(-z) - 0.75)
+    return scale * (z + 2.0 * ops.softplus(-z) - 1.0)
 
 
 def _of_normal(loc, scale, y):
@@ -95,8 +97,8 @@ def _of_normal(loc, scale, y):
 def _mean_distance(loc, scale):
     """E |X| for normal X."""
     z = loc / scale
-    density = tf.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-    return 2.0 * scale * density + loc * tf.math.erf(z / math.sqrt(2.0))
+    density = ops.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return 2.0 * scale * density + loc * ops.erf(z / math.sqrt(2.0))
 
 
 def _of_normal_mixture(mixture, y):
@@ -105,12 +107,12 @@ def _of_normal_mixture(mixture, y):
     weights = mixture_weights(mixture)
     components = entries_of(mixture.components_distribution)
     loc, scale = components.mean(), components.stddev()
-    to_target = _mean_distance(tf.expand_dims(y, axis) - loc, scale)
-    differences = tf.expand_dims(loc, axis) - tf.expand_dims(loc, axis - 1)
-    variances = tf.expand_dims(scale**2, axis) + tf.expand_dims(scale**2, axis - 1)
-    apart = _mean_distance(differences, tf.sqrt(variances))
-    pairs = tf.expand_dims(weights, axis) * tf.expand_dims(weights, axis - 1) * apart
-    return tf.reduce_sum(weights * to_target, axis) - 0.5 * tf.reduce_sum(pairs, [axis - 1, axis])
+    to_target = _mean_distance(ops.expand_dims(y, axis) - loc, scale)
+    differences = ops.expand_dims(loc, axis) - ops.expand_dims(loc, axis - 1)
+    variances = ops.expand_dims(scale**2, axis) + ops.expand_dims(scale**2, axis - 1)
+    apart = _mean_distance(differences, ops.sqrt(variances))
+    pairs = ops.expand_dims(weights, axis) * ops.expand_dims(weights, axis - 1) * apart
+    return ops.sum(weights * to_target, axis) - 0.5 * ops.sum(pairs, (axis - 1, axis))
 
 
 def _are_normal(distribution):
@@ -120,11 +122,10 @@ def _are_normal(distribution):
 
 def _of_draws(draws, y):
     """Unbiased: mean |X - y| - 1/2 of the mean distance of two different draws."""
-    count = tf.shape(draws)[0]
-    ranks = tf.cast(2 * tf.range(count) + 1 - count, y.dtype)
+    count = draws.shape[0]
+    ranks = ops.convert_to_tensor(2 * np.arange(count) + 1 - count, y.dtype)
     # Far from zero the ranks would weigh rounded numbers against each other.
     errors = draws - y
-    ordered = tf.sort(errors, axis=0)
-    pairs = tf.cast(count, y.dtype) * tf.cast(count - 1, y.dtype)
-    half_spread = tf.tensordot(ranks, ordered, axes=1) / pairs
-    return tf.reduce_mean(tf.abs(errors), axis=0) - half_spread
+    ordered = ops.sort(errors, axis=0)
+    half_spread = ops.tensordot(ranks, ordered, axes=1) / float(count * (count - 1))
+    return ops.mean(ops.abs(errors), axis=0) - half_spread

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from keras_extras._core.probability import is_floating, tf, tfd
+import keras
+
+from keras_extras._core.probability import is_floating, tfd
 
 
 def unwrap(distribution: Any) -> Any:
@@ -87,19 +89,19 @@ def mixture_weights(mixture: Any) -> Any:
     return weights
 
 
-def float_dtype(distribution: Any) -> Any:
-    """Returns the dtype of probabilities of a distribution, also where draws are integers."""
+def float_dtype(distribution: Any) -> str:
+    """Returns the name of the dtype of probabilities, also where draws are integers."""
     distribution = entries_of(distribution)
     if is_floating(distribution.dtype):
-        return tf.as_dtype(distribution.dtype)
+        return keras.backend.standardize_dtype(distribution.dtype)
     parts = _parts_of(distribution)
     if parts:
         return float_dtype(parts[0])
     for value in distribution.parameters.values():
         dtype = getattr(value, "dtype", None)
         if dtype is not None and is_floating(dtype):
-            return tf.as_dtype(dtype)
-    return tf.float32
+            return keras.backend.standardize_dtype(dtype)
+    return "float32"
 
 
 def is_discrete(distribution: Any) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_extras._core.probability import tfd
+from keras_extras._core.probability import require_probability, tfd
 
 _NUMBERS_AND_NAMES = (bool, int, float, str, type(None))
 _PLAIN = (*_NUMBERS_AND_NAMES, np.ndarray, np.generic)
+_OF_TENSORFLOW = "tensorflow_probability.python."
+_OF_JAX = "tensorflow_probability.substrates.jax."
 _KINDS = ("globals", "closure", "defaults", "keyword_defaults")
 
 
@@ -174,7 +176,7 @@ def _global_names(code):
 
 def _written(name, value, owner):
     if isinstance(value, types.ModuleType) and _is_importable(value):
-        return {"module": value.__name__}
+        return {"module": value.__name__.replace(_OF_JAX, _OF_TENSORFLOW)}
     if isinstance(value, tuple | list):
         return {type(value).__name__: [_written(name, entry, owner) for entry in value]}
     is_variable_or_output = hasattr(value, "assign") or hasattr(value, "tensor_distribution")
@@ -218,11 +220,20 @@ def _is_written(config):
 
 def _read(config):
     if "module" in config:
-        return importlib.import_module(config["module"])
+        return _module(config["module"])
     for kind in (tuple, list):
         if kind.__name__ in config:
             return kind(map(_read, config[kind.__name__]))
     return keras.saving.deserialize_keras_object(config["value"])
+
+
+def _module(name):
+    """The module of a name; those of TensorFlow Probability are those of the backend."""
+    if name.startswith(_OF_TENSORFLOW):
+        require_probability()
+        if keras.backend.backend() == "jax":
+            name = name.replace(_OF_TENSORFLOW, _OF_JAX)
+    return importlib.import_module(name)
 
 
 def _is_importable(module):

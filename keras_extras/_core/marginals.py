@@ -3,8 +3,11 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
+from keras_extras._core.backend import is_traced
 from keras_extras._core.distribution_kinds import (
     counts,
     entries_of,
@@ -19,7 +22,13 @@ from keras_extras._core.distribution_kinds import (
     mixture_weights,
 )
 from keras_extras._core.incomplete_gamma import gamma_cdf
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import (
+    is_floating,
+    joined_shape,
+    shape_of_draws,
+    tf,
+    tfd,
+)
 
 
 def marginal(distribution: Any) -> Any:
@@ -68,15 +77,22 @@ def marginal(distribution: Any) -> Any:
 
 def _outcomes(distribution):
     """A distribution of bounded counts that has no distribution function, count by count."""
-    most = tf.reduce_max(distribution.total_count)
-    counts = tf.range(most + 1.0)
+    counts = tf.range(_most(distribution.total_count) + 1.0)
     by_count = tf.reshape(counts, (-1, *[1] * distribution.batch_shape.rank))
     possible = by_count <= distribution.total_count
     probs = tf.where(
         possible, distribution.prob(tf.minimum(by_count, distribution.total_count)), 0.0
     )
-    probs = tf.transpose(probs, (*range(1, probs.shape.rank), 0))
+    probs = tf.transpose(probs, (*range(1, len(probs.shape)), 0))
     return tfd.FiniteDiscrete(counts, probs=probs)
+
+
+def _most(total_count):
+    if keras.backend.backend() == "tensorflow":
+        return tf.reduce_max(total_count)
+    if is_traced(total_count):
+        raise NotImplementedError("JAX must know how many counts there are before it compiles")
+    return np.max(total_count)
 
 
 def _of_sample(distribution):
@@ -85,13 +101,11 @@ def _of_sample(distribution):
     if inner.event_shape.rank:
         return distribution
     rank = distribution.distribution.event_shape.rank
-    sample = distribution.sample_shape
-    sample = tf.reshape(tf.convert_to_tensor(sample, tf.int32), [-1])
-    shape = inner.batch_shape_tensor()
-    split = tf.size(shape) - rank
-    batch, event = shape[:split], shape[split:]
-    thin = tfd.BatchReshape(inner, tf.concat([batch, tf.ones_like(sample), event], 0))
-    return tfd.BatchBroadcast(thin, tf.concat([batch, sample, event], 0))
+    sample, shape = distribution.sample_shape, inner.batch_shape_tensor()
+    batch, event = (shape[:-rank], shape[-rank:]) if rank else (shape, [])
+    ones = [1] * (distribution.event_shape.rank - rank)
+    thin = tfd.BatchReshape(inner, joined_shape(batch, ones, event))
+    return tfd.BatchBroadcast(thin, joined_shape(batch, sample, event))
 
 
 def _is_transformed_by_entry(distribution):
@@ -143,21 +157,21 @@ def entrywise(method: str, distribution: Any, y: Any) -> Any:
 
 def _of_reshaped(method, distribution, y):
     inner = distribution.distribution
-    shape = tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
-    y = tf.broadcast_to(y, tf.broadcast_dynamic_shape(tf.shape(y), shape))
+    y = tf.convert_to_tensor(y)
+    y += tf.zeros(shape_of_draws(distribution), y.dtype)
     if is_a(distribution, tfd.BatchBroadcast):
         return entrywise(method, inner, y)
     sizes = distribution.batch_shape.concatenate(distribution.event_shape)
-    lead = y.shape.rank - sizes.rank
+    rank = len(y.shape)
+    lead = rank - sizes.rank
     # Axes along which `y` may have many values for one entry lead; the others are in one order.
     wide = [lead + axis for axis, size in enumerate(sizes) if size == 1]
     order = [*range(lead), *wide]
-    order += [axis for axis in range(y.shape.rank) if axis not in order]
+    order += [axis for axis in range(rank) if axis not in order]
     moved = tf.transpose(y, order)
-    own = tf.concat([inner.batch_shape_tensor(), inner.event_shape_tensor()], 0)
-    by_entry = tf.concat([tf.shape(moved)[: lead + len(wide)], own], 0)
+    by_entry = joined_shape(ops.shape(moved)[: lead + len(wide)], shape_of_draws(inner))
     values = entrywise(method, inner, tf.reshape(moved, by_entry))
-    return tf.transpose(tf.reshape(values, tf.shape(moved)), np.argsort(order))
+    return tf.transpose(tf.reshape(values, ops.shape(moved)), np.argsort(order))
 
 
 def _of_single_numbers(method, distribution, y):
@@ -183,8 +197,8 @@ def _of_single_numbers(method, distribution, y):
         return tf.where(y < 0, tf.zeros_like(at_zero), at_zero)
     if counts(distribution):
         # TFP interpolates some distribution functions of counts, and refuses values below 0.
-        inside = tf.maximum(tf.floor(y) if y.dtype.is_floating else y, tf.zeros_like(y))
-        if tf.as_dtype(distribution.dtype).is_integer:
+        inside = tf.maximum(tf.floor(y) if is_floating(y.dtype) else y, tf.zeros_like(y))
+        if not is_floating(distribution.dtype):
             inside = tf.minimum(inside, tf.cast(2.0**30, y.dtype))
         values = _own_cdf(distribution, tf.cast(inside, distribution.dtype))
         return tf.where(y < 0, tf.zeros_like(values), values)
@@ -238,7 +252,7 @@ def into_support(distribution: Any, value: float) -> Any:
     Returns:
         Tensor of shape `batch_shape + event_shape`.
     """
-    shape = tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
+    shape = shape_of_draws(distribution)
     if is_a(distribution, tfd.BatchBroadcast):
         values = into_support(distribution.distribution, value)
         return None if values is None else tf.broadcast_to(values, shape)
@@ -249,7 +263,7 @@ def into_support(distribution: Any, value: float) -> Any:
     if bijector is None:
         return None
     values = tf.fill(shape, tf.constant(value, float_dtype(distribution)))
-    for dtype in (values.dtype, tf.float32):  # Some of TFP's bijectors hold constants of float32.
+    for dtype in (values.dtype, "float32"):  # Some of TFP's bijectors hold constants of float32.
         try:
             return tf.cast(bijector.forward(tf.cast(values, dtype)), values.dtype)
         except (TypeError, ValueError, tf.errors.InvalidArgumentError):
@@ -261,7 +275,7 @@ def _support(distribution):
     """The ends of the support of a continuous distribution of single numbers."""
     if isinstance(distribution, tfd.VonMises):
         return distribution.loc - math.pi, distribution.loc + math.pi
-    largest = tf.as_dtype(distribution.dtype).max
+    largest = float(np.finfo(keras.backend.standardize_dtype(distribution.dtype)).max)
     low, high = into_support(distribution, -largest), into_support(distribution, largest)
     if low is None:
         low, high = (tf.constant(end, distribution.dtype) for end in (-largest, largest))

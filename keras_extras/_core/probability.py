@@ -67,6 +67,22 @@ def static_shape(value: Any) -> Any:
     return tf.TensorShape(value.shape)
 
 
+def joined_shape(*parts: Any) -> Any:
+    """Returns a shape put together of parts: a tensor, or a tuple on JAX, where shapes are static.
+
+    Args:
+        *parts: Tensors of sizes, or sequences of integers.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return tf.concat([tf.reshape(tf.cast(part, "int32"), [-1]) for part in parts], 0)
+    return tuple(int(size) for part in parts for size in np.ravel(part))
+
+
+def shape_of_draws(distribution: Any) -> Any:
+    """Returns the shape of one draw for the whole batch, as `joined_shape` does."""
+    return joined_shape(distribution.batch_shape_tensor(), distribution.event_shape_tensor())
+
+
 def is_floating(dtype: Any) -> bool:
     """Whether a dtype, as of NumPy, TensorFlow or a name, is of real numbers."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(dtype))

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
+from keras_extras._core.backend import is_compiling
 from keras_extras._core.distribution_kinds import (
     entries_of,
     float_dtype,
@@ -13,9 +16,10 @@ from keras_extras._core.distribution_kinds import (
     is_transformed,
     unwrap,
 )
-from keras_extras._core.double_precision import in_double
+from keras_extras._core.double_precision import double_precision, in_double
 from keras_extras._core.marginals import entrywise, into_support, marginal
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.precision import widest_float
+from keras_extras._core.probability import is_floating, shape_of_draws, tf, tfd
 
 
 def quantile(distribution: Any, probability: Any) -> Any:
@@ -45,10 +49,11 @@ def quantile(distribution: Any, probability: Any) -> Any:
     probabilities = np.reshape(given.astype("float64"), [-1])
     for way in (_of_outcomes, _own_quantile, _inverse_of_cdf):
         try:
-            values = way(entries, probabilities)
+            with double_precision():
+                values = way(entries, probabilities)
         except NotImplementedError:
             continue
-        return tf.reshape(values, tf.concat([given.shape, tf.shape(values)[1:]], 0))
+        return tf.reshape(values, (*given.shape, *ops.shape(values)[1:]))
     raise NotImplementedError(
         f"{type(entries_of(distribution)).__name__} has neither `quantile` nor `cdf`, so its "
         "quantiles are not known exactly. Take them from draws: "
@@ -62,12 +67,16 @@ def _of_outcomes(distribution, probabilities):
     if not isinstance(distribution, tfd.FiniteDiscrete):
         raise NotImplementedError
     reached = tf.cumsum(distribution.probs_parameter(), axis=-1)
-    slack = 4.0 * np.finfo(reached.dtype.as_numpy_dtype).eps
+    slack = 4.0 * _eps(reached.dtype)
     enough = tf.constant(probabilities * (1.0 - slack), reached.dtype)
-    is_below = reached < tf.reshape(enough, (-1, *[1] * reached.shape.rank))
+    is_below = reached < tf.reshape(enough, (-1, *[1] * len(reached.shape)))
     index = tf.reduce_sum(tf.cast(is_below, tf.int32), axis=-1)
     outcomes = distribution.outcomes
-    return tf.gather(outcomes, tf.minimum(index, tf.shape(outcomes)[-1] - 1))
+    return tf.gather(outcomes, tf.minimum(index, ops.shape(outcomes)[-1] - 1))
+
+
+def _eps(dtype):
+    return float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
 
 
 def _own_quantile(distribution, probabilities):
@@ -83,15 +92,17 @@ def _own_quantile(distribution, probabilities):
         reached = _cdf(distribution, values)
     except NotImplementedError:
         return values
-    precision = float(np.sqrt(np.finfo(values.dtype.as_numpy_dtype).eps)) * 0.03
+    precision = float(np.sqrt(_eps(values.dtype))) * 0.03
     wanted = tf.cast(wanted, reached.dtype)
     tail = tf.minimum(wanted, 1.0 - wanted)
     right = ~(tf.abs(reached - wanted) > tail * precision) | (tail == 0.0)
-    return tf.cond(
-        tf.reduce_all(right),
-        lambda: values,
-        lambda: tf.where(right, values, _inverse_of_cdf(distribution, probabilities)),
-    )
+
+    def corrected():
+        return tf.where(right, values, _inverse_of_cdf(distribution, probabilities))
+
+    if is_compiling():
+        return tf.cond(tf.reduce_all(right), lambda: values, corrected)
+    return values if bool(tf.reduce_all(right)) else corrected()
 
 
 def _is_searched(distribution):
@@ -106,13 +117,10 @@ def _is_searched(distribution):
 
 
 def _before_entries(probabilities, distribution):
-    """Probabilities along an axis before those of a draw."""
-    shape = _shape(distribution)
-    return tf.reshape(tf.constant(probabilities), tf.concat([[-1], tf.ones_like(shape)], 0))
-
-
-def _shape(distribution):
-    return tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
+    """Probabilities along an axis before those of a draw, once for each entry."""
+    probabilities = tf.constant(probabilities, widest_float())
+    ones = tf.ones(shape_of_draws(distribution), probabilities.dtype)
+    return tf.tensordot(probabilities, ones, 0)
 
 
 def _cdf(distribution, y):
@@ -122,11 +130,10 @@ def _cdf(distribution, y):
 
 
 def _inverse_of_cdf(distribution, probabilities):
-    if not tf.executing_eagerly():
+    if is_compiling():
         return _bisect(distribution, probabilities)[0]
-    # As a graph, since the search takes as many steps as a number has bits.
-    search = tf.function(lambda: _bisect(distribution, probabilities), autograph=False)
-    values, found = search.get_concrete_function()()
+    # As one program, since the search takes as many steps as a number has bits.
+    values, found = _compiled(lambda: _bisect(distribution, probabilities))()
     if not bool(tf.reduce_all(found)):
         raise ValueError(
             f"The distribution function of {distribution} does not reach the probability, so it "
@@ -135,58 +142,67 @@ def _inverse_of_cdf(distribution, probabilities):
     return values
 
 
+def _compiled(function):
+    if keras.backend.backend() == "tensorflow":
+        return tf.function(function, autograph=False).get_concrete_function()
+    import jax
+
+    return jax.jit(function)
+
+
 def _inside(distribution):
     """A value of each entry inside of the support, where that is known."""
     values = into_support(distribution, 0.0)
-    return tf.zeros(_shape(distribution), float_dtype(distribution)) if values is None else values
+    if values is None:
+        return tf.zeros(shape_of_draws(distribution), float_dtype(distribution))
+    return values
 
 
 def _bisect(distribution, probabilities):
     """Bisects the floating-point numbers in their order, so that no scale or support is assumed."""
-    dtype = tf.as_dtype(distribution.dtype)
-    dtype = dtype if dtype.is_floating else tf.float32
-    integer = {2: tf.int16, 4: tf.int32, 8: tf.int64}[dtype.size]
+    dtype = keras.backend.standardize_dtype(distribution.dtype)
+    dtype = dtype if is_floating(dtype) else "float32"
+    limits = np.finfo(dtype)
+    bits = limits.bits
+    integer = f"int{bits}"
     # A value inside of the support shows on which side of it a `cdf` without an answer lies.
     inside = tf.cast(_inside(distribution), dtype)
 
     def value_of(order):
         # Negative numbers are ordered the other way round by their bits.
-        return tf.bitcast(tf.where(order < 0, integer.min - order - 1, order), dtype)
+        order = tf.where(order < 0, -(2 ** (bits - 1)) - order - 1, order)
+        return tf.bitcast(order, dtype)
 
     def reached(y):
         values = _cdf(distribution, y)
         # Only steps are close to the probability but for rounding; in tails it would count.
-        eps = np.finfo(float_dtype(distribution).as_numpy_dtype).eps
-        slack = 4.0 * eps if is_discrete(distribution) else 0.0
+        slack = 4.0 * _eps(float_dtype(distribution)) if is_discrete(distribution) else 0.0
         enough = tf.cast(wanted, values.dtype) * (1.0 - slack)
         return tf.where(tf.math.is_nan(values), y > inside, values >= enough)
 
-    largest = tf.bitcast(tf.constant(dtype.max, dtype), integer)
+    largest = float(limits.max)
     wanted = _before_entries(probabilities, distribution)
-    high = tf.fill(tf.concat([tf.shape(wanted)[:1], tf.shape(inside)], 0), largest)
+    high = tf.zeros_like(wanted, integer) + tf.bitcast(tf.constant(largest, dtype), integer)
     low = -1 - high
 
     def halve(low, high):
-        middle = (low & high) + tf.bitwise.right_shift(low ^ high, tf.ones_like(low))
+        middle = (low & high) + ops.right_shift(low ^ high, 1)
         is_reached = reached(value_of(middle))
         return tf.where(is_reached, low, middle + 1), tf.where(is_reached, middle, high)
 
-    steps = 8 * dtype.size
     _, (_, order) = tf.while_loop(
-        lambda step, _: step < steps,
+        lambda step, _: step < bits,
         lambda step, ends: (step + 1, halve(*ends)),
-        (0, (low, high)),
+        (tf.constant(0), (low, high)),
     )
     values = value_of(order)
     # Processors round subnormal numbers to zero.
-    values = tf.where(
-        tf.abs(values) <= np.finfo(dtype.as_numpy_dtype).tiny, tf.zeros_like(values), values
-    )
+    values = tf.where(tf.abs(values) <= float(limits.tiny), tf.zeros_like(values), values)
     is_nan = tf.math.is_nan(_cdf(distribution, values))
-    found = tf.logical_and(tf.abs(values) < dtype.max, ~is_nan)
+    found = tf.logical_and(tf.abs(values) < largest, ~is_nan)
     # Parameters of NaN have quantiles of NaN.
     lost = tf.math.is_nan(_cdf(distribution, inside))
     at_ends = (wanted == 0.0) | (wanted == 1.0)
-    ends = tf.where(tf.abs(values) < dtype.max, values, tf.sign(values) * np.inf)
+    ends = tf.where(tf.abs(values) < largest, values, tf.sign(values) * np.inf)
     values = tf.where(found & ~lost, values, tf.constant(np.nan, dtype))
     return tf.where(at_ends, ends, values), found | lost | at_ends

@@ -2,8 +2,8 @@
 
 Wrapped is the public `__call__` of `keras.layers.Layer`. Layers of Keras call functions of
 `jax.lax`, such as convolutions, which take arrays and no object with `__jax_array__`. Models hand
-their inputs on, and layers of others may want the object. Known to hold since Keras 3.12. A
-protocol of arrays that `jax.lax` knows would make it unnecessary.
+their inputs on, and functions in `Lambda` and layers of others may want the object. Known to hold
+since Keras 3.12. A protocol of arrays that `jax.lax` knows would make it unnecessary.
 """
 
 from collections.abc import Callable
@@ -37,4 +37,4 @@ def give_layers_tensors(cls: type, tensor_of: Callable[[Any], Any]) -> None:
 
 def _is_of_keras(layer):
     is_own = type(layer).__module__.partition(".")[0] == "keras"
-    return is_own and not isinstance(layer, keras.Model)
+    return is_own and not isinstance(layer, keras.Model | keras.layers.Lambda)

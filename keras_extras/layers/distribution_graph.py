@@ -27,7 +27,7 @@ def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
         try:
             return layer.call(keras.tree.pack_sequence_as(inputs, values))
         except AttributeError as error:
-            if not any(f"'{name}'" in str(error) for name in vars(tfd.Distribution)):
+            if error.name not in vars(tfd.Distribution):
                 raise
             raise TypeError(
                 f"Layer {layer.name!r} got a tensor where its function uses a distribution "
@@ -40,6 +40,30 @@ def output_spec(layer: keras.layers.Layer, inputs: Any) -> keras.KerasTensor:
     spec = _spec_of(step, bases)
     spec.source = (make, bases)
     return spec
+
+
+def tensor_of_unknown_length(layer: keras.layers.Layer, inputs: Any) -> Any:
+    """Returns a tensor of the output's shape if JAX traces inputs of unknown length, or None.
+
+    Keras traces the `call` of a user's layer or model so, to learn its shapes. TFP needs lengths.
+
+    Args:
+        layer: A layer of distributions.
+        inputs: A tensor, or a structure of them.
+    """
+    sizes = [size for value in keras.tree.flatten(inputs) for size in value.shape]
+    unknown = [size for size in sizes if not isinstance(size, int)]
+    if keras.backend.backend() != "jax" or not unknown:
+        return None
+
+    def placeholder(value):
+        shape = [size if isinstance(size, int) else None for size in value.shape]
+        return keras.KerasTensor(shape, keras.backend.standardize_dtype(value.dtype))
+
+    spec = output_spec(layer, keras.tree.map_structure(placeholder, inputs))
+    return keras.ops.zeros(
+        [unknown[0] if size is None else size for size in spec.shape], spec.dtype
+    )
 
 
 def _spec_of(step, bases):

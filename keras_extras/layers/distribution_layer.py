@@ -14,7 +14,11 @@ from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.functions import deserialize_function, method_name, serialize_function
 from keras_extras._core.probability import is_floating, require_probability, tf, tfd
-from keras_extras.layers.distribution_graph import output_spec, with_tensors
+from keras_extras.layers.distribution_graph import (
+    output_spec,
+    tensor_of_unknown_length,
+    with_tensors,
+)
 from keras_extras.layers.distributions_in_fit import let_models_train_distributions
 
 _filtering = threading.Lock()
@@ -90,6 +94,9 @@ class DistributionLayer(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         from keras_extras.layers.tensor_distribution import TensorDistribution
 
+        traced = tensor_of_unknown_length(self, inputs)
+        if traced is not None:
+            return traced
         if self.divergence_weight is not None:
             self.divergence_weight.advance(training)
         try:
@@ -106,9 +113,14 @@ class DistributionLayer(keras.layers.Layer):
             )
             output.made_from = (self, inputs)
             return output
-        except tf.errors.InvalidArgumentError as error:
+        except self._errors_of_checks() as error:
             message = getattr(error, "message", error)
             raise ValueError(f"Layer {self.name!r}: {message}") from error
+
+    def _errors_of_checks(self):
+        """What TFP's checks of parameters raise."""
+        on_jax = keras.backend.backend() == "jax" and self.validate_args
+        return (tf.errors.InvalidArgumentError, *([ValueError] if on_jax else []))
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if keras.backend.backend() == "tensorflow":

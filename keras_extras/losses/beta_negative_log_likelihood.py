@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.checks import check_number
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.losses.distribution_loss import ARGUMENTS, DistributionLoss, example
 
@@ -61,8 +62,8 @@ class BetaNegativeLogLikelihood(DistributionLoss):
                 "BetaNegativeLogLikelihood needs a distribution of single numbers or of "
                 f"independent entries. Received: {distribution}"
             )
-        weight = tf.stop_gradient(entries.variance() ** self.beta)
-        return tf.reduce_sum(-weight * entries.log_prob(y_true), axis=list(range(-rank, 0)))
+        weight = ops.stop_gradient(entries.variance() ** self.beta)
+        return ops.sum(-weight * entries.log_prob(y_true), axis=tuple(range(-rank, 0)))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta}

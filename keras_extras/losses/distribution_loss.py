@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.probability import require_probability
 from keras_extras._core.targets import match_targets, require_distribution
 
 # Of the docstrings of its children.
@@ -49,7 +49,7 @@ class DistributionLoss(keras.losses.Loss):
     """
 
     def __init__(self, name: str, reduction: str | None, dtype: Any):
-        require_tensorflow(f"keras_extras.losses.{type(self).__name__}")
+        require_probability(f"keras_extras.losses.{type(self).__name__}")
         floatx = keras.config.floatx()
         if dtype is not None and keras.backend.standardize_dtype(dtype) != floatx:
             raise ValueError(

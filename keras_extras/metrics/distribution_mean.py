@@ -3,9 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
-from keras_extras._core.probability import tf
+from keras_extras._core.probability import require_probability
 from keras_extras._core.targets import match_targets, require_distribution
 from keras_extras._seams.metric_direction import set_direction
 
@@ -47,7 +47,7 @@ class DistributionMean(keras.metrics.MeanMetricWrapper):
     """
 
     def __init__(self, name: str, dtype: Any, direction: str | None = None):
-        require_tensorflow(f"keras_extras.metrics.{type(self).__name__}")
+        require_probability(f"keras_extras.metrics.{type(self).__name__}")
         super().__init__(self._scores, name=name, dtype=dtype)
         set_direction(self, direction)
 
@@ -63,7 +63,7 @@ class DistributionMean(keras.metrics.MeanMetricWrapper):
     def _scores(self, y_true, y_pred):
         owner = type(self).__name__
         distribution = require_distribution(y_pred, owner)
-        y_true = tf.cast(y_true, distribution.dtype)
+        y_true = ops.cast(y_true, distribution.dtype)
         return self.score(match_targets(y_true, distribution, owner), distribution)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.interval_metric import IntervalMetric, sections
 
@@ -46,6 +47,6 @@ class IntervalCoverage(IntervalMetric):
         low, high = self.ends
         before, at = cdf_around(distribution, y_true)
         # A count is beyond the quantile as soon as those before it reach the probability.
-        not_passed = tf.where(before < at, before < high, before <= high)
-        covered = tf.cast(tf.logical_and(at >= low, not_passed), self.dtype)
-        return tf.where(tf.math.is_nan(at), float("nan"), covered)
+        not_passed = ops.where(before < at, before < high, before <= high)
+        covered = ops.cast(ops.logical_and(at >= low, not_passed), self.dtype)
+        return ops.where(ops.isnan(at), float("nan"), covered)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.quantiles import quantile
 from keras_extras._core.registration import serializable
 from keras_extras.metrics.interval_metric import IntervalMetric, sections
@@ -43,4 +44,4 @@ class IntervalWidth(IntervalMetric):
         ends = quantile(distribution, self.ends)
         width = ends[1] - ends[0]
         # One distribution for all rows has one width for each.
-        return tf.cast(width, self.dtype) + tf.zeros_like(y_true, dtype=self.dtype)
+        return ops.cast(width, self.dtype) + ops.zeros_like(y_true, dtype=self.dtype)

@@ -4,12 +4,12 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.checks import check_integer, check_share
 from keras_extras._core.data import check_numbers
 from keras_extras._core.distribution_kinds import takes_whole_numbers
-from keras_extras._core.probability import tf
 from keras_extras._core.targets import match_targets
 from keras_extras.visualization.arguments import column, flat, rows_of
 
@@ -44,7 +44,7 @@ def integral_transforms(y_true: Any, distribution: Any, seed: int, owner: str) -
     matched = match_targets(targets[:, None], distribution, owner)
     if takes_whole_numbers(distribution):
         _check_whole(targets)
-    matched = tf.cast(matched, distribution.dtype)
+    matched = ops.cast(matched, distribution.dtype)
     before, at = map(flat, cdf_around(distribution, matched))
     spread = np.random.default_rng(seed).uniform(size=len(targets))
     transforms = before + spread * (at - before)

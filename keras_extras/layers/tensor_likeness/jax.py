@@ -12,7 +12,8 @@ from keras_extras.layers.tensor_likeness.distribution_leaves import Distribution
 
 METACLASS = type("Metaclass", (type(tfd.Distribution), type(jax.Array)), {})
 _OWN = {"__array__", "__bool__", "__float__", "__hash__", "__iter__", "__len__"}
-OPERATORS = {
+_COMPARISONS = {"__ge__", "__gt__", "__le__", "__lt__"}  # An object has them, too.
+OPERATORS = _COMPARISONS | {
     name
     for name in set(dir(jax.Array)) - set(dir(object)) - _OWN
     if name.startswith("__") and callable(getattr(jax.Array, name))
