@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_number
 from keras_extras._core.kl_share import add_share
-from keras_extras._core.probability import tf
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -61,10 +61,10 @@ class DivergenceWeight(keras.layers.Layer):
         weight = self._weight()
         if self._steps is not None:
             # The call of a step counts it before its divergence is computed.
-            weight = weight(tf.maximum(tf.convert_to_tensor(self._steps) - 1, 0))
-        share = tf.cast(tf.convert_to_tensor(self.kl_warm_up), values.dtype)
+            weight = weight(ops.maximum(ops.convert_to_tensor(self._steps) - 1, 0))
+        share = ops.cast(ops.convert_to_tensor(self.kl_warm_up), values.dtype)
         values = share * values
-        return values if weight is None else tf.cast(weight, values.dtype) * values
+        return values if weight is None else ops.cast(weight, values.dtype) * values
 
     @property
     def config(self) -> Any:
@@ -81,9 +81,9 @@ def _reader(weight: Any) -> Callable[[], Any]:
     """A function that returns the weight, so that Keras does not train a variable among it."""
     if weight is None or isinstance(weight, _Schedule):
         return lambda: weight
-    if isinstance(weight, keras.Variable | tf.Variable):
-        return lambda: tf.convert_to_tensor(weight)
-    if tf.is_tensor(weight):
+    if hasattr(weight, "assign"):
+        return lambda: ops.convert_to_tensor(weight)
+    if ops.is_tensor(weight):
         return lambda: weight
     if isinstance(weight, list | np.ndarray):
         values = np.asarray(weight)
@@ -92,6 +92,6 @@ def _reader(weight: Any) -> Callable[[], Any]:
                 "`weight` must hold finite numbers that are not negative. "
                 f"Received: weight={weight!r}"
             )
-        return lambda: tf.convert_to_tensor(values, keras.config.floatx())
+        return lambda: ops.convert_to_tensor(values, keras.config.floatx())
     number = check_number("weight", weight, at_least=0.0)
     return lambda: number
