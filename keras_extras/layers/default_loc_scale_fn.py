@@ -215,7 +215,9 @@ class _MeanFieldNormalFn(_OfArguments):
     def __call__(self, dtype, shape, name, trainable, add_variable_fn):
         make_loc_scale = _LocScaleFn(self.is_singular, **self.choices)
         loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
-        current_loc = deferred(lambda: ops.convert_to_tensor(loc), keras.backend.standardize_dtype(dtype), shape)
+        current_loc = deferred(
+            lambda: ops.convert_to_tensor(loc), keras.backend.standardize_dtype(dtype), shape
+        )
         entries = tfd.Deterministic(current_loc)
         if scale is not None:
             entries = tfd.Normal(current_loc, scale)

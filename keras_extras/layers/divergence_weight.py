@@ -16,8 +16,9 @@ _Schedule = keras.optimizers.schedules.LearningRateSchedule
 WEIGHT = """
         weight: Multiplies the divergence: a number, a tensor, a `keras.Variable` or `tf.Variable`,
             read at each step, or a `keras.optimizers.schedules.LearningRateSchedule` of the
-            training calls of the layer. `None` means 1. `KLWarmUp` multiplies all of them.
-            Configurations keep the present value of a variable. Defaults to `None`.
+            training calls of the layer. On JAX a variable is a `keras.Variable` with
+            `trainable=False`. `None` means 1. `KLWarmUp` multiplies all of them. Configurations
+            keep the present value of a variable. Defaults to `None`.
     """
 
 
@@ -35,6 +36,8 @@ class DivergenceWeight(keras.layers.Layer):
         if isinstance(weight, dict):
             weight = keras.saving.deserialize_keras_object(weight)
         self._weight = _reader(weight)
+        passed = _passed_to_programs(weight)
+        self._passed = lambda: passed  # In a function, so that Keras does not save it.
         self.kl_warm_up = add_share(self)
         self._steps = None
         if isinstance(weight, _Schedule):
@@ -42,6 +45,11 @@ class DivergenceWeight(keras.layers.Layer):
                 name="steps", shape=(), initializer="zeros", dtype="int32", trainable=False
             )
         self.built = True
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        # Programs of JAX see the values of variables that the model lists.
+        return [*super().variables, *self._passed()]
 
     def advance(self, training: bool | None) -> None:
         """Counts a step of the schedule, if the call is one of training."""
@@ -75,6 +83,18 @@ class DivergenceWeight(keras.layers.Layer):
         if weight is None or isinstance(weight, float):
             return weight
         return np.asarray(keras.ops.convert_to_numpy(weight)).tolist()
+
+
+def _passed_to_programs(weight):
+    """The variable that a compiled step must be given to read it, in a list."""
+    if keras.backend.backend() == "tensorflow" or not hasattr(weight, "assign"):
+        return []
+    if not isinstance(weight, keras.Variable) or weight.trainable:
+        raise ValueError(
+            "`weight` as a variable must be a `keras.Variable` with `trainable=False` on JAX, so "
+            f"that compiled steps read it and do not train it. Received: weight={weight!r}"
+        )
+    return [weight]
 
 
 def _reader(weight: Any) -> Callable[[], Any]:

@@ -71,7 +71,6 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
     ```python
     import keras
     import numpy as np
-from keras import ops
     from keras_extras import layers
 
     model = keras.Sequential([

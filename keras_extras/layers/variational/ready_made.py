@@ -53,7 +53,9 @@ def make_distribution(
     if choice is None:
         return None
     if isinstance(choice, tfd.Distribution):
-        return _for_all_entries(unwrap(choice), argument, shape, keras.backend.standardize_dtype(dtype))
+        return _for_all_entries(
+            unwrap(choice), argument, shape, keras.backend.standardize_dtype(dtype)
+        )
     make = ready_made[choice] if isinstance(choice, str) else choice
     distribution = unwrap(make(dtype, shape, name, trainable, add_variable_fn))
     event_shape = getattr(distribution, "event_shape", None)
@@ -99,7 +101,9 @@ def _multivariate_normal(dtype, shape, name, trainable, add_variable_fn):
     return tfd.TransformedDistribution(
         tfd.MultivariateNormalTriL(
             deferred(lambda: ops.convert_to_tensor(loc), dtype, (size,)),
-            scale_tril=deferred(lambda: tril(ops.convert_to_tensor(raw_scale)), dtype, (size, size)),
+            scale_tril=deferred(
+                lambda: tril(ops.convert_to_tensor(raw_scale)), dtype, (size, size)
+            ),
         ),
         tfb.Reshape(shape),
     )
