@@ -9,12 +9,10 @@ from functools import partial
 
 import keras
 import numpy as np
-import tensorflow_probability as tfp
 from contract import LayerCase, LossCase, MetricCase, OptimizerCase
+from probability import tfd
 
 import keras_extras
-
-tfd = tfp.distributions
 
 _GENERATOR = np.random.default_rng(3)
 _ROWS = _GENERATOR.normal(size=(12, 5)).astype("float32")

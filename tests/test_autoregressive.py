@@ -3,19 +3,19 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
 from contract_support import check_config, saved_and_loaded
+from keras import ops
+from precision import ON_JAX, needs_tensorflow
+from probability import tfb, tfd
 
-from keras_extras import layers, losses
+from keras_extras import autodiff, layers, losses
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
 
 
 @keras.saving.register_keras_serializable(__name__)
 def standard_normal(t):
-    loc = tf.zeros(tf.concat([tf.shape(t)[:-1], [2]], axis=0))
-    return tfd.MultivariateNormalDiag(tf.ensure_shape(loc, (*t.shape[:-1], 2)), [1.0, 1.0])
+    return tfd.MultivariateNormalDiag(ops.zeros((*ops.shape(t)[:-1], 2)), [1.0, 1.0])
 
 
 def flow_model(transforms=1, **keywords):
@@ -42,11 +42,9 @@ def test_outputs_depend_on_earlier_inputs_only(hidden_units, order):
     network = layers.AutoregressiveNetwork(
         3, hidden_units=hidden_units, input_order=order, activation="tanh", bias_initializer="ones"
     )
-    x = tf.constant(np.random.default_rng(0).normal(size=(1, 4)).astype("float32"))
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        outputs = network(x)
-    jacobian = tape.jacobian(outputs, x)[0, :, :, 0]  # outputs, parameters, inputs
+    x = np.random.default_rng(0).normal(size=(1, 4)).astype("float32")
+    outputs = network(x)
+    jacobian = autodiff.jacobian(network, x, wrt="inputs")[0]  # outputs, parameters, inputs
     degrees = np.array(
         {"left-to-right": [1, 2, 3, 4], "right-to-left": [4, 3, 2, 1]}.get(str(order), order)
     )
@@ -57,10 +55,11 @@ def test_outputs_depend_on_earlier_inputs_only(hidden_units, order):
     assert outputs.shape == (1, 4, 3)
 
 
+@needs_tensorflow  # The substrate of TFP has no network.
 @pytest.mark.filterwarnings("ignore")  # of tf_keras
 def test_equals_the_network_of_tfp_on_the_same_weights():
     ours = layers.AutoregressiveNetwork(2, hidden_units=[6], activation="tanh")
-    theirs = tfp.bijectors.AutoregressiveNetwork(2, hidden_units=[6], activation="tanh")
+    theirs = tfb.AutoregressiveNetwork(2, hidden_units=[6], activation="tanh")
     x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     ours(x), theirs(x)
     # Hidden degrees are put in order, which permutes units of the hidden layer at most.
@@ -86,9 +85,9 @@ def test_density_integrates_to_one_and_draws_follow_it():
     np.testing.assert_allclose(draws.mean(axis=0), mean, atol=4 * draws.std(axis=0).max() / 60)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", ["auto"] if ON_JAX else [False, True])
 def test_it_fits_curved_data(jit_compile):
-    model = flow_model(convert_to_tensor_fn=lambda rv: tf.zeros_like(rv.distribution.mean()))
+    model = flow_model(convert_to_tensor_fn=lambda rv: ops.zeros_like(rv.distribution.mean()))
     model.compile(
         keras.optimizers.Adam(0.02), lambda y, rv_y: -rv_y.log_prob(y), jit_compile=jit_compile
     )
@@ -96,7 +95,7 @@ def test_it_fits_curved_data(jit_compile):
     nothing = np.zeros((1000, 0), "float32")
     losses_ = model.fit(nothing, y, batch_size=100, epochs=40, verbose=0).history["loss"]
     gaussian = tfd.MultivariateNormalFullCovariance(y.mean(axis=0), np.cov(y.T).astype("float32"))
-    assert losses_[-1] < -float(tf.reduce_mean(gaussian.log_prob(y)))
+    assert losses_[-1] < -float(ops.mean(gaussian.log_prob(y)))
 
 
 def test_saving():

@@ -4,18 +4,20 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
 from contract_support import check_config, policy, saved_and_loaded
-from tiers import quick
+from keras import ops
+from precision import ON_JAX
+from probability import tf, tfb, tfd
+from tiers import UNCOMPILED, quick
 
 from keras_extras import callbacks, layers, losses
+from keras_extras._core.probability import stateless_seed
 from keras_extras.layers.distribution_config import (
     deserialize_distribution,
     serialize_distribution,
 )
 
-tfd = tfp.distributions
+pytestmark = pytest.mark.both_backends
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 PRIOR = tfd.MultivariateNormalDiag([0.0, 1.0], [1.0, 2.0])
@@ -26,7 +28,7 @@ def posterior(**keywords):
 
 
 def expected_mean_kl():
-    return float(tf.reduce_mean(tfd.kl_divergence(posterior()(X).tensor_distribution, PRIOR)))
+    return float(ops.mean(tfd.kl_divergence(posterior()(X).tensor_distribution, PRIOR)))
 
 
 def test_exact_divergence():
@@ -49,8 +51,8 @@ def test_estimate_is_unbiased():
 def test_the_test_point_is_what_the_next_layer_sees():
     layer = posterior(activity_regularizer=layers.KLDivergenceRegularizer(PRIOR))
     rv = layer(X)
-    z = tf.convert_to_tensor(rv)
-    expected = tf.reduce_mean(rv.log_prob(z) - PRIOR.log_prob(z))
+    z = ops.convert_to_tensor(rv)
+    expected = ops.mean(rv.log_prob(z) - PRIOR.log_prob(z))
     assert float(layer.losses[0]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -71,7 +73,7 @@ def test_several_test_points_and_weight():
     assert float(layer.losses[0]) == pytest.approx(0.5 * exact, rel=0.05)
 
 
-@pytest.mark.parametrize("jit_compile", quick([False, True], False))
+@pytest.mark.parametrize("jit_compile", ["auto"] if ON_JAX else quick([False, True], False))
 def test_regularizer_and_layer_add_the_same(jit_compile):
     def total(regularizer, more):
         keras.utils.set_random_seed(1)
@@ -118,9 +120,9 @@ def test_a_prior_with_weights_is_trained_and_saved(kind):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "tanh"), *parts])
     assert any("constant" in variable.path for variable in model.trainable_variables)
     model.compile(keras.optimizers.Adam(0.05), losses.NegativeLogLikelihood())
-    before = prior(tf.zeros(())).mean().numpy()
+    before = ops.convert_to_numpy(prior(ops.zeros(())).mean())
     model.fit(X, X[:, :2] + 2.0, epochs=20, verbose=0)
-    assert np.abs(prior(tf.zeros(())).mean() - before).max() > 0.1
+    assert np.abs(prior(ops.zeros(())).mean() - before).max() > 0.1
 
     loaded = saved_and_loaded(model)
     weights = {variable.path.split("/")[-1]: variable.numpy() for variable in model.weights}
@@ -153,7 +155,7 @@ def test_saving(prior):
     "distribution",
     [
         tfd.Normal(0.5, [1.0, 2.0]),
-        tfd.Independent(tfd.Normal(tf.zeros(3), scale=1), reinterpreted_batch_ndims=1),
+        tfd.Independent(tfd.Normal(np.zeros(3, "float32"), scale=1), reinterpreted_batch_ndims=1),
         tfd.MultivariateNormalTriL([0.0, 1.0], [[1.0, 0.0], [0.5, 2.0]]),
         tfd.MixtureSameFamily(
             tfd.Categorical(logits=[0.0, 1.0]),
@@ -166,7 +168,7 @@ def test_saving(prior):
 )
 def test_fixed_distributions_as_configurations(distribution):
     restored = deserialize_distribution(serialize_distribution(distribution))
-    draw = distribution.sample(4, seed=(1, 2))
+    draw = distribution.sample(4, seed=stateless_seed(keras.random.SeedGenerator(1)))
     assert type(restored) is type(distribution)
     assert restored.dtype == distribution.dtype
     np.testing.assert_allclose(restored.log_prob(draw), distribution.log_prob(draw), rtol=1e-6)
@@ -182,7 +184,7 @@ def test_only_distributions_come_from_a_configuration():
 
     with pytest.raises(ValueError, match="no distribution 'Own'"):
         serialize_distribution(Own(0.0, 1.0))
-    bent = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfp.bijectors.Exp())
+    bent = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfb.Exp())
     with pytest.raises(ValueError, match=r"`TransformedDistribution\.bijector` cannot be saved"):
         serialize_distribution(bent)
 
@@ -209,7 +211,7 @@ def _model_of(kind, weight):
         parts = [posterior(activity_regularizer=regularizer)]
     identity = keras.layers.Dense(4, kernel_initializer="identity")
     model = keras.Sequential([keras.Input((4,)), identity, *parts])
-    model.compile(keras.optimizers.SGD(0.0), losses.NegativeLogLikelihood(), jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.0), losses.NegativeLogLikelihood(), **UNCOMPILED)
     return model
 
 
@@ -218,11 +220,19 @@ def _loss_of(model):
     return float(model.losses[0])
 
 
+def fixed_variable(value):
+    return keras.Variable(value, trainable=False)
+
+
+# Programs of JAX see the values of variables that the model lists, and train others.
+VARIABLES = [] if ON_JAX else [tf.Variable, keras.Variable]
 KINDS = pytest.mark.parametrize("kind", ["regularizer", "layer"])
 
 
 @KINDS
-@pytest.mark.parametrize("make", [tf.Variable, keras.Variable, tf.constant, np.array, float])
+@pytest.mark.parametrize(
+    "make", [*VARIABLES, fixed_variable, ops.convert_to_tensor, np.array, float]
+)
 def test_weights_of_every_kind(kind, make):
     weight = make(0.25)
     model = _model_of(kind, weight)
@@ -267,6 +277,13 @@ def test_a_warm_up_serves_divergences_of_outputs(kind):
 def test_wrong_weights(weight):
     with pytest.raises((TypeError, ValueError), match="`weight` must"):
         layers.KLDivergenceAddLoss(PRIOR, weight=weight)
+
+
+@pytest.mark.skipif(not ON_JAX, reason="TensorFlow reads any variable")
+@pytest.mark.parametrize("make", [keras.Variable, tf.Variable])
+def test_a_variable_that_a_program_would_not_read_is_refused(make):
+    with pytest.raises(ValueError, match="with `trainable=False` on JAX"):
+        layers.KLDivergenceAddLoss(PRIOR, weight=make(0.25))
 
 
 @KINDS

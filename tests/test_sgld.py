@@ -3,11 +3,14 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from contract_support import saved_and_loaded
-from tiers import quick
+from precision import ON_JAX, needs_tensorflow
+from repeated_batch import fit_repeatedly
+from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import SGLD, CyclicalSGLD
+
+pytestmark = pytest.mark.both_backends
 
 _NOISE = 0.5
 _GENERATOR = np.random.default_rng(0)
@@ -20,7 +23,9 @@ def _loss(y, outputs):
     return keras.ops.square(y - outputs) / (2 * _NOISE**2)
 
 
-def train(optimizer, steps, jit_compile=False, model=None, steps_per_execution=1):
+def train(
+    optimizer, steps, jit_compile=UNCOMPILED["jit_compile"], model=None, steps_per_execution=1
+):
     """A linear model after so many steps on all data at once."""
     if model is None:
         keras.utils.set_random_seed(1)
@@ -28,12 +33,11 @@ def train(optimizer, steps, jit_compile=False, model=None, steps_per_execution=1
         model.compile(
             optimizer, _loss, jit_compile=jit_compile, steps_per_execution=steps_per_execution
         )
-    data = tf.data.Dataset.from_tensors((_X, _Y)).repeat(steps)
-    model.fit(data, verbose=0, shuffle=False)
+    fit_repeatedly(model, _X, _Y, steps)
     return model
 
 
-@pytest.mark.parametrize("jit_compile", quick([False, True], False))
+@pytest.mark.parametrize("jit_compile", ["auto"] if ON_JAX else quick([False, True], False))
 def test_the_posterior_of_a_linear_model(jit_compile):
     optimizer = SGLD(
         0.01,
@@ -149,9 +153,8 @@ class _TwoValleys(keras.layers.Layer):
 def _valleys_of(optimizer, steps=4000):
     model = keras.Sequential([keras.Input((1,)), _TwoValleys()])
     model.compile(optimizer, lambda y, outputs: outputs, steps_per_execution=100)
-    zeros = tf.zeros((1, 1))
-    data = tf.data.Dataset.from_tensors((zeros, zeros)).repeat(steps)
-    model.fit(data, verbose=0, shuffle=False)
+    zeros = np.zeros((1, 1), "float32")
+    fit_repeatedly(model, zeros, zeros, steps)
     return set(np.sign(optimizer.samples()[0]))
 
 
@@ -164,7 +167,10 @@ def test_cycles_find_both_modes_where_small_steps_stay_in_one():
     assert _valleys_of(cyclical) == {-1.0, 1.0}
 
 
+@needs_tensorflow
 def test_several_replicas_are_refused():
+    import tensorflow as tf
+
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
     optimizer = SGLD(0.01)
     with strategy.scope():
@@ -180,8 +186,8 @@ def test_several_replicas_are_refused():
 
 
 def test_other_backends_are_refused(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ImportError, match="SGLD needs Keras' TensorFlow backend"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ImportError, match="SGLD needs Keras' TensorFlow or JAX backend"):
         SGLD(0.01)
 
 
@@ -211,7 +217,7 @@ def test_bad_arguments(make, message):
 
 def test_samples_are_weights_that_the_model_had():
     """Not those of steps that only accumulate, nor such as the constraint takes back."""
-    for jit_compile in (False, True):
+    for jit_compile in ["auto"] if ON_JAX else [False, True]:
         optimizer = SGLD(0.01, thinning_steps=1, gradient_accumulation_steps=4, seed=1)
         positive = {"kernel_constraint": "non_neg", "kernel_initializer": "zeros"}
         dense = keras.layers.Dense(1, use_bias=False, **positive)
@@ -254,7 +260,7 @@ def test_noise_of_half_precision_and_many_rows():
     weights = keras.layers.Dense(4000, use_bias=False, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((1,)), weights])
     optimizer = SGLD(0.5, training_set_size=100_000, prior_stddev=1.0)
-    model.compile(optimizer, lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), jit_compile=False)
+    model.compile(optimizer, lambda y, y_pred: 0.0 * keras.ops.sum(y_pred), **UNCOMPILED)
     model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)
     drawn = np.asarray(weights.kernel, "float64")
     # sqrt(2 learning_rate / n), 4 standard errors of 4,000 draws.

@@ -8,6 +8,8 @@ import pytest
 
 from keras_extras import layers
 
+pytestmark = pytest.mark.both_backends
+
 X = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
 
 

@@ -3,15 +3,14 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
 from contract_support import policy, saved_and_loaded
+from precision import needs_float64, needs_tensorflow
+from probability import tfd
 from scripts import output_of
 
 from keras_extras import layers
 
-tfd = tfp.distributions
-
+pytestmark = pytest.mark.both_backends
 
 _X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 _Y = _X[:, :1]
@@ -24,7 +23,7 @@ def _loss(y, rv_y):
 
 @keras.saving.register_keras_serializable(__name__)
 def _wide_prior(dtype, shape, name, trainable, add_variable_fn):
-    return tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), 3.0), len(shape))
+    return tfd.Independent(tfd.Normal(keras.ops.zeros(shape, dtype), 3.0), len(shape))
 
 
 @keras.saving.register_keras_serializable(__name__)
@@ -148,7 +147,9 @@ def test_seeds(name):
     assert not np.array_equal(outputs[0][0], outputs[2][0]), "Another seed draws the same"
 
 
-@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "name", ["mixed_float16", "mixed_bfloat16", pytest.param("float64", marks=needs_float64)]
+)
 def test_divergences_have_the_precision_of_the_weights(name):
     with policy(name):
         layer = layers.DenseFlipout(3, kernel_posterior_fn="mean_field", dtype=name)
@@ -161,7 +162,7 @@ def test_divergences_have_the_precision_of_the_weights(name):
         float(
             tfd.kl_divergence(
                 layer.kernel_posterior,
-                tfd.Independent(tfd.Normal(tf.zeros((4, 3), layer.variable_dtype), 1.0), 2),
+                tfd.Independent(tfd.Normal(keras.ops.zeros((4, 3), layer.variable_dtype), 1.0), 2),
             )
         ),
         rtol=1e-4,
@@ -236,6 +237,7 @@ print("equal")
 """
 
 
+@needs_tensorflow
 @pytest.mark.slow
 def test_two_replicas_train_as_one():
     assert "equal" in output_of(MIRRORED)

@@ -3,9 +3,10 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import tf, tfb, tfd
+from keras_extras._core.probability import tfb, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
 
@@ -86,7 +87,7 @@ class AutoregressiveTransform(DistributionLayer):
             )
 
         def shift_and_log_scale(x):
-            return tf.unstack(tf.cast(self.made(x), x.dtype), axis=-1)
+            return ops.unstack(ops.cast(self.made(x), x.dtype), axis=-1)
 
         flow = tfb.MaskedAutoregressiveFlow(shift_and_log_scale)
         return tfd.TransformedDistribution(unwrap(inputs), bijector=flow)

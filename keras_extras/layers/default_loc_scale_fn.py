@@ -5,10 +5,14 @@ What `default_loc_scale_fn()` and `default_mean_field_normal_fn()` return, and
 `add_variable_fn`, the layer's `add_weight`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import ml_dtypes
+import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_flag
 from keras_extras._core.docstrings import fill_docstring
@@ -111,7 +115,7 @@ class _LocScaleFn(_OfArguments):
     """The function that `default_loc_scale_fn` returns."""
 
     def __call__(self, dtype, shape, name, trainable, add_variable_fn):
-        dtype = tf.as_dtype(dtype)
+        dtype = keras.backend.standardize_dtype(dtype)
 
         def variable(part, initializer):
             return add_variable_fn(
@@ -120,7 +124,7 @@ class _LocScaleFn(_OfArguments):
                 initializer=self.choices[f"{part}_initializer"] or initializer,
                 regularizer=self.choices[f"{part}_regularizer"],
                 constraint=self.choices[f"{part}_constraint"],
-                dtype=dtype.name,
+                dtype=dtype,
                 trainable=trainable,
             )
 
@@ -130,9 +134,9 @@ class _LocScaleFn(_OfArguments):
         raw_scale = variable(
             "untransformed_scale", keras.initializers.RandomNormal(mean=-3.0, stddev=0.1)
         )
-        spacing = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
+        spacing = float(ml_dtypes.finfo(dtype).eps)
         scale = deferred(
-            lambda: spacing + tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, shape
+            lambda: spacing + ops.softplus(ops.convert_to_tensor(raw_scale)), dtype, shape
         )
         return loc, scale
 
@@ -140,9 +144,25 @@ class _LocScaleFn(_OfArguments):
 def deferred(function, dtype, shape):
     """A tensor that is computed whenever it is used, from variables as they are then."""
     # TFP itself would convert a variable of Keras to a tensor once and for all.
-    return tfp.util.DeferredTensor(
-        tf.zeros((), dtype), lambda _: function(), dtype=dtype, shape=shape
+    nothing = np.zeros((), "float32")
+    return _deferred_tensor()(
+        nothing, lambda _: function(), dtype=tf.as_dtype(dtype), shape=tuple(shape)
     )
+
+
+@functools.cache
+def _deferred_tensor() -> Any:
+    base: Any = tfp.util.DeferredTensor
+    if keras.backend.backend() != "jax":
+        return base
+
+    class DeferredTensor(base):
+        """A deferred tensor that functions of Keras and JAX take, as those of TensorFlow do."""
+
+        def __jax_array__(self):
+            return tf.convert_to_tensor(self)
+
+    return DeferredTensor
 
 
 @fill_docstring(choices=_CHOICES)
@@ -195,7 +215,9 @@ class _MeanFieldNormalFn(_OfArguments):
     def __call__(self, dtype, shape, name, trainable, add_variable_fn):
         make_loc_scale = _LocScaleFn(self.is_singular, **self.choices)
         loc, scale = make_loc_scale(dtype, shape, name, trainable, add_variable_fn)
-        current_loc = deferred(lambda: tf.convert_to_tensor(loc), tf.as_dtype(dtype), shape)
+        current_loc = deferred(
+            lambda: ops.convert_to_tensor(loc), keras.backend.standardize_dtype(dtype), shape
+        )
         entries = tfd.Deterministic(current_loc)
         if scale is not None:
             entries = tfd.Normal(current_loc, scale)
@@ -228,6 +250,7 @@ def default_multivariate_normal_fn(
     prior.log_prob([[0.0, 0.0]] * 3)  # -3 log(2 pi)
     ```
     """
-    dtype = tf.as_dtype(dtype)
-    entries = tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype))
+    dtype = keras.backend.standardize_dtype(dtype)
+    # Of NumPy: the divergence need not subtract what is constant and zero.
+    entries = tfd.Normal(np.zeros(shape, dtype), np.ones((), dtype))
     return tfd.Independent(entries, reinterpreted_batch_ndims=len(shape))

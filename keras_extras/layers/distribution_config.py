@@ -49,8 +49,8 @@ def _serialize(name, value):
         return serialize_distribution(value)
     if isinstance(value, _PLAIN):
         return value
-    if isinstance(value, tf.DType):
-        return {"dtype": value.name}
+    if isinstance(value, tf.DType | type):  # On JAX dtypes are classes.
+        return {"dtype": keras.backend.standardize_dtype(value)}
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, NotImplementedError):

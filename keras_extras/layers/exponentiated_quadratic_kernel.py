@@ -3,10 +3,10 @@
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
 from keras_extras._core.checks import check_integer
-from keras_extras._core.probability import tf, tfp
+from keras_extras._core.probability import require_probability, tfp
 from keras_extras._core.registration import serializable
 
 
@@ -53,7 +53,7 @@ class ExponentiatedQuadraticKernel(keras.layers.Layer):
         length_scale_initializer: Any = "zeros",
         **kwargs: Any,
     ):
-        require_tensorflow(type(self).__name__)
+        require_probability(type(self).__name__)
         super().__init__(**kwargs)
         self.feature_ndims = check_integer("feature_ndims", feature_ndims)
         self.amplitude_initializer = keras.initializers.get(amplitude_initializer)
@@ -70,10 +70,10 @@ class ExponentiatedQuadraticKernel(keras.layers.Layer):
     @property
     def kernel(self) -> Any:
         """The kernel with the present weights, of `tfp.math.psd_kernels`."""
-        amplitude, length_scale = map(tf.convert_to_tensor, (self.amplitude, self.length_scale))
+        amplitude, length_scale = map(ops.convert_to_tensor, (self.amplitude, self.length_scale))
         return tfp.math.psd_kernels.ExponentiatedQuadratic(
-            tf.math.softplus(amplitude),
-            tf.math.softplus(length_scale),
+            ops.softplus(amplitude),
+            ops.softplus(length_scale),
             feature_ndims=self.feature_ndims,
         )
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.distribution_kinds import tensor_of, unwrap
+from keras_extras._core.probability import tfd
 from keras_extras.layers.divergence_weight import DivergenceWeight
 
 # Of the docstrings of the regularizer and the layer.
@@ -20,7 +21,7 @@ FORMULA = """
 def check_prior(distribution_b: Any) -> Any:
     """Returns `distribution_b` if its trainable parameters can be trained by Keras."""
     if isinstance(distribution_b, keras.layers.Layer):
-        distribution_b(tf.zeros(()))  # builds it, so that its weights exist
+        distribution_b(ops.zeros(()))  # builds it, so that its weights exist
     elif isinstance(distribution_b, type) or not (
         isinstance(distribution_b, tfd.Distribution) or callable(distribution_b)
     ):
@@ -54,7 +55,7 @@ def divergence(
             f"Received: a value of type {type(distribution_a).__name__}"
         )
     if isinstance(distribution_b, keras.layers.Layer):
-        distribution_b = distribution_b(tf.zeros(()))
+        distribution_b = distribution_b(ops.zeros(()))
     elif not isinstance(distribution_b, tfd.Distribution):
         distribution_b = distribution_b()
     prior = unwrap(distribution_b)
@@ -63,11 +64,16 @@ def divergence(
     else:
         points = (test_points_fn or _default_points)(distribution_a)
         values = distribution_a.log_prob(points) - prior.log_prob(points)
-        values = tf.reduce_mean(values, axis=test_points_reduce_axis)
+        values = ops.mean(values, axis=test_points_reduce_axis)
     return weight.times(values)
 
 
 def _default_points(distribution):
     """The tensor of a layer's distribution that the next layer sees, or a draw."""
     is_output = hasattr(distribution, "tensor_distribution")
-    return tf.convert_to_tensor(distribution) if is_output else distribution.sample()
+    if is_output:
+        return tensor_of(distribution)
+    seed = None  # TensorFlow draws by the seed of the process.
+    if keras.backend.backend() == "jax":
+        seed = ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+    return distribution.sample(seed=seed)

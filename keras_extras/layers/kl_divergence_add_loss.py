@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_flag
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.functions import optional_function, serialize_function
-from keras_extras._core.probability import require_probability, tf, tfd
+from keras_extras._core.probability import require_probability, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.divergence_weight import WEIGHT, DivergenceWeight
 from keras_extras.layers.kl_divergence import FORMULA, check_prior, divergence
@@ -100,7 +101,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
             self.test_points_fn,
             self.divergence_weight,
         )
-        self.add_loss(tf.reduce_mean(values))
+        self.add_loss(ops.mean(values))
         return inputs
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:

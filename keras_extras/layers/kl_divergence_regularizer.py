@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_flag
+from keras_extras._core.compile_time import at_compile_time
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.functions import optional_function, serialize_function
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import substituted
 from keras_extras.layers.divergence_weight import WEIGHT, DivergenceWeight
 from keras_extras.layers.kl_divergence import FORMULA, check_prior, divergence
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
@@ -85,7 +87,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
         Args:
             distribution_a: A `tfd.Distribution`.
         """
-        total = tf.reduce_sum(
+        total = ops.sum(
             divergence(
                 distribution_a,
                 self.distribution_b,
@@ -96,9 +98,9 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
             )
         )
         is_output = hasattr(distribution_a, "tensor_distribution")
-        if not is_output or not distribution_a.shape.rank or _keras_divides_by_batch_size():
+        if not is_output or not len(distribution_a.shape) or _keras_divides_by_batch_size():
             return total
-        return total / tf.cast(tf.shape(distribution_a)[0], total.dtype)
+        return total / ops.cast(ops.shape(distribution_a)[0], total.dtype)
 
     def get_config(self) -> dict[str, Any]:
         axis = self.test_points_reduce_axis
@@ -114,7 +116,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
 @functools.cache
 def _keras_divides_by_batch_size():
     """Whether activity regularizers are averaged over the batch, as in Keras 3.15, not in 3.12."""
-    with tf.init_scope():
+    with at_compile_time(), substituted() as scope:
         layer = keras.layers.Activation("linear", activity_regularizer=keras.regularizers.L1(1.0))
-        layer(tf.ones((2, 1)))
-        return float(layer.losses[0]) < 1.5
+        layer(ops.ones((2, 1)))
+        return float(scope.losses[0]) < 1.5

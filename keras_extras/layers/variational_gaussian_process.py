@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_integer, check_number
 from keras_extras._core.functions import optional_function, serialize_function
-from keras_extras._core.probability import tf, tfb, tfd
+from keras_extras._core.probability import tfb, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.distribution_layer import DistributionLayer
 from keras_extras.layers.heads.head import event_dims
@@ -157,17 +158,17 @@ class VariationalGaussianProcess(DistributionLayer):
     def make_distribution(self, inputs: Any) -> Any:
         noise = 0.0
         if self.unconstrained_observation_noise_variance is not None:
-            raw = tf.convert_to_tensor(self.unconstrained_observation_noise_variance)
-            noise = tf.math.softplus(raw)
-        mean_fn = self.mean_fn or (lambda x: tf.convert_to_tensor(self.mean))
+            raw = ops.convert_to_tensor(self.unconstrained_observation_noise_variance)
+            noise = ops.softplus(raw)
+        mean_fn = self.mean_fn or (lambda x: ops.convert_to_tensor(self.mean))
         return self.new(
             inputs,
             self.kernel_provider,
             self.event_shape,
-            tf.convert_to_tensor(self.inducing_index_points),
+            ops.convert_to_tensor(self.inducing_index_points),
             mean_fn,
-            tf.convert_to_tensor(self.variational_inducing_observations_loc),
-            tf.convert_to_tensor(self.variational_inducing_observations_scale),
+            ops.convert_to_tensor(self.variational_inducing_observations_loc),
+            ops.convert_to_tensor(self.variational_inducing_observations_scale),
             noise,
             jitter=self.jitter,
         )
@@ -251,4 +252,4 @@ class VariationalGaussianProcess(DistributionLayer):
 
 
 def _small_diagonal(shape, dtype=None):
-    return tf.broadcast_to(1e-5 * tf.eye(shape[-1], dtype=dtype), shape)
+    return ops.broadcast_to(1e-5 * ops.eye(shape[-1], dtype=dtype), shape)

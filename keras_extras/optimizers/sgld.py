@@ -6,10 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.backend import require_tensorflow
+from keras_extras._core.backend import num_replicas, require_tensorflow_or_jax
 from keras_extras._core.checks import check_integer, check_learning_rate, check_number, check_seed
 from keras_extras._core.differentiation import dense
 from keras_extras._core.registration import serializable
+from keras_extras._core.stateless import assign_eagerly, cond
 from keras_extras._core.training_set_size import (
     NAME,
     current_training_set_size,
@@ -53,7 +54,7 @@ class SGLD(keras.optimizers.Optimizer):
         **kwargs: Of `keras.optimizers.Optimizer`, such as `clipnorm`.
 
     Raises:
-        ImportError: On a Keras backend other than TensorFlow.
+        ImportError: On a Keras backend other than TensorFlow and JAX.
         ValueError: In training, if `training_set_size="auto"` and the size is unknown; if there are
             several replicas, whose weights the noise would drive apart.
 
@@ -87,7 +88,7 @@ class SGLD(keras.optimizers.Optimizer):
         name: str = "sgld",
         **kwargs: Any,
     ):
-        require_tensorflow(type(self).__name__)
+        require_tensorflow_or_jax(type(self).__name__)
         super().__init__(learning_rate=check_learning_rate(learning_rate), name=name, **kwargs)
         if isinstance(training_set_size, str) and training_set_size == "auto":
             learn_training_set_size()
@@ -148,7 +149,7 @@ class SGLD(keras.optimizers.Optimizer):
             return slot
 
         # Only steps that collect touch the samples, which are many times larger than the weights.
-        ops.cond(collects, collect, lambda: slot)
+        assign_eagerly(lambda: cond(collects, collect, lambda: slot), self._samples)
         self._num_collected.assign_add(ops.cast(collects, "int32"))
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
@@ -221,9 +222,7 @@ class SGLD(keras.optimizers.Optimizer):
 
 
 def _check_one_replica(name):
-    import tensorflow as tf
-
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = num_replicas()
     if replicas > 1:
         raise ValueError(
             f"`{name}` draws noise for one copy of the weights and works with one replica. "

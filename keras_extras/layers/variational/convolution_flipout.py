@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.convolution_variational_layer import (
     ConvolutionVariationalLayer,
@@ -43,9 +44,9 @@ class ConvolutionFlipout(ConvolutionVariationalLayer):
 
     def _flip(self, values):
         """Values with random signs, the same at all places of a row's channel."""
-        shape = [tf.shape(values)[0], *(1,) * (self.rank + 1)]
+        shape = [ops.shape(values)[0], *(1,) * (self.rank + 1)]
         shape[self.channel_axis] = values.shape[self.channel_axis]
-        return random_signs(values, shape, self.next_seed())
+        return random_signs(values, shape, self.seed_generator)
 
 
 @serializable

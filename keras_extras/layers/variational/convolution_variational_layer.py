@@ -8,7 +8,6 @@ from keras import ops
 
 from keras_extras._core.checks import check_choice, check_integer, check_integers
 from keras_extras._core.docstrings import fill_text
-from keras_extras._core.probability import tf
 from keras_extras.layers.variational.variational_layer import WEIGHT_ARGUMENTS, VariationalLayer
 
 _SPATIAL = {1: "steps", 2: "height, width", 3: "depth, height, width"}
@@ -151,7 +150,7 @@ class ConvolutionVariationalLayer(VariationalLayer):
             padding = "valid"
         return ops.conv(
             inputs,
-            tf.cast(kernel, inputs.dtype),
+            ops.cast(kernel, inputs.dtype),
             strides=self.strides,
             padding=padding,
             data_format=self.data_format,
@@ -160,7 +159,7 @@ class ConvolutionVariationalLayer(VariationalLayer):
 
     def add_bias(self, outputs: Any, bias: Any) -> Any:
         if self.data_format == "channels_first":
-            bias = tf.reshape(bias, (-1, *(1,) * self.rank))
+            bias = ops.reshape(bias, (-1, *(1,) * self.rank))
         return outputs + bias
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

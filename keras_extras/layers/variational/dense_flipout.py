@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import (
     NORMAL_KERNEL,
@@ -42,8 +43,8 @@ class DenseFlipout(DenseVariationalLayer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
         loc, noise = self.draw_noise()
-        outputs = tf.matmul(inputs, tf.cast(loc, inputs.dtype))
-        flipped = random_signs(inputs, tf.shape(inputs), self.next_seed())
-        flipped = tf.matmul(flipped, tf.cast(noise, inputs.dtype))
-        outputs += random_signs(flipped, tf.shape(flipped), self.next_seed())
+        outputs = ops.matmul(inputs, ops.cast(loc, inputs.dtype))
+        flipped = random_signs(inputs, ops.shape(inputs), self.seed_generator)
+        flipped = ops.matmul(flipped, ops.cast(noise, inputs.dtype))
+        outputs += random_signs(flipped, ops.shape(flipped), self.seed_generator)
         return self.finish(outputs, training)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import (
     NORMAL_KERNEL,
@@ -44,13 +46,13 @@ class DenseLocalReparameterization(DenseVariationalLayer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
         entries = normal_entries(self.computed(self.kernel_posterior))
-        loc = tf.matmul(inputs, tf.cast(entries.loc, inputs.dtype))
+        loc = ops.matmul(inputs, ops.cast(entries.loc, inputs.dtype))
         # Variances in the dtype of the variables, because squares of half floats overflow.
-        squares = tf.square(tf.cast(inputs, entries.scale.dtype))
-        variance = tf.matmul(squares, tf.square(entries.scale))
+        squares = ops.square(ops.cast(inputs, entries.scale.dtype))
+        variance = ops.matmul(squares, ops.square(entries.scale))
         # An input of zeros has no variance, and a root no derivative there.
-        scale = tf.sqrt(variance + _TINY)
+        scale = ops.sqrt(variance + _TINY)
         outputs = self.draw(
-            tfd.Normal(tf.cast(loc, scale.dtype), scale), self.kernel_posterior_tensor_fn
+            tfd.Normal(ops.cast(loc, scale.dtype), scale), self.kernel_posterior_tensor_fn
         )
-        return self.finish(tf.cast(outputs, inputs.dtype), training)
+        return self.finish(ops.cast(outputs, inputs.dtype), training)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from keras import ops
+
 from keras_extras._core.docstrings import fill_docstring
-from keras_extras._core.probability import tf
 from keras_extras._core.registration import serializable
 from keras_extras.layers.variational.dense_variational_layer import DenseVariationalLayer, example
 from keras_extras.layers.variational.float_inputs import as_floats
@@ -86,5 +87,5 @@ class DenseReparameterization(DenseVariationalLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = as_floats(self, inputs)
-        outputs = tf.matmul(inputs, tf.cast(self.draw_kernel(), inputs.dtype))
+        outputs = ops.matmul(inputs, ops.cast(self.draw_kernel(), inputs.dtype))
         return self.finish(outputs, training)

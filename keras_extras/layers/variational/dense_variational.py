@@ -6,10 +6,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.checks import check_choice, check_flag, check_integer, check_seed
-from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import require_probability, stateless_seed, tf, tfd
+from keras_extras._core.compile_time import at_compile_time
+from keras_extras._core.distribution_kinds import tensor_of, unwrap
+from keras_extras._core.probability import require_probability, stateless_seed, tfd
 from keras_extras._core.registration import serializable
 from keras_extras.layers.prior_config import deserialize_prior, serialize_prior
 from keras_extras.layers.variational.float_inputs import as_floats
@@ -123,13 +125,13 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
         self._num_weights = self._kernel_size + bias_size
         # Constants must outlive the graph of a build; variables keep their precision.
         variables: list[keras.Variable] = []
-        with tf.init_scope():
+        with at_compile_time():
             self.posterior = self._make("posterior", self.make_posterior_fn, bias_size, variables)
             self.prior = self._make("prior", self.make_prior_fn, bias_size, variables)
         self._build_kl_weight()
         self._added_losses = ()
-        with tf.init_scope():
-            self._row = tf.zeros([length or 1 for length in input_shape], self.compute_dtype)
+        with at_compile_time():
+            self._row = ops.zeros([length or 1 for length in input_shape], self.compute_dtype)
             self._ignores_inputs = self._are_equal_for(self._row, self._row + 1.0)
         if self._ignores_inputs:
             for part in (self.posterior, self.prior):
@@ -145,7 +147,7 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
             made = [unwrap(self._distribution(kind, inputs)) for inputs in (one, other)]
             if any(distribution.batch_shape.rank != 0 for distribution in made):
                 return False
-            point = made[0].sample(seed=(0, 0))
+            point = made[0].sample(seed=stateless_seed(keras.random.SeedGenerator(0)))
             if not np.array_equal(made[0].log_prob(point), made[1].log_prob(point)):
                 return False
         return True
@@ -193,26 +195,26 @@ class DenseVariational(KLWeightMixin, keras.layers.Layer):
             self._update_divergences()
         else:
             self._add_divergence(posterior, prior, weights)
-        weights = tf.cast(weights, inputs.dtype)
+        weights = ops.cast(weights, inputs.dtype)
         width = self._kernel_size // self.units
-        shape = tf.concat([tf.shape(weights)[:-1], [width, self.units]], axis=0)
-        kernel = tf.reshape(weights[..., : self._kernel_size], shape)
-        if weights.shape.rank > 1:  # A kernel for each row.
-            outputs = tf.squeeze(tf.matmul(inputs[..., None, :], kernel), axis=-2)
+        shape = (*ops.shape(weights)[:-1], width, self.units)
+        kernel = ops.reshape(weights[..., : self._kernel_size], shape)
+        if len(weights.shape) > 1:  # A kernel for each row.
+            outputs = ops.squeeze(ops.matmul(inputs[..., None, :], kernel), axis=-2)
         else:
-            outputs = tf.matmul(inputs, kernel)
+            outputs = ops.matmul(inputs, kernel)
         if self.use_bias:
             outputs += weights[..., self._kernel_size :]
         return self.activation(outputs)
 
     def _draw(self, posterior):
         if hasattr(posterior, "tensor_distribution"):
-            return tf.convert_to_tensor(posterior)
+            return tensor_of(posterior)
         return posterior.sample(seed=stateless_seed(self.seed_generator))
 
     def _add_divergence(self, posterior, prior, weights):
         """Raises or lowers what the losses hold to the mean over the calls of this step."""
-        value = self._weighted(tf.reduce_mean(self._divergence(posterior, prior, weights)))
+        value = self._weighted(ops.mean(self._divergence(posterior, prior, weights)))
         earlier = [v for v in self.losses if any(v is loss() for loss in self._added_losses)]
         loss = (value - sum(earlier)) / (len(earlier) + 1)
         self.add_loss(loss)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.probability import stateless_seed, tf
 
@@ -16,7 +17,7 @@ def draw_standard_normal(like: Any, generator: keras.random.SeedGenerator) -> An
 
 
 def standard_normal(like: Any, seed: Any) -> Any:
-    """Returns standard normal draws of the shape and dtype of a tensor.
+    """Returns standard normal draws of the shape and dtype of a tensor of TensorFlow.
 
     By the method of Box and Muller (1958), a pair of numbers from each random integer: 20 bits for
     the radius, so that they reach to 5.4 standard deviations, and 12 for the angle, with which all
@@ -41,8 +42,12 @@ def standard_normal(like: Any, seed: Any) -> Any:
     return tf.cast(tf.reshape(values[:size], shape), like.dtype)
 
 
-def random_signs(values: Any, shape: Any, seed: Any) -> Any:
-    """Returns `values` times random signs of a shape that broadcasts to theirs."""
+def random_signs(values: Any, shape: Any, generator: keras.random.SeedGenerator) -> Any:
+    """Returns `values` times random signs of a shape that broadcasts to theirs, on any backend."""
+    if keras.backend.backend() != "tensorflow":
+        uniform = keras.random.uniform(shape, dtype="float32", seed=generator)
+        return ops.where(uniform < 0.5, -values, values)
+    seed = stateless_seed(generator)
     bits = tf.random.stateless_uniform(
         shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )

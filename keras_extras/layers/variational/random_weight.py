@@ -7,8 +7,9 @@ from typing import Any
 import keras
 
 from keras_extras._core.checks import check_choice
+from keras_extras._core.compile_time import at_compile_time
 from keras_extras._core.functions import deserialize_function
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import tfd
 from keras_extras.layers.prior_config import deserialize_prior
 from keras_extras.layers.variational.ready_made import POSTERIORS, PRIORS, make_distribution
 from keras_extras.layers.variational.weight_divergence import EXACT
@@ -62,7 +63,7 @@ def make_random_weight(
         )
 
     # Constants must outlive the graph of a build; variables keep their precision.
-    with tf.init_scope():
+    with at_compile_time():
         posterior = make("posterior", posterior_fn, POSTERIORS)
         prior = None if posterior is None else make("prior", prior_fn, PRIORS)
     return RandomWeight(posterior, prior, variables)

@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_extras._core.distribution_kinds import unwrap
-from keras_extras._core.probability import tf, tfb, tfd
+from keras_extras._core.probability import tfb, tfd
 from keras_extras.layers.default_loc_scale_fn import (
     default_mean_field_normal_fn,
     default_multivariate_normal_fn,
@@ -52,7 +53,9 @@ def make_distribution(
     if choice is None:
         return None
     if isinstance(choice, tfd.Distribution):
-        return _for_all_entries(unwrap(choice), argument, shape, tf.as_dtype(dtype))
+        return _for_all_entries(
+            unwrap(choice), argument, shape, keras.backend.standardize_dtype(dtype)
+        )
     make = ready_made[choice] if isinstance(choice, str) else choice
     distribution = unwrap(make(dtype, shape, name, trainable, add_variable_fn))
     event_shape = getattr(distribution, "event_shape", None)
@@ -71,34 +74,36 @@ def _for_all_entries(distribution, argument, shape, dtype):
             f"the weight have. Received: {distribution}"
         )
     if isinstance(distribution, tfd.Normal):  # `tfd.kl_divergence` knows no samples.
-        loc, scale = (tf.cast(v, dtype) for v in (distribution.loc, distribution.scale))
-        return tfd.Independent(tfd.Normal(tf.broadcast_to(loc, shape), scale), len(shape))
+        loc, scale = (ops.cast(v, dtype) for v in (distribution.loc, distribution.scale))
+        return tfd.Independent(tfd.Normal(ops.broadcast_to(loc, shape), scale), len(shape))
     return tfd.Sample(distribution, shape)
 
 
 def _multivariate_normal(dtype, shape, name, trainable, add_variable_fn):
     """A normal distribution with all covariances, for one small weight."""
     size = int(np.prod(shape))
-    dtype = tf.as_dtype(dtype)
+    dtype = keras.backend.standardize_dtype(dtype)
     loc = add_variable_fn(
         name=f"{name}_loc",
         shape=(size,),
         initializer=keras.initializers.RandomNormal(stddev=0.1),
-        dtype=dtype.name,
+        dtype=dtype,
         trainable=trainable,
     )
     raw_scale = add_variable_fn(
         name=f"{name}_untransformed_scale_tril",
         shape=(size * (size + 1) // 2,),
         initializer=_diagonal_scale,
-        dtype=dtype.name,
+        dtype=dtype,
         trainable=trainable,
     )
     tril = tfb.FillScaleTriL(diag_bijector=tfb.Softplus(), diag_shift=None)
     return tfd.TransformedDistribution(
         tfd.MultivariateNormalTriL(
-            deferred(lambda: tf.convert_to_tensor(loc), dtype, (size,)),
-            scale_tril=deferred(lambda: tril(tf.convert_to_tensor(raw_scale)), dtype, (size, size)),
+            deferred(lambda: ops.convert_to_tensor(loc), dtype, (size,)),
+            scale_tril=deferred(
+                lambda: tril(ops.convert_to_tensor(raw_scale)), dtype, (size, size)
+            ),
         ),
         tfb.Reshape(shape),
     )
@@ -107,36 +112,36 @@ def _multivariate_normal(dtype, shape, name, trainable, add_variable_fn):
 def _diagonal_scale(shape, dtype=None):
     """Parameters of which `FillScaleTriL` makes a diagonal of small standard deviations."""
     size = int((8 * shape[0] + 1) ** 0.5) // 2
-    matrix = tf.eye(size, dtype=dtype) * _INITIAL_RAW_SCALE
+    matrix = ops.eye(size, dtype=dtype) * _INITIAL_RAW_SCALE
     return tfb.FillTriangular().inverse(matrix)
 
 
 def _trainable_normal(dtype, shape, name, trainable, add_variable_fn):
     """One location and one scale for all entries, trained with the posterior."""
-    dtype = tf.as_dtype(dtype)
+    dtype = keras.backend.standardize_dtype(dtype)
     loc = add_variable_fn(
-        name=f"{name}_loc", shape=(), initializer="zeros", dtype=dtype.name, trainable=trainable
+        name=f"{name}_loc", shape=(), initializer="zeros", dtype=dtype, trainable=trainable
     )
     raw_scale = add_variable_fn(
         name=f"{name}_untransformed_scale",
         shape=(),
         initializer=keras.initializers.Constant(np.log(np.expm1(1.0))),
-        dtype=dtype.name,
+        dtype=dtype,
         trainable=trainable,
     )
     entries = tfd.Normal(
-        deferred(lambda: tf.broadcast_to(tf.convert_to_tensor(loc), shape), dtype, shape),
-        deferred(lambda: tf.math.softplus(tf.convert_to_tensor(raw_scale)), dtype, ()),
+        deferred(lambda: ops.broadcast_to(ops.convert_to_tensor(loc), shape), dtype, shape),
+        deferred(lambda: ops.softplus(ops.convert_to_tensor(raw_scale)), dtype, ()),
     )
     return tfd.Independent(entries, len(shape))
 
 
 def _scale_mixture(dtype, shape, name, trainable, add_variable_fn):
     """Half wide, half narrow: Blundell et al. (2015), section 3.3, with scales 1 and exp(-6)."""
-    dtype = tf.as_dtype(dtype)
+    dtype = keras.backend.standardize_dtype(dtype)
     entry = tfd.MixtureSameFamily(
-        tfd.Categorical(probs=tf.constant([0.5, 0.5], dtype)),
-        tfd.Normal(tf.zeros((), dtype), tf.constant([1.0, np.exp(-6.0)], dtype)),
+        tfd.Categorical(probs=ops.convert_to_tensor([0.5, 0.5], dtype)),
+        tfd.Normal(ops.zeros((), dtype), ops.convert_to_tensor([1.0, np.exp(-6.0)], dtype)),
     )
     return tfd.Sample(entry, shape)
 

@@ -59,8 +59,8 @@ class Variational(KLWeightMixin, keras.layers.Wrapper):
             standard deviation 1. `"trainable"`: normal, with one mean and one standard deviation
             for all entries of a weight, trained with the posterior. `"scale_mixture"`: half of
             standard deviation 1 and half of exp(-6), of which the divergence is estimated at a
-            draw. Or a `tfd.Distribution` of a single number, on TensorFlow; or a dict from
-            patterns to any of these, with one for each weight. Defaults to `"standard_normal"`.
+            draw. Or a `tfd.Distribution` of a single number; or a dict from patterns to any of
+            these, with one for each weight. Defaults to `"standard_normal"`.
         kl_weight: Multiplies the divergence: `"auto"` for one divided by the number of training
             rows, which a mean loss needs; a number; or `None` for 1, as in
             `DenseReparameterization`. Defaults to `"auto"`.

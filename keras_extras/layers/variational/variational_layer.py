@@ -5,14 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_extras._core.checks import check_seed
 from keras_extras._core.distribution_kinds import entries_of
 from keras_extras._core.functions import serialize_function
-from keras_extras._core.probability import require_probability, stateless_seed, tf, tfd
+from keras_extras._core.probability import require_probability, stateless_seed, tfd
 from keras_extras.layers.prior_config import serialize_prior
 from keras_extras.layers.variational.kl_weight import KLWeightMixin, check_kl_weight
-from keras_extras.layers.variational.noise import standard_normal
+from keras_extras.layers.variational.noise import draw_standard_normal
 from keras_extras.layers.variational.random_weight import (
     check_divergence_fn,
     check_posterior,
@@ -144,7 +145,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
                 return self._weighted(value)
             divergence_fn = estimate
         drawn = self.draw(posterior, tensor_fn)
-        return self._weighted(tf.convert_to_tensor(divergence_fn(posterior, weight.prior, drawn)))
+        return self._weighted(ops.convert_to_tensor(divergence_fn(posterior, weight.prior, drawn)))
 
     def draw_kernel(self) -> Any:
         """Returns a draw of the kernel, or what the user's function makes of its posterior."""
@@ -153,7 +154,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
     def draw_noise(self) -> tuple[Any, Any]:
         """Returns the location of a normal kernel, and a draw of what is added to it."""
         entries = normal_entries(self.computed(self.kernel_posterior))
-        centered = tfd.Normal(tf.zeros_like(entries.loc), entries.scale)
+        centered = tfd.Normal(ops.zeros_like(entries.loc), entries.scale)
         noise = tfd.Independent(centered, len(self.kernel_posterior.event_shape))
         return entries.loc, self.draw(noise, self.kernel_posterior_tensor_fn)
 
@@ -162,20 +163,19 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         entries = normal_entries(distribution)
         if entries is None:
             return distribution
-        loc, scale = (tf.convert_to_tensor(value) for value in (entries.loc, entries.scale))
+        loc, scale = (ops.convert_to_tensor(value) for value in (entries.loc, entries.scale))
         return tfd.Independent(tfd.Normal(loc, scale), len(distribution.event_shape))
 
     def draw(self, distribution: Any, tensor_fn: str | Callable) -> Any:
         """Returns a draw, or what the user's function makes of the distribution."""
         if not isinstance(tensor_fn, str):
-            return tf.convert_to_tensor(tensor_fn(distribution))
+            return ops.convert_to_tensor(tensor_fn(distribution))
         entries = entries_of(distribution)
         if not isinstance(entries, tfd.Normal):
-            return distribution.sample(seed=self.next_seed())
-        return entries.loc + entries.scale * standard_normal(entries.scale, self.next_seed())
-
-    def next_seed(self) -> Any:
-        return stateless_seed(self.seed_generator)
+            return distribution.sample(seed=stateless_seed(self.seed_generator))
+        return entries.loc + entries.scale * draw_standard_normal(
+            entries.scale, self.seed_generator
+        )
 
     def finish(self, outputs: Any, training: bool | None) -> Any:
         """Adds the bias and applies the activation.
@@ -189,7 +189,7 @@ class VariationalLayer(KLWeightMixin, keras.layers.Layer):
         if self.bias_posterior is not None:
             posterior = self.computed(self.bias_posterior)
             bias = self.draw(posterior, self.bias_posterior_tensor_fn)
-            outputs = self.add_bias(outputs, tf.cast(bias, outputs.dtype))
+            outputs = self.add_bias(outputs, ops.cast(bias, outputs.dtype))
         return self.activation(outputs)
 
     def add_bias(self, outputs: Any, bias: Any) -> Any:

@@ -1,9 +1,12 @@
 """The Kullback-Leibler divergence of the posterior of a weight from its prior."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_extras._core.distribution_kinds import entries_of, is_a
 from keras_extras._core.probability import tf, tfd
@@ -33,7 +36,7 @@ def closed_form(posterior: Any, prior: Any) -> Any:
     if p is not None and _is_reshaped(posterior):
         size = posterior.distribution.event_shape
         loc, scale = (
-            tf.reshape(tf.broadcast_to(value, posterior.event_shape), size)
+            ops.reshape(ops.broadcast_to(value, tuple(posterior.event_shape)), tuple(size))
             for value in (p.loc, p.scale)
         )
         return tfd.kl_divergence(
@@ -86,21 +89,33 @@ class WeightDivergence(keras.regularizers.Regularizer):
 
 def _between_normals(q, p, shape):
     """The closed form; sums of squares in one pass each, as weights are many."""
-    loc = tf.get_static_value(p.loc)
-    difference = q.loc - p.loc if loc is None or loc.any() else q.loc
-    if p.scale.shape.rank:
-        z, ratio = difference / p.scale, q.scale / p.scale
-    else:
+    shape = tuple(shape)
+    difference = q.loc if _is_constant_zero(p.parameters["loc"]) else q.loc - p.loc
+    is_common_scale = not len(p.scale.shape)
+    if is_common_scale:
         z, ratio = difference, q.scale
-    if not z.shape == ratio.shape == shape:
-        z, ratio = tf.broadcast_to(z, shape), tf.broadcast_to(ratio, shape)
-    squares = tf.nn.l2_loss(z) + tf.nn.l2_loss(ratio)
-    logarithms = tf.reduce_sum(tf.math.log(ratio))
-    count = float(shape.num_elements())
-    if not p.scale.shape.rank:
-        squares /= tf.square(p.scale)
-        logarithms -= count * tf.math.log(p.scale)
+    else:
+        z, ratio = difference / p.scale, q.scale / p.scale
+    if not tuple(z.shape) == tuple(ratio.shape) == shape:
+        z, ratio = ops.broadcast_to(z, shape), ops.broadcast_to(ratio, shape)
+    squares = _half_sum_of_squares(z) + _half_sum_of_squares(ratio)
+    logarithms = ops.sum(ops.log(ratio))
+    count = float(math.prod(shape))
+    if is_common_scale:
+        squares /= ops.square(p.scale)
+        logarithms -= count * ops.log(p.scale)
     return squares - logarithms - 0.5 * count
+
+
+def _is_constant_zero(value):
+    # A tensor may be zero now, and have a gradient.
+    return isinstance(value, np.ndarray | float | int) and not np.any(value)
+
+
+def _half_sum_of_squares(values):
+    if keras.backend.backend() == "tensorflow":
+        return tf.nn.l2_loss(values)
+    return 0.5 * ops.sum(ops.square(values))
 
 
 def _is_reshaped(distribution):

@@ -118,7 +118,7 @@ def check_prior_choice(choice: Any) -> Any:
         return check_choice("prior", choice, NAMES)
     if isinstance(choice, dict):
         choice = deserialize_prior(choice)
-    if keras.backend.backend() == "tensorflow" and isinstance(choice, tfd.Distribution):
+    if isinstance(choice, tfd.Distribution):
         return choice
     raise TypeError(
         f"`prior` must be one of {', '.join(map(repr, NAMES))}, a `tfd.Distribution` of a single "
