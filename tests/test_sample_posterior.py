@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from precision import ON_JAX
 from probability import tf, tfd
 from tiers import quick
 
@@ -101,7 +102,8 @@ def test_a_second_call_compiles_nothing_anew(linear_model, posterior):
         for s in (1, 2)
     )
     assert _targets[linear_model][1] is target
-    assert target.chains._advance.experimental_get_tracing_count() == 1
+    if not ON_JAX:
+        assert target.chains._advance.experimental_get_tracing_count() == 1
     assert not np.array_equal(twin.samples[0], other.samples[0])
 
 

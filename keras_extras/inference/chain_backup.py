@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -107,7 +108,8 @@ class ChainBackup:
             return _read_chunk(path, structure)
         draws, results = compute()
         arrays: dict[str, Any] = {f"stats/{name}": array for name, array in draws.stats.items()}
-        arrays |= {f"results/{n}": np.asarray(t) for n, t in enumerate(tf.nest.flatten(results))}
+        leaves = tf.nest.flatten(results)
+        arrays |= {f"results/{n}": _array_of(leaf) for n, leaf in enumerate(leaves)}
         with whole_file(path) as temporary:
             np.savez(temporary, values=draws.values, **arrays)
         return draws, results
@@ -116,5 +118,31 @@ class ChainBackup:
 def _read_chunk(path, structure):
     arrays = read_arrays(path, "a part of a backup of draws")
     stats = {n.removeprefix("stats/"): v for n, v in arrays.items() if n.startswith("stats/")}
-    results = [ops.convert_to_tensor(v) for n, v in arrays.items() if n.startswith("results/")]
+    values = [array for name, array in arrays.items() if name.startswith("results/")]
+    results = list(map(_leaf_like, tf.nest.flatten(structure), values))
     return Draws(arrays["values"], stats), tf.nest.pack_sequence_as(structure, results)
+
+
+def _is_key(leaf):
+    """Whether it is a key of random numbers of JAX, which is no array of numbers."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _array_of(leaf):
+    if not _is_key(leaf):
+        return ops.convert_to_numpy(leaf)
+    import jax
+
+    return np.asarray(jax.random.key_data(leaf))
+
+
+def _leaf_like(leaf, array):
+    if not _is_key(leaf):
+        return ops.convert_to_tensor(array)
+    import jax
+
+    return jax.random.wrap_key_data(array)
