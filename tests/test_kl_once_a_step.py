@@ -154,6 +154,25 @@ def test_posteriors_by_layers_of_the_user_count_once_in_loops(way):
     assert not np.allclose(layer.trainable_variables[0], 1.0), "The divergence has no gradient"
 
 
+def test_a_learned_prior_moves_from_zero_in_an_eager_step():
+    def made_of(initializer):
+        def make(kernel_size, bias_size, dtype):
+            size = kernel_size + bias_size
+            parameters = layers.VariableLayer(2 * size, dtype, initializer=initializer)
+            return keras.Sequential([parameters, layers.IndependentNormal(size)])
+
+        return make
+
+    layer = layers.DenseVariational(2, made_of("ones"), made_of("zeros"), 1.0, kl_use_exact=True)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    loss = lambda y, y_pred: 0.0 * keras.ops.sum(y_pred)  # noqa: E731
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
+    model.fit(_ROWS[:, 0], np.zeros((6, 2)), verbose=0)
+    loc = np.asarray(layer.prior.layers[0].constant)[:10]
+    # The gradient of (1 - loc)^2 / (2 scale^2) at loc = 0, with a scale of softplus(0).
+    np.testing.assert_allclose(loc, 0.1 / np.log(2.0) ** 2, rtol=1e-5)
+
+
 _DENSE = ["DenseReparameterization", "DenseLocalReparameterization", "DenseFlipout"]
 
 
