@@ -61,7 +61,11 @@ def keras_extras_cmaes(problem: Problem, size: int, seed: int, most: int) -> flo
     """Evaluations until the best candidate is at the target; infinite if it never is."""
     w = keras.Variable(np.full(size, problem.start, "float32"))
     optimizer = keras_extras.optimizers.CMAES(
-        population_size=problem.population, sigma=problem.sigma, keep="best", seed=seed
+        population_size=problem.population,
+        sigma=problem.sigma,
+        generations_per_batch=1,
+        keep="best",
+        seed=seed,
     )
 
     def loss():

@@ -115,7 +115,7 @@ PARTS = {
     ),
     "CMAES weights": (
         (4, 8, 16, 32, 48),
-        lambda n: steps_of_fit(CMAES(), inputs=8, hidden=n),
+        lambda n: steps_of_fit(CMAES(generations_per_batch=1), inputs=8, hidden=n),
     ),
     "LBFGS rows": (
         (1000, 2000, 4000, 8000, 16000),

@@ -246,7 +246,7 @@ OPTIMIZERS = [
     OptimizerCase(
         "CMAES",
         lambda **arguments: keras_extras.optimizers.CMAES(
-            population_size=16, sigma=0.2, seed=1, **arguments
+            population_size=16, sigma=0.2, generations_per_batch=1, seed=1, **arguments
         ),
     ),
     OptimizerCase(

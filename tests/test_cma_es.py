@@ -55,14 +55,14 @@ def minimize(function, start, optimizer, steps, target=-np.inf):
 def test_needs_about_as_many_evaluations_as_pycma(function, start, sigma, reference):
     counts = []
     for seed in range(3):
-        optimizer = CMAES(sigma=sigma, keep="best", seed=seed)
+        optimizer = CMAES(sigma=sigma, generations_per_batch=1, keep="best", seed=seed)
         counts.append(10 * minimize(function, [start] * 10, optimizer, 1000, 1e-8)[1])
     assert np.median(counts) < 1.25 * reference, f"evaluations {counts}, pycma {reference}"
 
 
 def test_only_ranks_count():
     runs = [
-        minimize(f, [1.0, -2.0, 0.5], CMAES(seed=3), 30)[0].numpy()
+        minimize(f, [1.0, -2.0, 0.5], CMAES(seed=3), 3)[0].numpy()
         for f in (sphere, lambda x: ops.log(sphere(x)), lambda x: 1e3 * ops.sqrt(sphere(x)))
     ]
     np.testing.assert_allclose(runs[1], runs[0], rtol=1e-4, atol=1e-5)
@@ -72,10 +72,10 @@ def test_only_ranks_count():
 def test_restarts_leave_local_minima():
     """On Rastrigin's function small populations end in a local minimum, large ones do not."""
     single = CMAES(sigma=1.0, population_size=8, keep="best", seed=2)
-    stuck, _ = minimize(rastrigin, [2.2] * 4, single, 1500)
+    stuck, _ = minimize(rastrigin, [2.2] * 4, single, 150)
     assert rastrigin(stuck.numpy()) > 0.9
     repeated = CMAES(sigma=1.0, population_size=8, restarts=5, keep="best", seed=2)
-    found, _ = minimize(rastrigin, [2.2] * 4, repeated, 3000, 1e-6)
+    found, _ = minimize(rastrigin, [2.2] * 4, repeated, 300, 1e-6)
     assert rastrigin(found.numpy()) < 1e-6
     assert int(repeated._run) > 0
 
@@ -83,7 +83,7 @@ def test_restarts_leave_local_minima():
 def test_learns_the_inverse_of_the_curvature():
     hessian = np.array([[4.0, 1.0, 0.0], [1.0, 2.0, -0.5], [0.0, -0.5, 0.5]], "float32")
     optimizer = CMAES(sigma=0.3, population_size=40, seed=0)
-    minimize(lambda x: ops.dot(x, ops.dot(hessian, x)), [1.0, 1.0, 1.0], optimizer, 60)
+    minimize(lambda x: ops.dot(x, ops.dot(hessian, x)), [1.0, 1.0, 1.0], optimizer, 6)
     covariance = np.array(optimizer._covariance)
     product = hessian @ covariance
     np.testing.assert_allclose(product / (np.trace(product) / 3), np.eye(3), atol=0.35)
@@ -97,7 +97,7 @@ def test_constraint_by_transform():
         return u - excess * np.ones(2, "float32")
 
     optimizer = CMAES(sigma=0.3, keep="best", seed=1, transforms={"*": allowed})
-    w, _ = minimize(rosenbrock, [0.0, 0.0], optimizer, 400)
+    w, _ = minimize(rosenbrock, [0.0, 0.0], optimizer, 40)
     np.testing.assert_allclose(w.numpy(), [0.96633, 0.93367], atol=1e-5)
 
 
@@ -107,17 +107,18 @@ def test_trains_a_model_in_fit(jit_compile):
     x = rng.normal(size=(256, 4)).astype("float32")
     y = x @ np.array([[1.0], [-2.0], [0.5], [3.0]], "float32") + 0.25
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    optimizer = CMAES(generations_per_batch=10, priors={"*/kernel": priors.Normal(0, 2)}, seed=1)
+    optimizer = CMAES(priors={"*/kernel": priors.Normal(0, 2)}, seed=1)
     model.compile(optimizer, loss="mae", jit_compile=jit_compile)
     history = model.fit(x, y, batch_size=256, epochs=15, verbose=0).history["loss"]
     assert history[-1] < 0.01 * history[0]
+    assert int(optimizer.iterations) == 150  # ten for each batch
     np.testing.assert_allclose(model.get_weights()[0][:, 0], [1, -2, 0.5, 3], atol=0.02)
 
 
 def test_candidates_without_a_finite_loss_rank_last():
     optimizer = CMAES(sigma=0.5, seed=0)
     half = minimize(
-        lambda x: ops.where(x[0] < 0, float("nan"), sphere(x - 0.2)), [1.0] * 3, optimizer, 100
+        lambda x: ops.where(x[0] < 0, float("nan"), sphere(x - 0.2)), [1.0] * 3, optimizer, 10
     )[0]
     np.testing.assert_allclose(half.numpy(), 0.2, atol=1e-3)
     assert int(optimizer._nonfinite) > 0
@@ -160,14 +161,14 @@ def test_too_many_weights_are_told_the_way_out():
 
 def test_bounds():
     optimizer = CMAES(sigma=0.3, seed=0, transforms={"*": transforms.Bounds(0.5, 3.0)})
-    w, _ = minimize(sphere, [2.0, 1.0], optimizer, 200)
+    w, _ = minimize(sphere, [2.0, 1.0], optimizer, 20)
     assert np.all(w.numpy() >= 0.5)
     np.testing.assert_allclose(w.numpy(), 0.5, atol=1e-3)
 
 
 def test_restarts_begin_around_the_first_weights():
     optimizer = CMAES(sigma=1e-3, restarts=1, keep="best", seed=0)
-    w, _ = minimize(lambda x: 0.0 * sphere(x), [5.0, -3.0, 2.0], optimizer, 40)
+    w, _ = minimize(lambda x: 0.0 * sphere(x), [5.0, -3.0, 2.0], optimizer, 4)
     assert int(optimizer._run) == 1  # a flat loss has converged
     np.testing.assert_allclose(optimizer._first, [5.0, -3.0, 2.0], atol=1e-6)
     np.testing.assert_allclose(optimizer.parameters[0].coordinates, w, atol=0.05)
@@ -195,3 +196,15 @@ def test_negative_weights_of_small_populations_are_those_of_the_tutorial():
     weights = StrategyConstants.of(7, 3).weights
     assert -weights[weights < 0].sum() == pytest.approx(1 + 2 * mu_eff_minus / (mu_eff + 2))
     assert -weights[weights < 0].sum() == pytest.approx(2.258, abs=5e-4)
+
+
+@pytest.mark.parametrize(("loss", "is_wide"), [(1.0, True), (0.0, False)])
+def test_a_search_that_is_too_narrow_for_a_loss_in_steps_widens(loss, is_wide):
+    w = keras.Variable([1.0, 2.0, 3.0])
+    optimizer = CMAES(seed=0)
+    optimizer.build([w])
+    optimizer._step_size.assign(1e-3)
+    for _ in range(5):
+        optimizer.minimize(lambda: loss + 0.0 * sphere(w), [w])
+    assert (float(optimizer._step_size) > 0.5 * optimizer.sigma) == is_wide
+    assert float(optimizer._step_size) < 3 * optimizer.sigma

@@ -131,7 +131,7 @@ def test_discrete_values_are_found_at_default_width(kind, make):
     def step():
         optimizer.minimize(lambda: ops.sum((w - np.array(target, "float32")) ** 2), [w])
 
-    for _ in range(300):
+    for _ in range(300 // optimizer.generations_per_batch):
         step()
     np.testing.assert_array_equal(w.numpy(), expected)
 

@@ -127,7 +127,7 @@ def test_the_width_falls_as_documented_and_the_step_is_that_of_the_center():
 @pytest.mark.slow
 def test_the_axes_of_a_narrow_valley_are_learnt():
     w = keras.Variable([1.0, 1.0], name="w")
-    optimizer = CMAES(sigma=0.5, generations_per_batch=10, seed=0)
+    optimizer = CMAES(sigma=0.5, seed=0)
     assert optimizer.search_state()["axis_ratio"] == 1
     assert optimizer.search_state()["width"] == 0.5
     for _ in range(10):

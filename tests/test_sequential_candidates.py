@@ -178,7 +178,7 @@ def test_vectorize_false_and_true(caplog):
         return ops.sum(w.value**2)
 
     w = keras.Variable([3.0])
-    optimizer = CMAES(population_size=4, vectorize=False, seed=1)
+    optimizer = CMAES(population_size=4, generations_per_batch=1, vectorize=False, seed=1)
     optimizer.minimize(loss_fn, [w])
     assert len(set(seen)) == len(seen) == 4
     assert not caplog.records

@@ -173,7 +173,7 @@ def test_a_loss_that_xla_lacks_trains_on(after_four_updates, recwarn, caplog):
 
 
 def test_what_xla_is_slower_at_stays_as_it_is(after_four_updates, monkeypatch):
-    model = make_model(CMAES(seed=0))
+    model = make_model(CMAES(generations_per_batch=1, seed=0))
     assert compiled_at(model, batch_size=40) is None
     assert "SelfAdjointEigV2 is slower so on a CPU" in repr(model.optimizer)
     monkeypatch.setattr(step_compilation, "_MANY_DRAWS", 20)

@@ -167,3 +167,22 @@ def check_unconstrained(variables: Any, reason: str) -> None:
     if constrained:
         paths = ", ".join(map(repr, constrained))
         raise ValueError(f"{reason} Received: constraints of {paths}")
+
+
+def check_built_for(optimizer_name: str, variables: Any, built_for: Any) -> None:
+    """Raises if variables are not those that an optimizer was built for, in the same order.
+
+    Args:
+        optimizer_name: String, with which the error message starts.
+        variables: List of `keras.Variable`s.
+        built_for: The same.
+
+    Raises:
+        ValueError: With the paths of both.
+    """
+    if [id(v) for v in variables] != [id(v) for v in built_for]:
+        received, expected = (", ".join(repr(v.path) for v in vs) for vs in (variables, built_for))
+        raise ValueError(
+            f"{optimizer_name} was built for other variables; make a new optimizer for these. "
+            f"Received: {received}. Built for: {expected}"
+        )

@@ -33,7 +33,8 @@ def unit_vector(number: Any, tensors: Sequence[Any]) -> list[Any]:
 
 def flat(tensors: Sequence[Any]) -> Any:
     """Returns one vector of the entries of all tensors."""
-    return flat_rows([tensor[None] for tensor in tensors])[0]
+    dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
+    return ops.concatenate([ops.cast(ops.reshape(t, (-1,)), dtype) for t in tensors])
 
 
 def flat_rows(tensors: Sequence[Any]) -> Any:

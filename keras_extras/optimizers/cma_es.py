@@ -21,13 +21,14 @@ from keras_extras.optimizers.priors import Prior
 _MAX_WEIGHTS = 5_000
 _TOLERANCE = 1e-12
 _MAX_CONDITION = 1e14
+_MANY_TIES = 0.7
 
 
 @serializable
 class CMAES(FullBatch, PopulationOptimizer):
     r"""Trains by an evolution strategy that adapts the covariance matrix of its steps.
 
-    For every batch `population_size` candidates are drawn from a normal distribution, evaluated in
+    In every update `population_size` candidates are drawn from a normal distribution, evaluated in
     one vectorized call, and ranked. The mean moves to a weighted average of the better half, and
     the covariance learns from the directions of the better and, with negative weights, of the
     worse ones,
@@ -37,7 +38,8 @@ class CMAES(FullBatch, PopulationOptimizer):
 
     while the step size sigma follows the length of the path that m took. Only ranks count: the
     search is the same for any increasing function of the loss. All constants are those of
-    Hansen's tutorial, equations 49 to 58.
+    Hansen's tutorial, equations 49 to 58. Where seven in ten candidates have the least loss, other
+    than 0, as with losses in steps, the step size grows up to `sigma`.
 
     With C it learns how weights depend on each other, which takes memory of the square of their
     number and about ten times as many evaluations as there are weights before it pays. For more
@@ -62,8 +64,9 @@ class CMAES(FullBatch, PopulationOptimizer):
             as in `MonteCarloOptimizer`. Defaults to `None`.
         transforms: Dict from patterns to functions of `keras_extras.optimizers.transforms`, as in
             `MonteCarloOptimizer`. Defaults to `None`.
-        generations_per_batch: Integer, how many updates to make on each batch.
-            Defaults to `1`.
+        generations_per_batch: Integer, how many updates to make on each batch: with 10 of them a
+            batch takes about as many candidates as an update of `MonteCarloOptimizer`. Where
+            batches differ, 1 follows a single batch least. Defaults to `10`.
         num_prior_samples: Integer, how many candidates to draw from the priors on the first batch;
             the search starts from the best of them, or from the given weights if those are
             better. Defaults to `0`.
@@ -98,8 +101,8 @@ class CMAES(FullBatch, PopulationOptimizer):
     y = x @ np.array([[1.0], [-2.0], [0.5], [3.0]], "float32")
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(keras_extras.optimizers.CMAES(generations_per_batch=20), loss="mae")
-    model.fit(x, y, batch_size=256, epochs=5, verbose=0)
+    model.compile(keras_extras.optimizers.CMAES(), loss="mae")
+    model.fit(x, y, batch_size=256, epochs=10, verbose=0)
     ```
 
     References:
@@ -116,7 +119,7 @@ class CMAES(FullBatch, PopulationOptimizer):
         sigma: float = 0.1,
         priors: Mapping[str, Prior] | None = None,
         transforms: Mapping[str, Callable[[Any], Any]] | None = None,
-        generations_per_batch: int = 1,
+        generations_per_batch: int = 10,
         num_prior_samples: int = 0,
         restarts: int = 0,
         keep: str = "current",
@@ -216,6 +219,7 @@ class CMAES(FullBatch, PopulationOptimizer):
     def tell(self, drawn: Any, losses: Any) -> None:
         ranked = ops.argsort(losses)
         self._adapt(*(ops.take(part, ranked, axis=0) for part in drawn))
+        self._widen_if_flat(losses)
         if self.restarts:
             self._restart_if_converged(ops.min(losses))
 
@@ -281,6 +285,16 @@ class CMAES(FullBatch, PopulationOptimizer):
         )
         self._age.assign_add(1)
         cond(ops.equal(self._age % self._gap, 0), self._decompose, lambda: None)
+
+    def _widen_if_flat(self, losses):
+        """Widens the search where most candidates have the least loss (tutorial, appendix C)."""
+        least = ops.min(losses)
+        count = ops.cast(self._population * ops.left_shift(1, self._run), "float32")
+        is_flat = ops.sum(ops.cast(losses == least, "float32")) >= _MANY_TIES * count
+        widens = is_flat & (least != 0.0) & (self._step_size < self.sigma)
+        c = self._constants()
+        factor = ops.where(widens, ops.exp(0.2 + c.c_sigma / c.d_sigma), 1.0)
+        self._step_size.assign(self._step_size * factor)
 
     def _limit_distance_from_allowed(self):
         """Brings the mean back to one standard deviation from where constraints allow it to be.

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_extras._core.checks import (
+    check_built_for,
     check_decay,
     check_integer,
     check_number,
@@ -207,7 +208,7 @@ class IVON(LossEvaluatingOptimizer):
         Returns:
             The mean loss of the draws, and what `evaluate` returned with the last loss.
         """
-        self._check_variables(variables)
+        check_built_for(self.name, variables, trained_variables(self))
         size = self._known_size()
         drawn = [self._draw(evaluate, variables, size) for _ in range(self.num_samples)]
         losses, gradients, slopes, outputs = zip(*drawn)
@@ -289,15 +290,6 @@ class IVON(LossEvaluatingOptimizer):
             return self.ess
         require_known_size(self._size, f"The optimizer {self.name!r}")
         return self._size
-
-    def _check_variables(self, variables):
-        built_for = trained_variables(self)
-        if list(map(id, variables)) != list(map(id, built_for)):
-            raise ValueError(
-                f"{self.name} was built for other variables; make a new optimizer for these. "
-                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
-                f"{', '.join(repr(v.path) for v in built_for)}"
-            )
 
     def failure(self) -> str:
         return (

@@ -9,7 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras._core.checks import check_integer, check_number, check_unconstrained
+from keras_extras._core.checks import (
+    check_built_for,
+    check_integer,
+    check_number,
+    check_unconstrained,
+)
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.flat_vectors import flat, split_entries
 from keras_extras._core.stateless import cond
@@ -137,7 +142,7 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
         self._memory = self.build_memory(sum(map(math.prod, self._shapes)), self._dtype)
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
-        self._check(variables)
+        check_built_for(self.name, variables, self._built_for)
         value_and_gradient = self._value_and_gradient(loss_of, variables)
         given = self._flat(variables)
         value, gradient = value_and_gradient(given)
@@ -230,14 +235,6 @@ class LineSearchOptimizer(FullBatch, LossEvaluatingOptimizer):
     def _shaped(self, vector):
         parts = split_entries(vector, self._shapes)
         return [ops.cast(part, v.dtype) for part, v in zip(parts, self._built_for)]
-
-    def _check(self, variables):
-        if [id(v) for v in variables] != [id(v) for v in self._built_for]:
-            raise ValueError(
-                f"{self.name} was built for other variables; make a new optimizer for these. "
-                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
-                f"{', '.join(repr(v.path) for v in self._built_for)}"
-            )
 
     def failure(self) -> str:
         return (

@@ -124,7 +124,7 @@ class PlaneSearch:
         size = num_entries([p.coordinates for p in self._parameters])
         self._unlike = min(self._first, max(2, size))
         # One side of each pair lies along each direction; the last are points to compare with.
-        ranks, self._which = np.divmod(np.arange(2 * (pairs - self._first)), 2)
+        ranks = np.arange(pairs - self._first)
         self._is_candidate = ranks < ranks.max()
         exponents = _OCTAVES * (2.0 * ranks / max(1, ranks.max() - 1) - 1.0)
         self._lengths = np.where(self._is_candidate, 2.0**exponents, 0.0).astype("float32")
@@ -171,20 +171,20 @@ class PlaneSearch:
         return choose(has_any, lambda: self._replaced(steps, index, gradient), lambda: steps)
 
     def _replaced(self, steps, index, gradient):
-        place = 2 * (index - self._first)
-        place = ops.clip(ops.concatenate([place, place + 1]), 0, len(self._lengths) - 1)
-        which = ops.take(ops.convert_to_tensor(self._which.astype("int32")), place)
-        length = ops.take(ops.convert_to_tensor(self._lengths), place)
-        length *= ops.take(ops.copy(self._units), which)
-        share = ops.take(ops.convert_to_tensor(self._shares), place)
+        last_rank = len(self._lengths) - 1
+        rank = ops.clip(index - self._first, 0, last_rank)
+        length = ops.take(ops.convert_to_tensor(self._lengths), rank)
+        length = ops.copy(self._units)[:, None] * length
         mode = ops.copy(self._mode)
         to_compared = ops.take(ops.convert_to_tensor(_TO_COMPARED), mode)
-        share = ops.where(place == len(self._lengths) - 2, to_compared, share)
+        share = ops.take(ops.convert_to_tensor(self._shares), rank)
+        share = ops.stack([ops.where(rank == last_rank, to_compared, share), share])
         gradient = _flat(gradient)
         scaled = gradient / ops.sqrt(ops.maximum(self._moment(gradient), _TINY))
-        direction = ops.where((which == 0)[:, None], _normalized(gradient), _normalized(scaled))
+        directions = ops.stack([_normalized(gradient), _normalized(scaled)])
         last = ops.where(mode == _TIED, self._to_kept(), _flat(self._last_step))
-        there = self._split(length[:, None] * direction + share[:, None] * last)
+        there = length[:, :, None] * directions[:, None] + share[:, :, None] * last
+        there = self._split(ops.reshape(there, (-1, there.shape[-1])))
         is_in_plane = ops.tile(self.is_in_plane(index), [2])
         return [
             ops.where(ops.reshape(is_in_plane, (-1, *[1] * (len(step.shape) - 1))), here, step)
@@ -319,15 +319,10 @@ class PlaneSearch:
 
     def _best_units(self, losses):
         """The lengths along both directions that were best."""
-        part = ops.transpose(losses[:, self._first : self._pairs])
-        part = ops.reshape(part, (-1,))
-        part = ops.where(ops.isfinite(part), part, float("inf"))
-        units = []
-        for k in range(2):
-            is_along = (self._which == k) & self._is_candidate
-            index = ops.argmin(ops.where(is_along, part, float("inf")))
-            units.append(ops.take(ops.convert_to_tensor(self._lengths), index))
-        return ops.stack(units) * ops.copy(self._units)
+        part = losses[:, self._first : self._pairs]
+        is_usable = ops.isfinite(part) & self._is_candidate
+        index = ops.argmin(ops.where(is_usable, part, float("inf")), axis=1)
+        return ops.take(ops.convert_to_tensor(self._lengths), index) * ops.copy(self._units)
 
 
 def _flat(tensors):

@@ -1,5 +1,6 @@
 """Evaluating many weight vectors on one batch."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,3 +76,11 @@ def chunk_bytes() -> int:
 
     statistics = jax.devices()[0].memory_stats() or {}
     return max(_CACHE_BYTES, statistics.get("bytes_limit", 0) // 4)
+
+
+def equal_parts(count: int, parts: float) -> int:
+    """Returns the number of equal parts of `count` nearest to `parts`, if one is near it."""
+    if parts <= 1:
+        return 1
+    near = [n for n in range(math.ceil(parts / 1.5), int(1.5 * parts) + 1) if count % n == 0]
+    return min(near, key=lambda n: abs(math.log(n / parts)), default=math.ceil(parts))

@@ -1,7 +1,7 @@
 """PopulationOptimizer: the base of optimizers that compare candidates for the weights."""
 
 import contextlib
-import math
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,23 +10,27 @@ import keras
 from keras import ops
 
 from keras_extras._core.backend import host_value
-from keras_extras._core.checks import check_choice, check_integer, check_seed
+from keras_extras._core.checks import check_built_for, check_choice, check_integer, check_seed
 from keras_extras._core.path_patterns import check_patterns, match_patterns
 from keras_extras._core.stateless import cond, while_loop
-from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.optimizers.candidate_map import CandidateMap
+from keras_extras.optimizers.kept_weights import (
+    keep_average,
+    keep_best,
+    polynomial_decay_share,
+)
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.parameter import Parameter, check_transform
 from keras_extras.optimizers.population import (
     best_of,
     chunk_bytes,
+    equal_parts,
     evaluate_population,
 )
+from keras_extras.optimizers.prior_start import start_from_priors
 from keras_extras.optimizers.priors import Prior
-from keras_extras.optimizers.replicas import mean_over_replicas
 from keras_extras.optimizers.search_record import SearchRecord
 
-_AVERAGING_POWER = 8.0
 _MANY_TIES = 100
 _AUTO_CANDIDATES = 16
 # What an update of any size saves by fewer operations when it is compiled, in numbers computed.
@@ -236,12 +240,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         return self.candidate_map.naming_the_way_out()
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
-        if [id(v) for v in variables] != [id(p.variable) for p in self.parameters]:
-            raise ValueError(
-                f"{self.name} was built for other variables; make a new optimizer for these. "
-                f"Received: {', '.join(repr(v.path) for v in variables)}. Built for: "
-                f"{', '.join(repr(p.variable.path) for p in self.parameters)}"
-            )
+        check_built_for(self.name, variables, [p.variable for p in self.parameters])
         for p in self.parameters:
             p.pull()
 
@@ -253,7 +252,12 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         if self.num_prior_samples:
             cond(
                 ops.equal(self.iterations, 0),
-                lambda: self._start_from_priors(loss_at),
+                lambda: start_from_priors(
+                    self.parameters,
+                    self.num_prior_samples,
+                    self.seed_generator,
+                    functools.partial(self._losses, loss_at),
+                ),
                 lambda: None,
             )
 
@@ -287,9 +291,10 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         if record is not None:
             record(best_loss)
         if self.keep == "best":
-            self._keep_best(loss_at, best, best_loss)
+            keep_best(self.parameters, loss_at, best, best_loss)
         elif self.keep == "average":
-            self._keep_average()
+            share = self.average_share(polynomial_decay_share(self.iterations))
+            keep_average(self.parameters, ops.where(self.failed, 0.0, share))
 
     def chunk_of(
         self, loss_at: Callable, shapes: Sequence[tuple[int, ...]], count: int, members: int = 1
@@ -300,7 +305,7 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
             if self._auto_chunk is None:
                 fitting = chunk_bytes() // self.candidate_map.candidate_bytes(loss_at, shapes)
                 self._auto_chunk = max(fitting, _AUTO_CANDIDATES)
-            chunks = _equal_parts(count, count * members / self._auto_chunk)
+            chunks = equal_parts(count, count * members / self._auto_chunk)
         elif most is None:
             return count
         else:
@@ -309,11 +314,14 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
 
     def evaluate(self, loss_at: Callable, candidates: Sequence[Any]) -> Any:
         """Returns the losses of candidates, NaN where not finite, and counts these."""
-        shapes = [tuple(c.shape[1:]) for c in candidates]
-        chunk = self.chunk_of(loss_at, shapes, candidates[0].shape[0])
-        losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
+        losses = self._losses(loss_at, candidates)
         self.count_nonfinite(losses)
         return losses
+
+    def _losses(self, loss_at, candidates):
+        shapes = [tuple(c.shape[1:]) for c in candidates]
+        chunk = self.chunk_of(loss_at, shapes, candidates[0].shape[0])
+        return evaluate_population(loss_at, candidates, chunk, self.candidate_map)
 
     def count_nonfinite(self, losses: Any, where: Any = True) -> None:
         """Adds to `nonfinite_candidates` of the logs."""
@@ -371,43 +379,9 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
         """
         return self._record.numbers()
 
-    def _start_from_priors(self, loss_at):
-        candidates = []
-        for p in self.parameters:
-            here = ops.cast(p.coordinates, "float32")
-            if p.prior is None:
-                drawn = ops.broadcast_to(here, (self.num_prior_samples, *here.shape))
-            else:
-                drawn = p.prior.sample((self.num_prior_samples, *here.shape), self.seed_generator)
-                drawn = vectorized_map(p.to_coordinates, drawn)
-            candidates.append(ops.concatenate([here[None], drawn]))
-        shapes = [tuple(c.shape[1:]) for c in candidates]
-        chunk = self.chunk_of(loss_at, shapes, self.num_prior_samples + 1)
-        losses = evaluate_population(loss_at, candidates, chunk, self.candidate_map)
-        for p, best in zip(self.parameters, best_of(candidates, losses)[0]):
-            p.coordinates.assign(ops.cast(best, p.coordinates.dtype))
-            p.kept.assign(ops.cast(best, p.kept.dtype))
-
     def average_share(self, share: Any) -> Any:
         """Returns the share of the current weights in the average that is kept."""
         return share
-
-    def _keep_average(self):
-        """The polynomial-decay average of Shamir and Zhang (2013)."""
-        updates = ops.cast(self.iterations, "float32")
-        share = ops.minimum(1.0, (_AVERAGING_POWER + 1) / (updates + _AVERAGING_POWER))
-        share = ops.where(self.failed, 0.0, self.average_share(share))
-        for p in self.parameters:
-            kept, here = (ops.cast(v, "float32") for v in (p.kept, p.coordinates))
-            p.kept.assign(ops.cast(kept + share * (here - kept), p.kept.dtype))
-
-    def _keep_best(self, loss_at, best, best_loss):
-        """Compares the best candidate with what was kept, on the same batch."""
-        kept = [ops.cast(p.kept, "float32") for p in self.parameters]
-        loss = mean_over_replicas(loss_at, kept)
-        is_better = best_loss < ops.where(ops.isfinite(loss), loss, float("inf"))
-        for p, here, there in zip(self.parameters, kept, best):
-            p.kept.assign(ops.cast(ops.where(is_better, there, here), p.kept.dtype))
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         parameters = self.parameters if self.built else ()
@@ -438,11 +412,3 @@ class PopulationOptimizer(LossEvaluatingOptimizer):
                 for pattern, entry in (config.get(name) or {}).items()
             }
         return super().from_config(config, custom_objects)
-
-
-def _equal_parts(count, parts):
-    """The number of equal parts of `count` that is nearest to `parts`, if one is near it."""
-    if parts <= 1:
-        return 1
-    near = [n for n in range(math.ceil(parts / 1.5), int(1.5 * parts) + 1) if count % n == 0]
-    return min(near, key=lambda n: abs(math.log(n / parts)), default=math.ceil(parts))
