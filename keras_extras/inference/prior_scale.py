@@ -38,8 +38,8 @@ def scale_of_least_loss(loss: Callable[[float], float]) -> float:
         losses.update({scale: np.nan_to_num(loss(scale), nan=np.inf) for scale in scales})
         return float(min(losses, key=losses.__getitem__))
 
-    best = measure([0.0, *10.0 ** np.arange(-3.0, 1.5, 0.5)])
-    for factor in (10.0**0.25, 10.0**0.125):
+    best = measure([0.0, *10.0 ** np.arange(-3.0, 2.0)])
+    for factor in (10.0**0.5, 10.0**0.25):
         best = measure([best / factor, best * factor] if best else [])
     return best
 
@@ -65,7 +65,8 @@ def validation_batches(data: Any, function: WeightFunction, batch_size: int) -> 
             "`validation_data` must be a tuple (x, y) or (x, y, sample_weight). "
             f"Received: {len(data)} values"
         )
-    batches, known = [], {}
+    batches: list[tuple] = []
+    known: dict[Any, Any] = {}
     for x, y, sample_weight in data_batches(*data if isinstance(data, tuple | list) else (data,)):
         x, y = observations(function, x, y, batch_size, known)
         batches.append((x, y, row_weights(sample_weight, len(y), keras.config.floatx())))
