@@ -288,7 +288,7 @@ def test_out_of_distribution(tmp_path, capsys):
     benchmark = load(ROOT / "benchmarks" / "out_of_distribution.py")
     results = benchmark.main(epochs=3, out=tmp_path)
     assert set(results) == set(benchmark.METHODS)
-    sngp = results["SNGP"]
+    sngp = results["SNGP, 256 features"]
     assert sngp["accuracy"] > 0.5
     assert all(0.0 <= value <= 1.0 for key, value in sngp.items() if key != "seconds")
     assert "| method | seconds | accuracy |" in capsys.readouterr().out

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from keras_extras.pipelines import ProbabilisticClassifier, ProbabilisticRegressor
-from keras_extras.pipelines.calibration import factor_of_average, leave_one_out, own_fold
+from keras_extras.pipelines.calibration import (
+    factor_of_average,
+    leave_one_out,
+    mean_of_draws,
+    own_fold,
+)
 from keras_extras.pipelines.probabilistic_estimator import _folds
 from keras_extras.pipelines.probabilistic_networks import Rows, train, trainable_network
 
@@ -97,18 +102,19 @@ def test_leaving_a_row_out_of_draws():
     total = times.sum()
     posterior_mean = np.sum(times[:, None] * y) / total
     draws = posterior_mean + rng.normal(size=20_000) / np.sqrt(total)
-    loc = np.tile(draws[None, :, None], (40, 1, 1))
+    surprise = 0.5 * np.square(y - draws)
     is_unseen = np.zeros((40, 20_000), bool)
-    chances, means = leave_one_out(y, loc, np.ones_like(loc), is_unseen, times)
+    chances = leave_one_out(surprise, is_unseen, times)
     np.testing.assert_allclose(chances.sum(axis=1), 1.0)
     without = (total * posterior_mean - times[:, None] * y) / (total - times)[:, None]
-    np.testing.assert_allclose(means, without, atol=0.01)
+    loc = np.tile(draws[None, :, None], (40, 1, 1))
+    np.testing.assert_allclose(mean_of_draws(loc, chances), without, atol=0.01)
     # Draws without the row keep their share.
     is_unseen[:, :4000] = True
-    chances, _ = leave_one_out(y, loc, np.ones_like(loc), is_unseen, times)
+    chances = leave_one_out(surprise, is_unseen, times)
     np.testing.assert_allclose(chances[:, :4000], 1 / 20_000)
     np.testing.assert_allclose(chances.sum(axis=1), 1.0)
-    chances, _ = leave_one_out(y, loc, np.ones_like(loc), np.ones_like(is_unseen), times)
+    chances = leave_one_out(surprise, np.ones_like(is_unseen), times)
     np.testing.assert_allclose(chances, 1 / 20_000)
 
 

@@ -64,6 +64,20 @@ def test_bayesian_regression(tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
+def test_uncertainty_for_any_model(tmp_path, capsys):
+    results = example("uncertainty_for_any_model").main(out=tmp_path, fast=True)
+    cases = ["network", "variational", "variational LSTM", "SWAG", "IVON"]
+    assert list(results["forecasts"]) == cases
+    for name, scores in results["forecasts"].items():
+        assert np.isfinite(list(scores.values())).all()
+        assert (scores["epistemic"] > 1e-6) == (name != "network")
+    trained, calibrated = (results["classifiers"][name] for name in ("trained", "calibrated"))
+    assert trained["accuracy"] == calibrated["accuracy"]
+    assert "90 % hold" in capsys.readouterr().out
+    assert files(tmp_path) == {"intervals.png", "reliability.png"}
+
+
 def test_bayesian_higgs(tmp_path, capsys):
     result = example("bayesian_higgs").main(out=tmp_path, fast=True)
     assert set(result["scores"]) == {"one draw", "average"}

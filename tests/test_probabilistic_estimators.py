@@ -331,3 +331,8 @@ def test_calibration_finds_what_was_put_in():
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([rng.choice(3, p=row) for row in p])
     assert temperature(3.0 * logits[None], np.eye(3)[labels], weights) == pytest.approx(3, rel=0.08)
+    # A draw without a chance plays no part.
+    draws = np.stack([3.0 * logits, rng.normal(size=logits.shape)])
+    chances = np.tile([1.0, 0.0], (4000, 1))
+    of_one = temperature(draws, np.eye(3)[labels], weights, chances)
+    assert of_one == temperature(draws[:1], np.eye(3)[labels], weights)

@@ -154,6 +154,17 @@ def test_validation_and_callbacks_see_the_covariance_of_the_epoch():
     np.testing.assert_array_equal(look.covariance, layer.covariance())
 
 
+def test_the_covariance_is_computed_once_where_nothing_looks_at_it(monkeypatch):
+    model, layer = regression(epochs=0)
+    calls, end_epoch = [], layer.end_epoch
+    monkeypatch.setattr(layer, "end_epoch", lambda: calls.append(end_epoch()))
+    model.fit(_X, _Y, epochs=3, verbose=0)
+    assert len(calls) == 1
+    np.testing.assert_allclose(layer.covariance(), ridge(layer, _X, 4.0, 2.0), atol=1e-4)
+    model.fit(_X, _Y, epochs=3, verbose=0, callbacks=[keras.callbacks.Callback()])
+    assert len(calls) == 4
+
+
 def test_a_list_of_callbacks_made_before():
     model, layer = regression(epochs=0)
     callbacks = keras.callbacks.CallbackList([keras.callbacks.History()], model=model)

@@ -55,7 +55,8 @@ def _around_fit(model, arguments):
     if accumulating_layers(model) or not model.built:
         given = arguments["callbacks"]
         is_list = isinstance(given, keras.callbacks.CallbackList)
-        callbacks = [_Epochs(), *(given.callbacks if is_list else keras.tree.flatten(given or []))]
+        others = given.callbacks if is_list else keras.tree.flatten(given or [])
+        callbacks = [_Epochs(is_alone=not others), *others]
         if is_list:
             callbacks = keras.callbacks.CallbackList(callbacks, model=model, **given.params)
         arguments["callbacks"] = callbacks
@@ -70,8 +71,14 @@ class _Epochs(keras.callbacks.Callback):
     """Calls the methods of the layers.
 
     It is the first callback, so that others find at the end of an epoch what it has set, and that
-    training which is stopped then has been stopped in the midst of the epoch.
+    training which is stopped then has been stopped in the midst of the epoch. Alone it calls
+    `end_epoch` before validation and after the last epoch only, as nothing else needs it.
     """
+
+    def __init__(self, is_alone: bool):
+        super().__init__()
+        self._is_alone = is_alone
+        self._is_complete = False
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if batch == 0:
@@ -79,9 +86,19 @@ class _Epochs(keras.callbacks.Callback):
                 layer.begin_epoch()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.on_epoch_end()
+        self._end_epoch()
 
-    def on_epoch_end(self, epoch: int = 0, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._is_complete = not self.model.stop_training
+        if not self._is_alone:
+            self._end_epoch()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._is_alone and self._is_complete:
+            for layer in accumulating_layers(self.model):
+                layer.end_epoch()
+
+    def _end_epoch(self):
         if not self.model.stop_training:
             for layer in accumulating_layers(self.model):
                 layer.end_epoch()

@@ -45,10 +45,11 @@ class RandomFeatureGaussianProcess(EpochCovariance, keras.layers.Layer):
     `keras_extras.predict_distribution` draws `beta` from the posterior.
 
     Training calls add their rows to a sum. `fit` empties it at the start of each epoch, and
-    computes the covariance from it at the end, before validation. Each batch counts with the
-    features and the curvature that it had in training, so the covariance is exact where these do
-    not change, as with `likelihood="gaussian"` behind fixed layers. Each row counts once: sample
-    and class weights do not reach layers, so repeat rows instead.
+    computes the covariance from it at the end, before validation; without validation and callbacks
+    only at the end of the last epoch. Each batch counts with the features and the curvature that it
+    had in training, so the covariance is exact where these do not change, as with
+    `likelihood="gaussian"` behind fixed layers. Each row counts once: sample and class weights do
+    not reach layers, so repeat rows instead.
 
     Without a complete epoch, or after one that was interrupted, there is no covariance: `evaluate`
     and `predict` of classes and `predict_distribution` raise an error, and other calls return NaN.

@@ -93,7 +93,7 @@ def noise_factor(
     """
     if chances is None:
         chances = np.full(loc.shape[:2], 1.0 / loc.shape[1])
-    loc = loc - _means(loc, chances)[:, None]
+    loc = loc - mean_of_draws(loc, chances)[:, None]
     factors = []
     for level in _LEVELS:
         needed = _factors_of_rows(residuals, loc, scale, chances, level)
@@ -151,43 +151,31 @@ def factor_of_average(
     return np.exp(0.5 * np.average(np.log(ratios), axis=0, weights=weights))
 
 
-def leave_one_out(
-    y: np.ndarray,
-    loc: np.ndarray,
-    scale: np.ndarray,
-    is_unseen: np.ndarray,
-    times: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probabilities of posterior draws without each row, and their means.
+def leave_one_out(surprise: np.ndarray, is_unseen: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of posterior draws without each row, of shape `(n, draws)`.
 
     Draws given the row count by the inverse of its likelihood, at most by the square root of their
     number times the average: leave-one-out cross-validation (Gelfand, 1996) by truncated importance
     sampling (Ionides, 2008).
 
     Args:
-        y: Array of shape `(n, targets)`.
-        loc: Array of shape `(n, draws, targets)`, the means of the draws' normal distributions.
-        scale: Array of that shape, their standard deviations.
-        is_unseen: Boolean array of shape `(n, draws)`, whether the draw is without the row anyway.
+        surprise: Array of shape `(n, draws)`, minus the logarithm of the likelihood of each row.
+        is_unseen: Boolean array of that shape, whether the draw is without the row anyway.
         times: Array of shape `(n,)`, how often the row is in the data.
-
-    Returns:
-        Arrays of shape `(n, draws)` and `(n, targets)`.
     """
     equal = np.full(is_unseen.shape, 1.0 / is_unseen.shape[1])
     count = np.sum(~is_unseen, axis=1, keepdims=True)
     if not count.all():
-        return equal, _means(loc, equal)
-    surprise = np.sum(0.5 * np.square((y[:, None] - loc) / scale) + np.log(scale), axis=-1)
+        return equal
     ratios = np.where(is_unseen, -np.inf, times[:, None] * surprise)
     average = logsumexp(ratios, axis=1, keepdims=True) - np.log(count)
     ratios = np.exp(np.minimum(ratios - average, 0.5 * np.log(count)))
     share = count / is_unseen.shape[1]
-    chances = np.where(is_unseen, equal, share * ratios / ratios.sum(axis=1, keepdims=True))
-    return chances, _means(loc, chances)
+    return np.where(is_unseen, equal, share * ratios / ratios.sum(axis=1, keepdims=True))
 
 
-def _means(loc, chances):
+def mean_of_draws(loc: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """Returns the means of draws with probabilities, of shape `(n, targets)`."""
     return np.einsum("nd,ndt->nt", chances, loc)
 
 
@@ -197,7 +185,7 @@ def _factors_of_rows(residuals, loc, scale, chances, level):
     for _ in range(50):
         middle = np.sqrt(low * high)
         reached = ndtr(((residuals / middle)[:, None] - loc) / np.maximum(scale, _TINY))
-        is_inside = np.abs(2.0 * _means(reached, chances) - 1.0) <= level
+        is_inside = np.abs(2.0 * mean_of_draws(reached, chances) - 1.0) <= level
         low, high = np.where(is_inside, low, middle), np.where(is_inside, middle, high)
     return high
 
@@ -209,21 +197,33 @@ def weighted_quantile(values: np.ndarray, level: float, weights: np.ndarray) -> 
     return float(np.interp(level, shares, values[order]))
 
 
-def temperature(logits: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+def temperature(
+    logits: np.ndarray, y: np.ndarray, weights: np.ndarray, chances: np.ndarray | None = None
+) -> float:
     """Returns what logits are to be divided by for the likelihood of held-out rows to be highest.
 
     Args:
         logits: Array of shape `(draws, n, classes)`.
         y: Array of shape `(n, classes)`, one-hot.
         weights: Array of shape `(n,)`.
+        chances: Array of shape `(n, draws)`, the probabilities of the draws. Defaults to `None`,
+            equal ones.
     """
-    logits = np.asarray(logits, "float64")
-    logits -= logits.max(axis=-1, keepdims=True)
+    shares = 1.0 / len(logits) if chances is None else chances.T
 
     def loss(divisor):
-        scaled = logits / divisor
-        log_p = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
-        likelihood = np.exp(np.sum(log_p * y, axis=-1)).mean(axis=0)
+        likelihood = np.sum(shares * np.exp(-surprise_of_classes(logits / divisor, y)), axis=0)
         return np.average(-np.log(np.maximum(likelihood, 1e-300)), weights=weights)
 
     return float(min(_TEMPERATURES, key=loss))
+
+
+def surprise_of_classes(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns minus the logarithm of the probability of each row's class, for each draw.
+
+    Args:
+        logits: Array of shape `(draws, n, classes)`.
+        y: Array of shape `(n, classes)`, one-hot.
+    """
+    logits = np.asarray(logits, "float64")
+    return logsumexp(logits, axis=-1) - np.sum(logits * y, axis=-1)

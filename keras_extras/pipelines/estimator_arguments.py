@@ -4,9 +4,9 @@ NETWORK = """
     method: String, the way to find the uncertainty of the weights. `"ensemble"`: several networks
         from different starts. `"flipout"` and `"local_reparameterization"`: variational layers.
         `"mc_dropout"`: dropout, in prediction, too. `"laplace"`: a normal approximation around
-        the mode, whose prior is learned. `"nuts"`: Markov chains from several modes. `"mclmc"`:
-        chains of microcanonical Langevin from several modes, known as microcanonical Langevin
-        ensembles (MILE). Defaults to `"ensemble"`.
+        the mode, with the prior that predicts the rows of the left-out fold best. `"nuts"`: Markov
+        chains from several modes. `"mclmc"`: chains of microcanonical Langevin from several modes,
+        known as microcanonical Langevin ensembles (MILE). Defaults to `"ensemble"`.
     hidden_units: Sequence of integers, the widths of the hidden layers. Defaults to `(50,)`.
     activation: String, name of their activation function. Defaults to `"relu"`.
     """

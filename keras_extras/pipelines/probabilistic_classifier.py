@@ -7,7 +7,12 @@ import numpy as np
 
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._seams.sample_weights import check_sample_weight
-from keras_extras.pipelines.calibration import own_fold, temperature
+from keras_extras.pipelines.calibration import (
+    leave_one_out,
+    own_fold,
+    surprise_of_classes,
+    temperature,
+)
 from keras_extras.pipelines.estimator_arguments import NETWORK, TRAINING
 from keras_extras.pipelines.probabilistic_estimator import (
     ProbabilisticEstimator,
@@ -120,9 +125,15 @@ class ProbabilisticClassifier(sklearn_base.ClassifierMixin, ProbabilisticEstimat
 
     def _calibrate(self, rows, folds, held_out, fold_of_row, parameters):
         """Finds the temperature of the logits."""
-        logits = own_fold(parameters, fold_of_row)
         weights = held_out.weights.astype("float64")
-        self._temperature = temperature(logits, held_out.y, weights)
+        if self.method != "mclmc":
+            self._temperature = temperature(own_fold(parameters, fold_of_row), held_out.y, weights)
+            return
+        logits = np.concatenate(parameters)
+        surprise = surprise_of_classes(logits, held_out.y).T
+        times = held_out.counts() * weights
+        chances = leave_one_out(surprise, np.zeros(surprise.shape, bool), times)
+        self._temperature = temperature(logits, held_out.y, weights, chances)
 
     def _calibrated(self, parameters, x):
         return self._predictive(parameters / self._temperature)

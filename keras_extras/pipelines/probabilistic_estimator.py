@@ -67,7 +67,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
 
         Each network leaves out the rows of one fold. These find when to stop, and how to calibrate
         the predictions, in which all networks take part: networks trained with other rows would be
-        surer or less sure than those that are calibrated.
+        surer or less sure than those that are calibrated. Chains of `"mclmc"` are given all rows, and
+        calibrated by leave-one-out cross-validation.
         """
         require_probability()
         self._check_parameters()
@@ -117,22 +118,20 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             self.verbose,
         )
         if self.method == "mclmc":
-            # Chains of all folds advance together, and have the weights of their own rows.
-            is_trained_with = folds != fold_of_member[:, None]
-            self.weights_ = self._sample(
-                trainable, rows, self.weights_, sample_weight=rows.weights * is_trained_with
-            )
+            # Chains start at networks that leave out a fold, and draw given all rows.
+            self.weights_ = self._sample(trainable, rows, self.weights_, sample_weight=rows.weights)
         if self.method not in _WITHOUT_WEIGHTS:
             return
-        find_draws = self._sample if self.method == "nuts" else self._offsets_of_laplace
-        of_folds = [
-            find_draws(
-                trainable,
-                rows.take(folds != fold),
-                [values[fold_of_member == fold] for values in self.weights_],
-            )
-            for fold in range(self._num_folds)
-        ]
+        of_folds = []
+        for fold in range(self._num_folds):
+            trained_with = rows.take(folds != fold)
+            weights = [values[fold_of_member == fold] for values in self.weights_]
+            if self.method == "nuts":
+                of_folds.append(self._sample(trainable, trained_with, weights))
+            else:
+                held_out = rows.take(folds == fold)
+                offsets = self._offsets_of_laplace(trainable, trained_with, weights, held_out)
+                of_folds.append(offsets)
         draws = [np.concatenate(parts) for parts in zip(*of_folds, strict=True)]
         if self.method == "nuts":
             self.weights_ = draws
@@ -164,7 +163,7 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
         thinned = [values[:, _THINNING - 1 :: _THINNING] for values in posterior.samples]
         return [values.reshape(-1, *values.shape[2:]) for values in thinned]
 
-    def _offsets_of_laplace(self, trainable, rows, weights):
+    def _offsets_of_laplace(self, trainable, rows, weights, held_out):
         for variable, values in zip(trainable.function.variables, weights, strict=True):
             variable.assign(values[0])
         size = sum(values[0].size for values in weights)
@@ -175,7 +174,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
             prior_stddev=self.prior_stddev,
             hessian_structure="full" if size <= _MOST_WEIGHTS_OF_LAPLACE else "diag",
         )
-        laplace.optimize_prior_stddev()
+        validation_data = (held_out.x, held_out.y) if len(held_out.x) else None
+        laplace.optimize_prior_stddev(validation_data=validation_data, seed=self._seed)
         return laplace.sample_offsets(self._samples_per_fold(), np.random.default_rng(self._seed))
 
     def predict_distribution(self, X: Any) -> PosteriorPredictive:

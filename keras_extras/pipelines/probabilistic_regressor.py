@@ -16,6 +16,7 @@ from keras_extras.pipelines.calibration import (
     factor_of_average,
     fit_linear,
     leave_one_out,
+    mean_of_draws,
     noise_factor,
     own_fold,
     share_of_network,
@@ -140,20 +141,21 @@ class ProbabilisticRegressor(sklearn_base.RegressorMixin, ProbabilisticEstimator
             fold_of_row,
         )[0]
         y, weights = held_out.y, held_out.weights.astype("float64")
-        self._share = share_of_network(linear, mean, y, weights)
         of_folds = [self._normals(values) for values in parameters]
+        unseen_mean, chances = mean, None
         if self.method in CHAINS:
             loc, scale = (np.concatenate(values, axis=1) for values in zip(*of_folds, strict=True))
             fold_of_draw = np.repeat(np.arange(self._num_folds), loc.shape[1] // self._num_folds)
-            is_unseen = fold_of_row[:, None] == fold_of_draw
-            times = held_out.counts() * weights
-            chances, mean = leave_one_out(y, loc, scale, is_unseen, times)
-            residuals = y - linear - self._share * (mean - linear)
-            self._factor = noise_factor(residuals, loc, scale, weights, chances)
-            return
+            is_unseen = (fold_of_row[:, None] == fold_of_draw) & (self.method == "nuts")
+            surprise = np.sum(0.5 * ((y[:, None] - loc) / scale) ** 2 + np.log(scale), axis=-1)
+            chances = leave_one_out(surprise, is_unseen, held_out.counts() * weights)
+            mean = mean_of_draws(loc, chances)
+            if self.method == "mclmc":
+                unseen_mean = mean
+        self._share = share_of_network(linear, unseen_mean, y, weights)
         residuals = y - linear - self._share * (mean - linear)
-        self._factor = noise_factor(residuals, loc, scale, weights)
-        if self._num_folds > 1:
+        self._factor = noise_factor(residuals, loc, scale, weights, chances)
+        if self._num_folds > 1 and self.method not in CHAINS:
             means = np.stack([values.mean(axis=1) for values, _ in of_folds])
             variance = np.var(loc, axis=1) + np.mean(np.square(scale), axis=1)
             self._factor *= factor_of_average(
