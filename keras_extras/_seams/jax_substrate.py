@@ -34,7 +34,7 @@ def jax_substrate() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         if not hasattr(xla, "pytype_aval_mappings"):
-            xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
+            setattr(xla, "pytype_aval_mappings", jax.core.pytype_aval_mappings)  # noqa: B010
         substrate = importlib.import_module("tensorflow_probability.substrates.jax")
     for message, category in _RAISED_BY_TFP:
         warnings.filterwarnings("ignore", message, category, module=r"tensorflow_probability\.")

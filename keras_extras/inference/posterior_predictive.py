@@ -19,14 +19,17 @@ from keras_extras.inference.conformal_prediction import ConformalPrediction, con
 from keras_extras.inference.weight_function import WeightFunction
 from keras_extras.layers.heads.head import Head
 
-tfp = require_probability()
-tfd = tfp.distributions
+tfp: Any = require_probability()
+tfd: Any = tfp.distributions
+# As classes to derive from.
+_Mixture: Any = tfd.MixtureSameFamily
+_Reshape: Any = tfd.BatchReshape
 
 # Numbers of all draws of rows whose quantiles are searched together, in about 0.3 GB.
 _AT_ONCE = 1_000_000
 
 
-class PosteriorPredictive(ClassEntropies, tfd.MixtureSameFamily):
+class PosteriorPredictive(ClassEntropies, _Mixture):
     """The predictive distribution of a model with uncertain weights, given draws of them.
 
     ```
@@ -198,7 +201,7 @@ def predictive_of(function: WeightFunction, parameters: Any) -> PosteriorPredict
         function: The model.
         parameters: Tensor of shape `(draws, ...)`, the parameters of each draw.
     """
-    prediction = _mixture(_components(function, parameters))
+    prediction = _mixture_of(_components(function, parameters))
     prediction._is_sigmoid = function.is_sigmoid
     prediction._of_rows = lambda rows: predictive_of(function, parameters[:, rows])
     return prediction
@@ -224,7 +227,7 @@ def _components(function, parameters):
     return tfd.Independent(components, expected.rank - 2)
 
 
-class _BatchReshape(tfd.BatchReshape):
+class _BatchReshape(_Reshape):
     """A `BatchReshape` that broadcasts values, as mixtures ask of their components."""
 
     def log_prob(self, value, *arguments, **keywords):
@@ -241,7 +244,7 @@ class _BatchReshape(tfd.BatchReshape):
         return tf.broadcast_to(x, tf.broadcast_static_shape(static_shape(x), shape))
 
 
-def _mixture(components):
+def _mixture_of(components):
     weights = tfd.Categorical(logits=ops.zeros(components.batch_shape[-1], float_dtype(components)))
     return PosteriorPredictive(weights, components)
 

@@ -156,7 +156,8 @@ class WeightFunction:
             )
             for n in (1, 2)
         )
-        if not np.array_equal(*map(ops.convert_to_numpy, (one, other)), equal_nan=True):
+        one, other = map(ops.convert_to_numpy, (one, other))
+        if not np.array_equal(one, other, equal_nan=True):
             raise ValueError(
                 f"The output of the model {self.model.name!r} is random: layers such as "
                 "`DenseFlipout` and `MCDropout` draw at every call. Take the same model with plain "

@@ -16,7 +16,8 @@ from keras_extras._core.probability import require_probability, seed_of, statele
 from keras_extras._core.quantiles import quantile
 from keras_extras._seams.held_distributions import HeldDistribution
 
-tfd = require_probability().distributions
+tfd: Any = require_probability().distributions
+_Distribution: Any = tfd.Distribution
 _likeness: Any = backend_module("keras_extras.layers.tensor_likeness", "A distribution")
 
 # What a distribution has for every family, and this one hands on; the class has the rest.
@@ -32,8 +33,8 @@ _OF_DISTRIBUTION = (
 )
 
 
-class TensorDistribution(  # type: ignore[misc]  # the classes are those of the backend
-    HeldDistribution, tfd.Distribution, _likeness.TensorLike, metaclass=_likeness.METACLASS
+class TensorDistribution(
+    HeldDistribution, _Distribution, _likeness.TensorLike, metaclass=_likeness.METACLASS
 ):
     """The output of layers of distributions: a `tfd.Distribution`, and a tensor by one function.
 
@@ -54,8 +55,8 @@ class TensorDistribution(  # type: ignore[misc]  # the classes are those of the 
 
     def __init__(
         self,
-        distribution: tfd.Distribution,
-        convert_to_tensor_fn: str | Callable[[tfd.Distribution], Any],
+        distribution: Any,
+        convert_to_tensor_fn: str | Callable[[Any], Any],
         seed_generator: keras.random.SeedGenerator,
     ):
         # Not `tfd.Distribution.__init__`: its state is that of the wrapped distribution.

@@ -22,9 +22,10 @@ class DistributionStructure:
     def __init__(self, distribution: Any):
         distribution = unwrap(distribution)
         self._class = type(distribution)
-        parts, self._tree = jax.tree_util.tree_flatten(
+        parts, tree = jax.tree_util.tree_flatten(
             distribution.parameters, is_leaf=lambda part: isinstance(part, tfd.Distribution)
         )
+        self._tree: Any = tree
         self._parts = tuple(map(_structure_of, parts))
 
     @staticmethod
