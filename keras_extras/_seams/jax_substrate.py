@@ -28,7 +28,7 @@ def jax_substrate() -> ModuleType:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", _ON_64_BITS, UserWarning)
         if not hasattr(xla, "pytype_aval_mappings"):
-            xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
+            xla.pytype_aval_mappings = jax.core.pytype_aval_mappings  # type: ignore[attr-defined]
         module = importlib.import_module("tensorflow_probability.substrates.jax")
     _filter_once()
     return module

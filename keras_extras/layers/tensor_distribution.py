@@ -16,7 +16,7 @@ from keras_extras._core.probability import require_probability, stateless_seed
 from keras_extras._core.quantiles import quantile
 from keras_extras._seams.held_distributions import HeldDistribution
 
-tfd = require_probability().distributions
+tfd: Any = require_probability().distributions
 _likeness: Any = backend_module("keras_extras.layers.tensor_likeness", "A distribution")
 
 # What a distribution has for every family, and this one hands on; the class has the rest.
@@ -32,7 +32,7 @@ _OF_DISTRIBUTION = (
 )
 
 
-class TensorDistribution(  # type: ignore[misc]  # the classes are those of the backend
+class TensorDistribution(
     HeldDistribution, tfd.Distribution, _likeness.TensorLike, metaclass=_likeness.METACLASS
 ):
     """The output of layers of distributions: a `tfd.Distribution`, and a tensor by one function.
@@ -54,8 +54,8 @@ class TensorDistribution(  # type: ignore[misc]  # the classes are those of the 
 
     def __init__(
         self,
-        distribution: tfd.Distribution,
-        convert_to_tensor_fn: str | Callable[[tfd.Distribution], Any],
+        distribution: Any,
+        convert_to_tensor_fn: str | Callable[[Any], Any],
         seed_generator: keras.random.SeedGenerator,
     ):
         # Not `tfd.Distribution.__init__`: its state is that of the wrapped distribution.

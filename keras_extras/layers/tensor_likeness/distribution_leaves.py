@@ -22,6 +22,7 @@ class DistributionStructure:
     def __init__(self, distribution: Any):
         distribution = unwrap(distribution)
         self._class = type(distribution)
+        self._tree: Any
         parts, self._tree = jax.tree_util.tree_flatten(
             distribution.parameters, is_leaf=lambda part: isinstance(part, tfd.Distribution)
         )

@@ -41,7 +41,9 @@ class TensorLike(jax.Array):
     def __jax_array__(self) -> jax.Array:
         return self._tensor
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(  # type: ignore[override]
+        self, dtype: Any = None, copy: bool | None = None
+    ) -> np.ndarray:
         return np.array(self._tensor, dtype=dtype)
 
     @property
@@ -65,9 +67,13 @@ def register(cls: type) -> None:
     """Lets JAX take objects of a class apart, and gives Keras' own layers the array."""
     for name in _ATTRIBUTES:
         if name not in vars(cls) and not hasattr(tfd.Distribution, name):
-            setattr(cls, name, property(lambda self, name=name: getattr(self._tensor, name)))
+            setattr(cls, name, property(_of_tensor(name)))
     jax.tree_util.register_pytree_node(cls, _flatten, lambda aux, leaves: _made(cls, aux, leaves))
     give_layers_tensors(cls, lambda value: value._tensor)
+
+
+def _of_tensor(name):
+    return lambda self: getattr(self._tensor, name)
 
 
 def _flatten(value):
