@@ -65,7 +65,7 @@ dist: $(INSTALLED)
 	$(BIN)/python -m build
 	$(PYTHON) -m venv outputs/dist/environment
 	outputs/dist/environment/bin/python -m pip install --quiet --disable-pip-version-check \
-		"keras-extras[data,inference,plots,sklearn] @ file://$$(ls $(CURDIR)/dist/*.whl)"
+		"keras-extras[data,inference,plots,sklearn,tensorflow] @ file://$$(ls $(CURDIR)/dist/*.whl)"
 	cd / && $(CURDIR)/outputs/dist/environment/bin/python \
 		$(CURDIR)/examples/higgs_autoencoder.py --fast --out $(CURDIR)/outputs/dist/figures
 

@@ -15,7 +15,7 @@ class DistributionLambda(DistributionLayer):
     """Makes a distribution of its inputs by a function of the user's.
 
     `model(x)` is then a distribution with all methods of `tfd.Distribution`, and a tensor
-    wherever Keras or TensorFlow wants one: the next layer, a metric, `predict`. In `compile` a
+    wherever Keras or its backend wants one: the next layer, a metric, `predict`. In `compile` a
     loss may be written as `lambda y, rv_y: -rv_y.log_prob(y)`.
 
     The function may be a lambda. A model saved with one loads only with `safe_mode=False`; one
@@ -24,7 +24,7 @@ class DistributionLambda(DistributionLayer):
     in safe mode. Modules, numbers, strings and arrays that a lambda uses are saved with it; a
     lambda that uses other functions, classes or layers is refused when it is saved.
 
-    Trainable parameters belong in layers before this one: Keras does not see `tf.Variable`s that
+    Trainable parameters belong in layers before this one: Keras does not see variables that
     the function uses.
 
     Args:
@@ -37,7 +37,7 @@ class DistributionLambda(DistributionLayer):
         **kwargs: `validate_args`, `seed` and `dtype` of the draws and computations, and arguments
             of `keras.layers.Layer`, such as `name` and `activity_regularizer`. With
             `validate_args=True` NaN inputs and parameters out of range raise an error that names
-            the layer.
+            the layer, except in programs that JAX compiles.
 
     Input shape:
         What the function takes.
@@ -47,21 +47,20 @@ class DistributionLambda(DistributionLayer):
 
     Raises:
         TypeError: If `make_distribution_fn` is not callable or returns no distribution.
-        ImportError: On a Keras backend other than TensorFlow.
+        ImportError: On a Keras backend other than TensorFlow and JAX.
 
     Example:
 
     ```python
     import keras
     import numpy as np
-    import tensorflow as tf
     import tensorflow_probability as tfp
     import keras_extras
 
     model = keras.Sequential([
         keras.layers.Dense(2),
         keras_extras.layers.DistributionLambda(
-            lambda t: tfp.distributions.Normal(t[..., :1], 1e-3 + tf.math.softplus(t[..., 1:]))
+            lambda t: tfp.distributions.Normal(t[..., :1], 1e-3 + keras.ops.softplus(t[..., 1:]))
         ),
     ])
     model.compile("adam", loss=lambda y, rv_y: -rv_y.log_prob(y))
