@@ -6,9 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 from contract_support import policy
+from precision import needs_float64
+
+pytestmark = pytest.mark.both_backends
 
 # Of values of order 1; sums of many rows in half precision err more.
 PRECISION = {"float64": 1e-5, "float16": 0.02, "bfloat16": 0.1}
+DTYPES = ["float16", "bfloat16", pytest.param("float64", marks=needs_float64)]
 FIRST = {type(case.make()).__name__: case for case in contract_cases.LAYERS}
 
 
@@ -30,7 +34,7 @@ def outputs_of(case, name):
     return keras.backend.standardize_dtype(one.dtype), values, np.array_equal(values, again)
 
 
-@pytest.mark.parametrize("dtype", PRECISION)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FIRST)
 def test_layers(name, dtype):
     case = FIRST[name]
@@ -51,7 +55,7 @@ def value_of(case, dtype):
         return np.asarray(keras.ops.cast(case.make()(case.y_true, y_pred), "float32"))
 
 
-@pytest.mark.parametrize("dtype", PRECISION)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "case", [*contract_cases.LOSSES, *contract_cases.METRICS], ids=lambda case: case.name
 )

@@ -84,11 +84,11 @@ class Noisy(keras.layers.Layer):
 
     def __init__(self, make):
         super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(1)
         self.posterior = make("float32", (3, 2), "kernel", True, self.add_weight)
 
     def call(self, inputs):
-        seed = stateless_seed(keras.random.SeedGenerator(1))
-        return ops.matmul(inputs, self.posterior.sample(seed=seed))
+        return ops.matmul(inputs, self.posterior.sample(seed=stateless_seed(self.seed_generator)))
 
 
 @pytest.mark.parametrize("jit_compile", ["auto"] if ON_JAX else [False, True])

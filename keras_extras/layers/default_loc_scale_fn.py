@@ -194,7 +194,7 @@ def default_mean_field_normal_fn(
     layer = keras.layers.Layer()
     make = keras_extras.layers.default_mean_field_normal_fn()
     posterior = make("float32", (3, 2), "kernel", True, layer.add_weight)
-    posterior.sample()  # shape (3, 2)
+    posterior.mean()  # shape (3, 2)
     ```
     """
     return _MeanFieldNormalFn(

@@ -1,5 +1,6 @@
 """VariationalGaussianProcess: a distribution over functions of the inputs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -160,7 +161,7 @@ class VariationalGaussianProcess(DistributionLayer):
         if self.unconstrained_observation_noise_variance is not None:
             raw = ops.convert_to_tensor(self.unconstrained_observation_noise_variance)
             noise = ops.softplus(raw)
-        mean_fn = self.mean_fn or (lambda x: ops.convert_to_tensor(self.mean))
+        mean_fn = self.mean_fn or _constant_fn(ops.convert_to_tensor(self.mean))
         return self.new(
             inputs,
             self.kernel_provider,
@@ -218,16 +219,7 @@ class VariationalGaussianProcess(DistributionLayer):
         )
         # From one row for each process to one row for each point.
         transpose = tfb.Transpose(rightmost_transposed_ndims=2)
-        distribution = tfd.TransformedDistribution(tfd.Independent(process, 1), transpose)
-
-        def variational_loss(y, kl_weight=1.0):
-            return process.variational_loss(transpose.forward(y), kl_weight=kl_weight)
-
-        distribution.variational_loss = variational_loss
-        distribution.surrogate_posterior_kl_divergence_prior = (
-            process.surrogate_posterior_kl_divergence_prior
-        )
-        return distribution
+        return _process_at_points()(tfd.Independent(process, 1), transpose)
 
     def get_config(self) -> dict[str, Any]:
         names = (
@@ -249,6 +241,43 @@ class VariationalGaussianProcess(DistributionLayer):
     def from_config(cls, config: dict[str, Any]) -> "VariationalGaussianProcess":
         provider = keras.saving.deserialize_keras_object(config["kernel_provider"])
         return cls(**{**config, "kernel_provider": provider})
+
+
+@functools.cache
+def _process_at_points() -> Any:
+    base: Any = tfd.TransformedDistribution
+
+    class ProcessAtPoints(base):
+        """Several processes, `distribution.distribution`, with one row for each point."""
+
+        def variational_loss(self, y: Any, kl_weight: Any = 1.0) -> Any:
+            """Returns minus the evidence lower bound of targets.
+
+            Args:
+                y: Tensor of the shape of a draw.
+                kl_weight: Number, by which the divergence of the inducing values counts.
+            """
+            process = self.distribution.distribution
+            return process.variational_loss(self.bijector.forward(y), kl_weight=kl_weight)
+
+        def surrogate_posterior_kl_divergence_prior(self) -> Any:
+            """Returns the divergence of the inducing values from their prior."""
+            return self.distribution.distribution.surrogate_posterior_kl_divergence_prior()
+
+    return ProcessAtPoints
+
+
+def _constant_fn(value):
+    """A function of the inputs; on JAX one whose value passes transformations with it."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.tree_util.Partial(_constant, value)
+    return functools.partial(_constant, value)
+
+
+def _constant(value, inputs):
+    return value
 
 
 def _small_diagonal(shape, dtype=None):

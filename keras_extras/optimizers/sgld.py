@@ -126,7 +126,8 @@ class SGLD(keras.optimizers.Optimizer):
         if self.training_set_size == "auto":
             initial = keras.initializers.Constant(current_training_set_size())
             self._size = sized(self.add_variable((), initial, "float32", name=NAME))
-        self._sampled = list(variables)
+        # In a function, so that Keras does not take the weights for the optimizer's variables.
+        self._sampled = lambda: variables
         self._num_collected = self.add_variable((), "zeros", "int32", name="num_collected")
         self._samples = [
             self.add_variable(
@@ -143,9 +144,12 @@ class SGLD(keras.optimizers.Optimizer):
         slot = ops.mod(self._num_collected, self.num_samples)
 
         def collect():
-            for samples, variable in zip(self._samples, self._sampled):
+            for samples, variable in zip(self._samples, self._sampled()):
                 start = (slot, *(0,) * len(variable.shape))
-                samples.assign(ops.slice_update(samples, start, ops.copy(variable)[None]))
+                kept = ops.slice_update(
+                    ops.convert_to_tensor(samples), start, ops.copy(variable)[None]
+                )
+                samples.assign(kept)
             return slot
 
         # Only steps that collect touch the samples, which are many times larger than the weights.
