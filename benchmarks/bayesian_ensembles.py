@@ -85,6 +85,7 @@ def run_ours(table: dict[str, np.ndarray], seed: int, steps: int) -> tuple[np.nd
         "mclmc",
         hidden_units=HIDDEN,
         num_members=MEMBERS,
+        num_samples=500,
         num_burnin_steps=steps // 10,  # ten steps of the integrator in each
         random_state=seed,
     )
