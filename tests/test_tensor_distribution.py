@@ -1,5 +1,7 @@
 """The object that layers of distributions return: a distribution and a tensor at once."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -235,3 +237,60 @@ def test_quantiles_and_modes():
     counts = layers.IndependentPoisson()(np.array([[np.log(2.5)]]))
     np.testing.assert_array_equal(counts.quantile(0.5), [2.0])
     np.testing.assert_array_equal(counts.mode(), [2.0])
+
+
+@pytest.mark.skipif(not ON_JAX, reason="JAX lacks a name that TFP asks for")
+def test_tfp_is_imported_with_this_jax():
+    """The seam puts a table back that JAX keeps elsewhere, and fails where that is gone."""
+    import jax
+    from jax.interpreters import xla
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        table = jax.core.pytype_aval_mappings
+    assert xla.pytype_aval_mappings is table
+    assert float(tfd.Normal(0.0, 1.0).log_prob(0.0)) == pytest.approx(-0.9189385)
+
+
+@pytest.mark.skipif(not ON_JAX, reason="TensorFlow converts what its operations are given")
+def test_layers_of_keras_get_arrays_on_jax():
+    """Convolutions are of `jax.lax`, which takes no object that stands for an array."""
+    given = []
+
+    class Ours(keras.layers.Layer):
+        def call(self, inputs):
+            given.append(type(inputs).__name__)
+            return inputs.mean()
+
+    head = layers.IndependentNormal((4, 4, 1))
+    draw = head(np.zeros((2, 32), "float32"))
+    assert keras.layers.Conv2D(2, 3)(draw).shape == (2, 2, 2, 2)
+    assert Ours()(draw).shape == (2, 4, 4, 1)
+    assert given == ["TensorDistribution"]
+
+
+@pytest.mark.skipif(not ON_JAX, reason="trees are JAX'")
+@pytest.mark.parametrize(
+    "head",
+    [
+        layers.IndependentNormal(2),
+        layers.MixtureNormal(2, 2),
+        layers.MultivariateNormalTriL(2),
+        layers.ZeroInflated(layers.IndependentPoisson(2)),
+        layers.OneHotCategorical(3),
+    ],
+    ids=lambda head: type(head).__name__,
+)
+def test_distributions_go_through_transformations_of_jax(head):
+    import jax
+
+    size = head.num_params or 2 * (1 + 2 * 2)
+    t = np.random.default_rng(0).normal(size=(4, size)).astype("float32")
+    through = jax.jit(lambda value: value)(head(t))
+    draw = np.ones(through.shape, "float32")
+    np.testing.assert_allclose(through.log_prob(draw), head(t).log_prob(draw), rtol=1e-5)
+    in_compiled = jax.jit(lambda rv: rv.log_prob(draw))
+    np.testing.assert_allclose(in_compiled(head(t)), head(t).log_prob(draw), rtol=1e-5)
+    assert in_compiled._cache_size() == 1
+    in_compiled(head(t + 1.0))
+    assert in_compiled._cache_size() == 1

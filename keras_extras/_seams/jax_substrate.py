@@ -12,7 +12,7 @@ import contextlib
 import functools
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 _RAISED_BY_TFP = (
@@ -42,11 +42,22 @@ def jax_substrate() -> ModuleType:
 
 
 @contextlib.contextmanager
-def quiet_draws() -> Iterator[None]:
-    """Within it, integers of 64 bits that TFP's samplers ask for are no matter for a warning.
+def quiet() -> Iterator[None]:
+    """Within it, TFP on JAX may ask arrays for numbers of 64 bits without a warning.
 
-    It is that of a method of arrays, which would be anybody's elsewhere.
+    The warning is that of a method of arrays, which would be anybody's elsewhere.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Explicitly requested dtype int64 requested in astype")
+        warnings.filterwarnings("ignore", "Explicitly requested dtype .*64 requested in astype")
         yield
+
+
+def quietly(function: Callable) -> Callable:
+    """Returns a function that is called in `quiet`."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with quiet():
+            return function(*args, **kwargs)
+
+    return wrapped

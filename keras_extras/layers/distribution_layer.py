@@ -14,6 +14,7 @@ from keras_extras._core.checks import check_flag, check_seed
 from keras_extras._core.distribution_kinds import unwrap
 from keras_extras._core.functions import deserialize_function, method_name, serialize_function
 from keras_extras._core.probability import is_floating, require_probability, tf, tfd
+from keras_extras._seams.jax_substrate import quiet
 from keras_extras.layers.distribution_graph import (
     output_spec,
     tensor_of_unknown_length,
@@ -102,7 +103,7 @@ class DistributionLayer(keras.layers.Layer):
         try:
             if self.validate_args:
                 inputs = keras.tree.map_structure(self._check_finite, inputs)
-            distribution = unwrap(self.make_distribution(inputs))
+            distribution = unwrap(self._quietly_made(inputs))
             if not isinstance(distribution, tfd.Distribution):
                 raise TypeError(
                     f"Layer {self.name!r} must make a distribution of TensorFlow Probability. "
@@ -121,6 +122,12 @@ class DistributionLayer(keras.layers.Layer):
         """What TFP's checks of parameters raise."""
         on_jax = keras.backend.backend() == "jax" and self.validate_args
         return (tf.errors.InvalidArgumentError, *([ValueError] if on_jax else []))
+
+    def _quietly_made(self, inputs):
+        if keras.backend.backend() != "jax":
+            return self.make_distribution(inputs)
+        with quiet():
+            return self.make_distribution(inputs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if keras.backend.backend() == "tensorflow":

@@ -4,6 +4,7 @@ It subclasses a class of TensorFlow Probability, so this module is imported with
 distribution that a layer makes.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -86,16 +87,14 @@ class TensorDistribution(
         return value() if callable(value) else value
 
     def sample(self, sample_shape: Any = (), seed: Any = None, **kwargs: Any) -> Any:
-        with _likeness.quiet_draws():
-            return self.tensor_distribution.sample(sample_shape, seed=self._seed(seed), **kwargs)
+        sample = _likeness.quietly(self.tensor_distribution.sample)
+        return sample(sample_shape, seed=self._seed(seed), **kwargs)
 
     def experimental_sample_and_log_prob(
         self, sample_shape: Any = (), seed: Any = None, **kwargs: Any
     ) -> tuple[Any, Any]:
-        with _likeness.quiet_draws():
-            return self.tensor_distribution.experimental_sample_and_log_prob(
-                sample_shape, seed=self._seed(seed), **kwargs
-            )
+        both = _likeness.quietly(self.tensor_distribution.experimental_sample_and_log_prob)
+        return both(sample_shape, seed=self._seed(seed), **kwargs)
 
     def _seed(self, seed):
         return stateless_seed(self._seed_generator) if seed is None else seed_of(seed)
@@ -176,7 +175,11 @@ class TensorDistribution(
 
 
 def _of_distribution(name):
-    return property(lambda self: getattr(self.tensor_distribution, name))
+    def attribute(self):
+        value = getattr(self.tensor_distribution, name)
+        return _likeness.quietly(value) if inspect.ismethod(value) else value
+
+    return property(attribute)
 
 
 def _of_tensor(name):

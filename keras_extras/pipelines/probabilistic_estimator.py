@@ -67,8 +67,8 @@ class ProbabilisticEstimator(sklearn_base.BaseEstimator):
 
         Each network leaves out the rows of one fold. These find when to stop, and how to calibrate
         the predictions, in which all networks take part: networks trained with other rows would be
-        surer or less sure than those that are calibrated. Chains of `"mclmc"` are given all rows, and
-        calibrated by leave-one-out cross-validation.
+        surer or less sure than those that are calibrated. Chains of `"mclmc"` are given all rows,
+        and calibrated by leave-one-out cross-validation.
         """
         require_probability()
         self._check_parameters()

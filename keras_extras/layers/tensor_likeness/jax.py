@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from keras_extras._core.probability import tfd
-from keras_extras._seams.jax_substrate import quiet_draws as quiet_draws
+from keras_extras._seams.jax_substrate import quietly as quietly
 from keras_extras._seams.layer_inputs import give_layers_tensors
 from keras_extras.layers.tensor_likeness.distribution_leaves import DistributionStructure
 
