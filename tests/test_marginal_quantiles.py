@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from probability import seed_of, tf, tfb, tfd
+from probability import compiled, seed_of, tf, tfb, tfd
 
 from keras_extras import metrics
 from keras_extras._core.cdf_around import cdf_around
@@ -156,6 +156,20 @@ def test_large_shapes_and_narrow_ones(dtype):
                 y = np.asarray(expected.ppf(probability), dtype)
                 at = cdf_around(distribution, y)[1]
                 np.testing.assert_allclose(at, expected.cdf(float(y)), rtol=1e-4)
+
+
+def test_large_shapes_in_compiled_programs():
+    """There JAX has single precision only."""
+    shape = np.array([50.0, 150.0, 250.0, 1e3, 1e5, 1e6, 1e9], "float32")
+    pairs = [
+        (lambda a: tfd.Gamma(a, 1.0), stats.gamma(shape)),
+        (tfd.Poisson, stats.poisson(shape)),
+    ]
+    for make, expected in pairs:
+        at_most = compiled(lambda a, y, make=make: cdf_around(make(a), y)[1])
+        for probability in (0.01, 0.5, 0.9):
+            y = expected.ppf(probability).astype("float32")
+            np.testing.assert_allclose(at_most(shape, y), expected.cdf(y.astype("float64")), 1e-4)
 
 
 def test_transformed_numbers_of_large_shapes():

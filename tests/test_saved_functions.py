@@ -74,6 +74,12 @@ def test_a_lambda_takes_with_it_what_it_uses(tmp_path):
         keras.saving.load_model(paths[0])
 
 
+def test_modules_of_tfp_have_the_same_name_in_files_of_each_backend():
+    with pytest.warns(UserWarning, match="lambda"):
+        config = serialize_function(lambda t: tfd.Normal(t, 1.0), "head")
+    assert config["globals"] == {"tfd": {"module": "tensorflow_probability.python.distributions"}}
+
+
 def uses_a_layer():
     dense = keras.layers.Dense(2)
     return lambda t: tfd.Normal(dense(t), 1.0)
