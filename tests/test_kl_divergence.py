@@ -162,7 +162,7 @@ def test_saving(prior):
             tfd.Independent(tfd.Laplace([[0.0], [1.0]], 0.5), 1),
         ),
         tfd.Sample(tfd.Gamma(2.0, 1.0), [2]),
-        tfd.Bernoulli(logits=[0.5], dtype=tf.int64),
+        tfd.Bernoulli(logits=[0.5], dtype=tf.int16),
     ],
     ids=lambda d: d.name,
 )
@@ -192,13 +192,29 @@ def test_only_distributions_come_from_a_configuration():
 def test_wrong_priors():
     with pytest.raises(TypeError, match="`distribution_b` must be a distribution"):
         layers.KLDivergenceRegularizer(3.0)
-    with pytest.raises(ValueError, match=r"trainable variables of TensorFlow.*VariableLayer"):
-        layers.KLDivergenceAddLoss(tfd.Normal(tf.Variable(0.0), 1.0))
+    if not ON_JAX:
+        with pytest.raises(ValueError, match=r"trainable variables of TensorFlow.*VariableLayer"):
+            layers.KLDivergenceAddLoss(tfd.Normal(tf.Variable(0.0), 1.0))
     with pytest.raises(TypeError, match="`distribution_b` must be a distribution"):
         layers.KLDivergenceRegularizer(tfd.Normal)
     regularizer = layers.KLDivergenceRegularizer(PRIOR)
     with pytest.raises(TypeError, match="output of a layer of distributions"):
         keras.layers.Dense(2, activity_regularizer=regularizer)(X)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        layers.KLDivergenceAddLoss,
+        lambda prior: layers.DenseFlipout(2, kernel_prior_fn=prior),
+        lambda prior: layers.DenseVariational(2, prior=prior),
+        lambda prior: layers.Variational(keras.layers.Dense(2), prior=prior),
+    ],
+)
+def test_distributions_of_another_backend_are_named(make):
+    other = type("Normal", (), {"log_prob": None, "__module__": "tensorflow_probability.python"})
+    with pytest.raises(TypeError, match=r"a distribution must be one of `tensorflow_probability"):
+        make(other())
 
 
 def _model_of(kind, weight):

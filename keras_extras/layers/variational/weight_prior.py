@@ -116,8 +116,7 @@ def check_prior_choice(choice: Any) -> Any:
     """
     if isinstance(choice, str):
         return check_choice("prior", choice, NAMES)
-    if isinstance(choice, dict):
-        choice = deserialize_prior(choice)
+    choice = deserialize_prior(choice)
     if isinstance(choice, tfd.Distribution):
         return choice
     raise TypeError(
