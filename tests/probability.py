@@ -1,6 +1,5 @@
 """TensorFlow Probability of the backend that the tests run on, and what each backend writes so."""
 
-import keras
 import numpy as np
 from precision import ON_JAX
 
@@ -19,7 +18,7 @@ def seed(first, second):
 
 def compiled(function, jit_compile=False):
     """A function as a program of the backend."""
-    if keras.backend.backend() == "jax":
+    if ON_JAX:
         import jax
 
         return jax.jit(function)
@@ -38,27 +37,21 @@ def value_and_gradient(function, x):
     return values, tape.gradient(values, x)
 
 
-def jacobians(model, x):
-    """The derivatives of a model's outputs by each of its weights."""
-    values = [variable.value for variable in model.trainable_variables]
-    state = [variable.value for variable in model.non_trainable_variables]
-
-    def outputs(values):
-        return model.stateless_call(values, state, x)[0]
-
+def jacobians(function, variables):
+    """The derivatives of a tensor, a function of values of variables, by each of them."""
+    values = [ops.convert_to_tensor(variable) for variable in variables]
     if ON_JAX:
         import jax
 
-        return jax.jacrev(outputs)(values)
-    values = list(map(tf.convert_to_tensor, values))
+        return jax.jacrev(function)(values)
     with tf.GradientTape() as tape:
         tape.watch(values)
-        result = outputs(values)
+        result = function(values)
     return tape.jacobian(result, values, experimental_use_pfor=False)
 
 
 def seed_of(*numbers):
     """The same seed for TFP of each backend: one number, or a pair for a stateless one."""
-    if keras.backend.backend() == "jax":
-        return keras.ops.convert_to_tensor([*([0] * (2 - len(numbers))), *numbers], "uint32")
+    if ON_JAX:
+        return ops.convert_to_tensor([*([0] * (2 - len(numbers))), *numbers], "uint32")
     return numbers if len(numbers) > 1 else numbers[0]

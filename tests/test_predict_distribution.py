@@ -1,6 +1,7 @@
 """Predictions from many draws of the weights."""
 
 import gc
+import sys
 import weakref
 
 import keras
@@ -278,8 +279,8 @@ def test_several_inputs():
 def test_a_second_call_compiles_nothing_anew(monkeypatch):
     model = make_model()
     predict_distribution(model, _X, num_samples=3)
-    traced = "keras_extras.inference.predict_distribution._all_draws"
-    monkeypatch.setattr(traced, None)
+    module = sys.modules["keras_extras.inference.predict_distribution"]
+    monkeypatch.setattr(module, "_all_draws", None)  # would be needed to trace
     # JAX compiles for each length.
     length, num_samples = (11, 3) if ON_JAX else (7, 9)
     prediction = predict_distribution(model, _X[:length], num_samples=num_samples)

@@ -87,7 +87,7 @@ class PosteriorPredictive(ClassEntropies, _Mixture):
 
     def _entropy(self) -> Any:
         entropy = self.predictive_entropy()
-        labels = entropy.shape[1:]
+        labels = static_shape(entropy)[1:]
         # The joint entropy of several labels is no sum: draws of the weights tie them together.
         if labels.num_elements() not in (None, 1):
             raise NotImplementedError(
