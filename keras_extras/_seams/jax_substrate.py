@@ -36,6 +36,6 @@ def jax_substrate() -> ModuleType:
 
 @functools.cache
 def _filter_once():
-    # Of draws, whose users asked for no 64 bits. The second module is where TFP's casts are reported.
+    # Users asked for no 64 bits. The second module is where casts by TFP are reported.
     for module in ("tensorflow_probability", r"jax\._src\.numpy\.array_methods"):
         warnings.filterwarnings("ignore", _ON_64_BITS, UserWarning, module)
