@@ -1,6 +1,7 @@
 """TensorFlow Probability of the backend that the tests run on, and what each backend writes so."""
 
 import numpy as np
+from keras import ops
 from precision import ON_JAX
 
 from keras_extras._core.probability import require_probability

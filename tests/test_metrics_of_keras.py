@@ -294,7 +294,7 @@ def test_mixtures_of_classes():
     head = CategoricalMixtureOfOneHotCategorical(3, 2)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(head.params_size(3, 2)), head])
     model.compile(loss=nll, metrics=["accuracy"])
-    expected = np.mean(np.argmax(model(X).mean(), axis=1) == LABELS)
+    expected = float(np.mean(np.argmax(model(X).mean(), axis=1) == LABELS))
     assert model.evaluate(X, ONE_HOT, verbose=0)[1] == pytest.approx(expected, rel=1e-5)
 
     def make(t):

@@ -264,7 +264,7 @@ def test_the_histogram_is_drawn_with_uniform_line_and_band():
         ([0.0, np.nan], tfd.Normal(np.zeros(2), 1.0), ValueError, "1 of 2 entries NaN"),
         ([], tfd.Normal(np.zeros(0), 1.0), ValueError, "at least 1"),
         ([0.0], tfd.Normal(0.0, 1.0), ValueError, r"batch_shape=\(\)"),
-        ([0.0], tfd.MultivariateNormalDiag(np.zeros((1, 2))), ValueError, r"event_shape=\(2,\)"),
+        ([0.0], tfd.MultivariateNormalDiag([[0.0, 0.0]]), ValueError, r"event_shape=\(2,\)"),
         ([0.0], tfd.Normal([np.nan], 1.0), ValueError, r"`F\(y_true\)`.*1 of 1 entries"),
         ([0.5], tfd.Poisson(np.ones(1)), ValueError, "whole numbers.*0.5"),
         ([0.0], np.zeros(1), TypeError, "distribution"),

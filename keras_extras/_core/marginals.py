@@ -180,12 +180,13 @@ def _of_single_numbers(method, distribution, y):
         if method == "cdf":
             return tf.cast(distribution.loc <= tf.cast(y, distribution.loc.dtype), y.dtype)
         return tf.cast(tf.equal(distribution.loc, tf.cast(y, distribution.loc.dtype)), y.dtype)
-    if isinstance(distribution, tfd.FiniteDiscrete):
-        # TFP's takes values near an outcome for it.
-        outcomes = distribution.outcomes
+    if isinstance(distribution, tfd.FiniteDiscrete | tfd.Categorical):
+        # Of the first TFP's takes values near an outcome for it, of the other JAX compiles none.
+        probs = distribution.probs_parameter()
+        labels = tf.cast(tf.range(ops.shape(probs)[-1]), probs.dtype)
+        outcomes = getattr(distribution, "outcomes", labels)
         value = tf.cast(y, outcomes.dtype)[..., None]
         chosen = outcomes <= value if method == "cdf" else tf.equal(outcomes, value)
-        probs = distribution.probs_parameter()
         return tf.reduce_sum(tf.where(chosen, probs, tf.zeros_like(probs)), axis=-1)
     if method == "mass" and not is_discrete(distribution):
         return tf.zeros_like(y, float_dtype(distribution))
