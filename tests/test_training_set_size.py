@@ -198,8 +198,8 @@ def test_a_generator_loses_no_batch():
     model.layers[0].call = _spy(model.layers[0].call, inputs)
     model.run_eagerly = True
     model.fit(batches(), steps_per_epoch=4, verbose=0, shuffle=False)
-    means = [round(float(ops.mean(x)) / 100.0) for x in inputs]
-    assert means[-4:] == [0, 1, 2, 3]
+    means = [round(float(ops.mean(x)) / 100.0) for x in inputs[-4:]]
+    assert means == [0, 1, 2, 3]
 
 
 def _spy(call, inputs):
@@ -372,4 +372,4 @@ def test_a_warm_up_of_nothing_is_told_after_the_first_execution():
         model.fit(
             _X, _Y, 8, callbacks=[count, keras_extras.callbacks.KLWarmUp(2)], epochs=2, verbose=0
         )
-    assert len(batches) == 1
+    assert len(batches) == (0 if ON_JAX else 1)  # On JAX models are built before their first step.
