@@ -1,12 +1,15 @@
-"""MonteCarloOptimizer on an accelerator, on JAX: candidates a second, share of the peak, memory.
+"""An accelerator on JAX: searches without gradients, heads, Bayesian layers and chains.
 
-Needs JAX, Keras and NumPy, and no TensorFlow. Without an accelerator it runs small sizes on the CPU
+Needs JAX, Keras, TensorFlow Probability, ArviZ and NumPy, and no TensorFlow. Without an accelerator
+it runs small sizes on the CPU
 and says so.
 
 - `throughput`: candidates a second in steps of `fit`'s own compiled function, against population,
   batch, network and noise, in float32 and with `mixed_bfloat16`; the share of the peak is that of
   the products of the forward passes, two operations for each weight, row and candidate, over what
   one large product of float32 matrices reached in the same run.
+- `distributions`: seconds of a step of `fit` with a head, with the same loss written by hand, and
+  with Bayesian layers; effective samples a second of NUTS over the weights of a small network.
 - `target`: seconds of `fit`, compilation apart, until the autoencoder 30-10-30 of
   `derivative_free.py` is within 1.003 times the error of PCA.
 
@@ -15,6 +18,7 @@ and says so.
 """
 
 import datetime
+import functools
 import itertools
 import os
 import statistics
@@ -104,6 +108,52 @@ def throughput(limit: float) -> dict[tuple, float]:
     return shares
 
 
+def step_seconds(layers: list, loss, steps: int, batch: int = 1024, width: int = 256) -> float:
+    """The median of the steps of `fit` of a network, after compilation."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((width,)), *layers])
+    model.compile("adam", loss, jit_compile=True)
+    x = np.random.default_rng(0).normal(size=(steps * batch, width)).astype("float32")
+    times = StepTimes()
+    model.fit(x, x[:, :1], batch_size=batch, callbacks=[times], shuffle=False, verbose=0)
+    return statistics.median(times.seconds[1:])
+
+
+def by_hand(y_true, y_pred):
+    """The negative log-likelihood of a normal distribution, as `IndependentNormal` has it."""
+    location, raw_scale = keras.ops.split(y_pred, 2, axis=-1)
+    scale = keras.ops.maximum(keras.ops.softplus(raw_scale), 1e-5)
+    z = (y_true - location) / scale
+    return 0.5 * keras.ops.square(z) + keras.ops.log(scale) + 0.5 * np.log(2 * np.pi)
+
+
+def distributions() -> dict[str, float]:
+    """Prints and returns the ratios of steps, and effective samples of NUTS a second."""
+    from nuts import run_ours
+
+    ours = keras_extras.layers
+    steps = 50 if ACCELERATOR else 10
+
+    def network(dense, end=()):
+        return [dense(256, activation="relu"), dense(256, activation="relu"), dense(2), *end]
+
+    plain = keras.layers.Dense
+    nll = keras_extras.losses.NegativeLogLikelihood()
+    hand = step_seconds(network(plain), by_hand, steps)
+    print(f"\na step with a loss by hand: {hand * 1e3:.2f} ms; over it:", flush=True)
+    results = {}
+    for dense in (plain, ours.DenseReparameterization, ours.DenseFlipout):
+        kind = dense if dense is plain else functools.partial(dense, kl_weight="auto")
+        seconds = step_seconds(network(kind, [ours.IndependentNormal(1)]), nll, steps)
+        results[dense.__name__] = seconds / hand
+        print(f"  {dense.__name__} and a head: {seconds / hand:.2f}", flush=True)
+    chains, burnin, draws = (64, 500, 500) if ACCELERATOR else (4, 50, 50)
+    results["NUTS"] = run_ours(chains, burnin, draws)["effective samples a second"]
+    print(f"NUTS, {chains} chains: {results['NUTS']:,.0f} effective samples a second", flush=True)
+    return results
+
+
 class Target(keras.callbacks.Callback):
     """Stops at an error, which it evaluates off the clock."""
 
@@ -154,7 +204,9 @@ def target(data: str, epochs: int) -> tuple[float, float]:
     return callback.seconds, ratio
 
 
-def main(parts: str = "throughput,target", data: str = "simulated", epochs: int = 300) -> dict:
+def main(
+    parts: str = "throughput,distributions,target", data: str = "simulated", epochs: int = 300
+) -> dict:
     """Prints what was measured, on what and when."""
     device = jax.devices()[0]
     print(f"{device.device_kind}, JAX {jax.__version__}, Keras {keras.__version__}, ", end="")
@@ -164,6 +216,8 @@ def main(parts: str = "throughput,target", data: str = "simulated", epochs: int 
     results = {}
     if "throughput" in parts.split(","):
         results["throughput"] = throughput(peak())
+    if "distributions" in parts.split(","):
+        results["distributions"] = distributions()
     if "target" in parts.split(","):
         results["target"] = target(data, epochs)
     return results
@@ -171,7 +225,9 @@ def main(parts: str = "throughput,target", data: str = "simulated", epochs: int 
 
 if __name__ == "__main__":
     parser = command_line(__doc__)
-    parser.add_argument("--parts", default="throughput,target", help="which, with commas")
+    parser.add_argument(
+        "--parts", default="throughput,distributions,target", help="which, with commas"
+    )
     parser.add_argument("--data", default="simulated", help="simulated, atlas or a CSV file")
     parser.add_argument("--epochs", type=int, default=300, help="most epochs for the target")
     main(**vars(parser.parse_args()))

@@ -6,6 +6,7 @@ is counted are the effective samples of the function's values at 20 places, as w
 can trade places. Times are of a second run, after everything is compiled, warm-up included.
 
     python benchmarks/nuts.py
+    KERAS_BACKEND=jax python benchmarks/nuts.py
 
 NumPyro is optional (`pip install "keras-extras[peers]"`).
 """
@@ -19,6 +20,7 @@ import keras
 import numpy as np
 from common import command_line, conditions, write_json
 
+import keras_extras
 from keras_extras import inference
 
 ROWS, INPUTS, HIDDEN, NOISE = 442, 10, 20, 0.3
@@ -60,7 +62,7 @@ def run_ours(chains: int, burnin: int, draws: int) -> dict[str, float]:
             keras.layers.Dense(1),
         ]
     )
-    from tensorflow_probability import distributions as tfd
+    tfd = keras_extras.tfp.distributions
 
     def likelihood(outputs):
         return tfd.Independent(tfd.Normal(outputs, NOISE), 1)
