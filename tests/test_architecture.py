@@ -231,20 +231,22 @@ def test_private_uses_are_found_in_every_shape(program, uses):
     assert private_uses(program, own_names(program)) == uses
 
 
-def test_distributions_need_tensorflow(monkeypatch):
+def test_distributions_need_tensorflow_or_jax(monkeypatch):
     import keras
 
-    from keras_extras import layers
+    import keras_extras
+    from keras_extras import inference, layers, losses
 
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     for make in (
         lambda: layers.IndependentNormal(),
         lambda: layers.DistributionLambda(lambda t: t),
         lambda: layers.KLDivergenceAddLoss(None),
         lambda: layers.IndependentNormal.new(None),
         lambda: layers.default_multivariate_normal_fn("float32", (), "w", True, None),
+        lambda: losses.NegativeLogLikelihood(),
+        lambda: inference.sample_posterior(None, None, None),
+        lambda: keras_extras.tfp,
     ):
-        with pytest.raises(
-            ImportError, match=r"need Keras on TensorFlow.*KERAS_BACKEND=tensorflow"
-        ):
+        with pytest.raises(ImportError, match=r"Keras on TensorFlow or JAX.*'torch'"):
             make()

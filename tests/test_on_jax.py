@@ -1,7 +1,5 @@
 """What is JAX's own: which names need TensorFlow, steps compiled by hand, hypermodels."""
 
-import importlib
-
 import keras
 import keras_tuner
 import numpy as np
@@ -15,79 +13,6 @@ pytestmark = [
     pytest.mark.both_backends,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="is about JAX"),
 ]
-
-NEED_TENSORFLOW = {
-    "layers": {
-        "AutoregressiveTransform": (None,),
-        "Categorical": (2,),
-        "CategoricalMixtureOfOneHotCategorical": (2, 2),
-        "Convolution1DFlipout": (2, 2),
-        "Convolution1DReparameterization": (2, 2),
-        "Convolution2DFlipout": (2, 2),
-        "Convolution2DReparameterization": (2, 2),
-        "Convolution3DFlipout": (2, 2),
-        "Convolution3DReparameterization": (2, 2),
-        "DenseFlipout": (2,),
-        "DenseLocalReparameterization": (2,),
-        "DenseReparameterization": (2,),
-        "DenseVariational": (2,),
-        "DistributionLambda": (None,),
-        "ExponentiatedQuadraticKernel": (),
-        "IndependentBernoulli": (2,),
-        "IndependentBeta": (2,),
-        "IndependentGamma": (2,),
-        "IndependentLaplace": (2,),
-        "IndependentLogistic": (2,),
-        "IndependentNegativeBinomial": (2,),
-        "IndependentNormal": (2,),
-        "IndependentPoisson": (2,),
-        "IndependentStudentT": (2,),
-        "KLDivergenceAddLoss": (None,),
-        "KLDivergenceRegularizer": (None,),
-        "MixtureLogistic": (2,),
-        "MixtureNormal": (2,),
-        "MixtureSameFamily": (2, None),
-        "MultivariateNormalDiag": (2,),
-        "MultivariateNormalTriL": (2,),
-        "OneHotCategorical": (2,),
-        "ZeroInflated": (None,),
-        "default_multivariate_normal_fn": ("float32", (), "w", True, None),
-    },
-    "losses": {
-        "BetaNegativeLogLikelihood": (),
-        "ContinuousRankedProbabilityScore": (),
-        "NegativeLogLikelihood": (),
-    },
-    "metrics": {
-        "ContinuousRankedProbabilityScore": (),
-        "IntervalCoverage": (),
-        "IntervalWidth": (),
-        "NegativeLogLikelihood": (),
-    },
-    "optimizers": {"SGLD": (), "CyclicalSGLD": ()},
-    "inference": {
-        "LaplaceApproximation": (None, None, None),
-        "predict_distribution": (None, None),
-        "sample_posterior": (None, None, None),
-    },
-    "tuners": {"BayesianHyperModel": (2, 10), "MixtureDensityHyperModel": (2,)},
-}
-
-
-@pytest.mark.parametrize(
-    ("room", "name"), [(room, name) for room, names in NEED_TENSORFLOW.items() for name in names]
-)
-def test_what_needs_tensorflow_says_so_when_it_is_made(room, name):
-    make = getattr(importlib.import_module(f"keras_extras.{room}"), name)
-    with pytest.raises(ImportError, match="KERAS_BACKEND=tensorflow"):
-        make(*NEED_TENSORFLOW[room][name])
-
-
-@pytest.mark.parametrize("name", ["ProbabilisticRegressor", "ProbabilisticClassifier"])
-def test_estimators_say_so_in_fit(name):
-    estimator = getattr(importlib.import_module("keras_extras.pipelines"), name)()
-    with pytest.raises(ImportError, match="KERAS_BACKEND=tensorflow"):
-        estimator.fit(np.arange(8.0)[:, None], np.arange(8) % 2)
 
 
 def test_minimize_in_a_compiled_step_is_minimize_in_an_eager_one():
