@@ -91,7 +91,11 @@ def _most(total_count):
     if keras.backend.backend() == "tensorflow":
         return tf.reduce_max(total_count)
     if is_traced(total_count):
-        raise NotImplementedError("JAX must know how many counts there are before it compiles")
+        raise NotImplementedError(
+            "A program that JAX compiles must know how many counts a distribution has, and "
+            "`total_count` depends on its inputs. Call it outside of the program, or compile the "
+            "model with `run_eagerly=True`"
+        )
     return np.max(total_count)
 
 
@@ -276,7 +280,7 @@ def _support(distribution):
     """The ends of the support of a continuous distribution of single numbers."""
     if isinstance(distribution, tfd.VonMises):
         return distribution.loc - math.pi, distribution.loc + math.pi
-    largest = float(np.finfo(keras.backend.standardize_dtype(distribution.dtype)).max)
+    largest = np.finfo(keras.backend.standardize_dtype(distribution.dtype)).max
     low, high = into_support(distribution, -largest), into_support(distribution, largest)
     if low is None:
         low, high = (tf.constant(end, distribution.dtype) for end in (-largest, largest))

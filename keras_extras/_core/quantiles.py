@@ -180,7 +180,7 @@ def _bisect(distribution, probabilities):
         enough = tf.cast(wanted, values.dtype) * (1.0 - slack)
         return tf.where(tf.math.is_nan(values), y > inside, values >= enough)
 
-    largest = float(limits.max)
+    largest = limits.max
     wanted = _before_entries(probabilities, distribution)
     high = tf.zeros_like(wanted, integer) + tf.bitcast(tf.constant(largest, dtype), integer)
     low = -1 - high
@@ -197,7 +197,7 @@ def _bisect(distribution, probabilities):
     )
     values = value_of(order)
     # Processors round subnormal numbers to zero.
-    values = tf.where(tf.abs(values) <= float(limits.tiny), tf.zeros_like(values), values)
+    values = tf.where(tf.abs(values) <= limits.tiny, tf.zeros_like(values), values)
     is_nan = tf.math.is_nan(_cdf(distribution, values))
     found = tf.logical_and(tf.abs(values) < largest, ~is_nan)
     # Parameters of NaN have quantiles of NaN.
