@@ -131,8 +131,7 @@ def test_masked_steps_do_not_count():
     )
     model.compile(loss=losses.NegativeLogLikelihood(), metrics=[metrics.NegativeLogLikelihood()])
     values = model.evaluate(x, y, verbose=0, return_dict=True)
-    rows = -model(x).log_prob(y[..., 0].astype("float32"))
-    rows = np.asarray(rows)
+    rows = -np.asarray(model(x).log_prob(y[..., 0].astype("float32")))
     kept = rows[np.any(x != 0, axis=-1)].mean()
     assert abs(kept - rows.mean()) > 1e-3, "The mask makes no difference"
     assert values["nll"] == pytest.approx(kept, rel=1e-5)

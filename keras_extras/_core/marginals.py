@@ -280,7 +280,6 @@ def _support(distribution):
     """The ends of the support of a continuous distribution of single numbers."""
     if isinstance(distribution, tfd.VonMises):
         return distribution.loc - math.pi, distribution.loc + math.pi
-    # With its dtype: TensorFlow takes a number without one for float32.
     largest = np.finfo(keras.backend.standardize_dtype(distribution.dtype)).max
     low, high = into_support(distribution, -largest), into_support(distribution, largest)
     if low is None:
