@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from precision import ON_JAX
 from probability import compiled, seed_of, tf, tfb, tfd
 
 from keras_extras import metrics
@@ -161,15 +162,34 @@ def test_large_shapes_and_narrow_ones(dtype):
 def test_large_shapes_in_compiled_programs():
     """There JAX has single precision only."""
     shape = np.array([50.0, 150.0, 250.0, 1e3, 1e5, 1e6, 1e9], "float32")
-    pairs = [
-        (lambda a: tfd.Gamma(a, 1.0), stats.gamma(shape)),
-        (tfd.Poisson, stats.poisson(shape)),
-    ]
-    for make, expected in pairs:
-        at_most = compiled(lambda a, y, make=make: cdf_around(make(a), y)[1])
-        for probability in (0.01, 0.5, 0.9):
-            y = expected.ppf(probability).astype("float32")
-            np.testing.assert_allclose(at_most(shape, y), expected.cdf(y.astype("float64")), 1e-4)
+    check_compiled(lambda a: tfd.Gamma(a, 1.0), shape, stats.gamma(shape), rtol=1e-4)
+    check_compiled(lambda a: tfd.Poisson(a), shape, stats.poisson(shape), rtol=1e-4)
+
+
+def check_compiled(make, parameter, expected, rtol):
+    at_most = compiled(lambda parameter, y: cdf_around(make(parameter), y)[1])
+    for probability in (0.01, 0.5, 0.9):
+        y = expected.ppf(probability).astype("float32")
+        actual = np.asarray(at_most(parameter, y))
+        exact = expected.cdf(y.astype("float64"))
+        np.testing.assert_allclose(actual, np.where(np.isnan(actual), np.nan, exact), rtol)
+    return np.isnan(actual)
+
+
+def test_compiled_programs_are_precise_or_have_no_number():
+    count = np.array([20.0, 100.0, 900.0, 1e4, 1e6], "float32")
+    share = float(np.float32(0.4))
+    rtol = 5e-3 if ON_JAX else 1e-4
+    for make, expected in (
+        (lambda n: tfd.Binomial(n, probs=0.4), stats.binom(count, share)),
+        (
+            lambda n: tfd.Beta(0.4 * n, 0.6 * n),
+            stats.beta(np.float32(0.4) * count, np.float32(0.6) * count),
+        ),
+        (lambda n: tfd.NegativeBinomial(n, probs=0.01), stats.nbinom(count, 0.99)),
+    ):
+        lost = check_compiled(make, count, expected, rtol)
+        np.testing.assert_array_equal(lost, (count > 1e3) & ON_JAX)
 
 
 def test_transformed_numbers_of_large_shapes():

@@ -21,6 +21,7 @@ from keras_extras._core.distribution_kinds import (
     is_transformed,
     mixture_weights,
 )
+from keras_extras._core.incomplete_beta import beta_cdf
 from keras_extras._core.incomplete_gamma import gamma_cdf
 from keras_extras._core.probability import (
     is_floating,
@@ -218,9 +219,10 @@ def _of_single_numbers(method, distribution, y):
 
 
 def _own_cdf(distribution, y):
-    values = gamma_cdf(distribution, y)
-    if values is not None:
-        return values
+    for known in (gamma_cdf, beta_cdf):
+        values = known(distribution, y)
+        if values is not None:
+            return values
     if isinstance(distribution, tfd.InverseGaussian):
         # TFP's is NaN where the exponential overflows.
         loc, shape = distribution.loc, distribution.concentration

@@ -19,6 +19,10 @@ def sections(name: str) -> str:
             distribution.
         ValueError: If `level` is not between 0 and 1, or, in `update_state`, if the targets do
             not have the shape of a draw.
+
+    Programs that JAX compiles, such as training, compute in single precision, which is too coarse
+    for distribution functions of beta and binomial distributions of more than 1,000 counts. There
+    the result is NaN; `run_eagerly=True` and calls outside of models compute in double precision.
     """
 
 
