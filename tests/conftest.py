@@ -1,3 +1,4 @@
+import collections
 import gc
 import os
 from pathlib import Path
@@ -42,8 +43,27 @@ def pytest_collection_modifyitems(config, items):
             return False
         return not ON_JAX or item.get_closest_marker("both_backends") is not None
 
-    config.hook.pytest_deselected(items=[item for item in items if not is_run(item)])
-    items[:] = [item for item in items if is_run(item)]
+    chosen = list(filter(is_run, items))
+    if ON_JAX and not config.getoption("--slow"):
+        chosen = _some_cases(chosen)
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
+
+
+def _some_cases(items):
+    """As many cases of each test as `both_backends(cases=...)` says, evenly spread."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.path, getattr(item, "cls", None), item.originalname].append(item)
+    kept = set()
+    for of_test in cases.values():
+        most = of_test[0].get_closest_marker("both_backends").kwargs.get("cases", len(of_test))
+        count = min(most, len(of_test))
+        kept.update(
+            of_test[round(n * (len(of_test) - 1) / max(count - 1, 1))] for n in range(count)
+        )
+    return [item for item in items if item in kept]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -31,7 +31,7 @@ def value_and_gradient(function, x):
     if ON_JAX:
         import jax
 
-        return function(x), jax.grad(lambda x: function(x).sum())(x)
+        return function(x), jax.jit(jax.grad(lambda x: function(x).sum()))(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
         values = function(x)

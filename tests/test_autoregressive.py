@@ -10,7 +10,7 @@ from probability import tfb, tfd
 
 from keras_extras import autodiff, layers, losses
 
-pytestmark = pytest.mark.both_backends
+pytestmark = pytest.mark.both_backends(cases=3)
 
 
 @keras.saving.register_keras_serializable(__name__)
