@@ -16,6 +16,7 @@ test: $(INSTALLED)
 # With those that take too long for each change.
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --slow
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --slow
 
 test-jax: $(INSTALLED)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from precision import ON_JAX
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 def test_files_of_the_other_backend_have_the_same_numbers(tmp_path):

@@ -12,7 +12,7 @@ from keras_extras._core.distribution_kinds import is_discrete
 from keras_extras._core.marginals import entrywise
 from keras_extras._core.quantiles import quantile
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 stats = pytest.importorskip("scipy.stats")
 

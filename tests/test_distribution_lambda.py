@@ -15,7 +15,7 @@ from keras_extras._core.differentiation import value_and_gradients
 from keras_extras.layers import DistributionLambda
 from keras_extras.optimizers import MonteCarloOptimizer
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 GENERATOR = np.random.default_rng(1)

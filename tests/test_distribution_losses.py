@@ -10,7 +10,7 @@ from tiers import quick
 from keras_extras import layers, losses, metrics
 from keras_extras._core.differentiation import value_and_gradients
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 Y = np.array([0.3, -1.2, 2.5], "float32")

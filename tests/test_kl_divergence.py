@@ -17,7 +17,7 @@ from keras_extras.layers.distribution_config import (
     serialize_distribution,
 )
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 PRIOR = tfd.MultivariateNormalDiag([0.0, 1.0], [1.0, 2.0])

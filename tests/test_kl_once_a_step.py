@@ -10,7 +10,7 @@ from tiers import UNCOMPILED, quick
 
 from keras_extras import layers
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 _ROWS = np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
 

@@ -10,7 +10,7 @@ from probability import tf, tfd
 from keras_extras import layers
 from keras_extras.inference import LaplaceApproximation
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 _NOISE, _PRECISION = 0.5, 2.0

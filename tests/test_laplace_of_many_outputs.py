@@ -11,7 +11,7 @@ from keras_extras.inference import LaplaceApproximation
 from keras_extras.inference.last_dense import last_dense
 from keras_extras.inference.weight_function import WeightFunction
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 
 _RNG = np.random.default_rng(0)

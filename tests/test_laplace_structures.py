@@ -14,7 +14,7 @@ from keras_extras import layers
 from keras_extras.inference import LaplaceApproximation
 from keras_extras.inference.kronecker_layers import kronecker_layer
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 NOISE = 0.5

@@ -10,7 +10,7 @@ from keras_extras._core.cdf_around import cdf_around
 from keras_extras._core.distribution_kinds import is_discrete
 from keras_extras._core.quantiles import quantile
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 stats = pytest.importorskip("scipy.stats")
 HALF = np.array([0.5, 0.5], "float32")

@@ -10,7 +10,7 @@ from tiers import quick
 from keras_extras import layers, losses, metrics
 from keras_extras._core.quantiles import quantile
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 stats = pytest.importorskip("scipy.stats")
 

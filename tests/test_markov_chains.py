@@ -11,7 +11,7 @@ from probability import tf
 
 from keras_extras.inference.markov_chains import MarkovChains, _windows
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 _COVARIANCE = np.array([[1.0, 0.8], [0.8, 1.0]], "float32")
 _PRECISION = np.linalg.inv(_COVARIANCE).astype("float32")

@@ -19,7 +19,7 @@ from keras_extras.inference import (
     predict_distribution,
 )
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 
 _X = np.random.default_rng(0).normal(size=(11, 3)).astype("float32")

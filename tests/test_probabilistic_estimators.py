@@ -23,7 +23,7 @@ from keras_extras.pipelines.calibration import (
 from keras_extras.pipelines.probabilistic_networks import METHODS, trainable_network
 from keras_extras.pipelines.weight_draws import draw_dropout
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 _GENERATOR = np.random.default_rng(0)
 _X = 100.0 + 7.0 * _GENERATOR.normal(size=(120, 2))

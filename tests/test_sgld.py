@@ -10,7 +10,7 @@ from tiers import UNCOMPILED, quick
 
 from keras_extras.optimizers import SGLD, CyclicalSGLD
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 _NOISE = 0.5
 _GENERATOR = np.random.default_rng(0)

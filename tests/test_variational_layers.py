@@ -11,7 +11,7 @@ from repeated_batch import fit_repeatedly
 
 from keras_extras import autodiff, layers
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=1)
 
 _DENSE = ("DenseReparameterization", "DenseFlipout", "DenseLocalReparameterization")
 # All ranks are computed by one function of Keras; JAX takes long to compile each.

@@ -10,7 +10,7 @@ from scripts import output_of
 
 from keras_extras import layers
 
-pytestmark = pytest.mark.both_backends(cases=3)
+pytestmark = pytest.mark.both_backends(cases=0)
 
 _X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 _Y = _X[:, :1]
