@@ -40,7 +40,7 @@ def value_and_gradient(function, x):
 
 def jacobians(function, variables):
     """The derivatives of a tensor, a function of values of variables, by each of them."""
-    values = [ops.convert_to_tensor(variable) for variable in variables]
+    values = [ops.convert_to_tensor(np.asarray(variable)) for variable in variables]
     if ON_JAX:
         import jax
 

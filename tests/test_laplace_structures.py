@@ -323,7 +323,12 @@ def test_normalization_embedding_and_grouped_convolutions_are_diagonal():
     hidden = keras.layers.Dense(2, name="dense")(keras.layers.Flatten()(hidden))
     model = keras.Model(ids, layers.IndependentNormal(1)(hidden))
     x = RNG.integers(0, 5, size=(6, 4))
-    kron, diag = of_structures(model, x, Y[:6, :1], structures=("kron", "diag"))
+    try:
+        kron, diag = of_structures(model, x, Y[:6, :1], structures=("kron", "diag"))
+    except Exception as error:
+        if "grouped convolutions are not supported on CPU" not in str(error):
+            raise
+        pytest.skip("TensorFlow has no gradients of grouped convolutions on this processor")
     assert kron.diagonal_weights == [
         *("embedding/embeddings", "grouped/kernel", "grouped/bias", "norm/gamma", "norm/beta")
     ]
