@@ -45,7 +45,7 @@ def jacobians(function, variables):
         import jax
 
         return jax.jacrev(function)(values)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(values)
         result = function(values)
     return tape.jacobian(result, values, experimental_use_pfor=False)

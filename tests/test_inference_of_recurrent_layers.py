@@ -31,12 +31,11 @@ def recurrent(layer):
 def test_laplace_approximation_of_a_recurrent_layer(caplog):
     model = recurrent(layers.GRU(2))
     laplace = inference.LaplaceApproximation(model, X, Y, likelihood=noise)
-    parts = [
-        np.asarray(part)
-        for part in jacobians(
-            lambda values: model.stateless_call(values, [], X)[0], model.trainable_variables
-        )
-    ]
+    state = [variable.value for variable in model.non_trainable_variables]
+    parts = jacobians(
+        lambda values: model.stateless_call(values, state, X)[0], model.trainable_variables
+    )
+    parts = [np.asarray(part) for part in parts]
     rows = parts[0].shape[0] * parts[0].shape[1]
     jacobian = np.concatenate([part.reshape(rows, -1) for part in parts], axis=1)
     precision = np.eye(jacobian.shape[1]) + jacobian.T @ jacobian / 0.5**2
