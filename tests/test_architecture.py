@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from private_names import own_names, private_trees, private_uses
 
@@ -242,7 +243,7 @@ def test_distributions_need_tensorflow_or_jax(monkeypatch):
         lambda: layers.IndependentNormal(),
         lambda: layers.DistributionLambda(lambda t: t),
         lambda: layers.KLDivergenceAddLoss(None),
-        lambda: layers.IndependentNormal.new(None),
+        lambda: layers.IndependentNormal.new(np.zeros((1, 2))),
         lambda: layers.default_multivariate_normal_fn("float32", (), "w", True, None),
         lambda: losses.NegativeLogLikelihood(),
         lambda: inference.sample_posterior(None, None, None),

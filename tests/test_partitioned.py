@@ -337,7 +337,13 @@ def test_a_last_batch_without_a_finite_loss_is_told_at_the_end_and_once():
 
 def test_nonfinite_candidates_of_all_searches_are_counted():
     model = make_model(
-        PartitionedOptimizer({"head/*": sampler(), "normalization/*": CMAES(seed=0), "*": "adam"})
+        PartitionedOptimizer(
+            {
+                "head/*": sampler(),
+                "normalization/*": CMAES(generations_per_batch=1, seed=0),
+                "*": "adam",
+            }
+        )
     )
 
     def fragile(y, y_pred):
