@@ -24,8 +24,10 @@ def compiled(
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # XLA needs to know the shapes.
+        any_shape = jit_compile is None
         return tf.function(
-            function, autograph=False, reduce_retracing=True, jit_compile=jit_compile
+            function, autograph=False, reduce_retracing=any_shape, jit_compile=jit_compile
         )
     import jax
 
