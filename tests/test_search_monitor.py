@@ -98,7 +98,9 @@ def test_a_slope_a_bowl_and_a_plain_are_told_apart_by_the_share_of_better_candid
     assert (plain["better_share"], plain["step"]) == (0, 0)
 
 
-@pytest.mark.parametrize("optimizer", [monte_carlo(num_prior_samples=0), CMAES(seed=0)])
+@pytest.mark.parametrize(
+    "optimizer", [monte_carlo(num_prior_samples=0), CMAES(generations_per_batch=1, seed=0)]
+)
 def test_the_center_and_the_best_are_those_of_the_last_batch(optimizer):
     w = keras.Variable([1.0, -2.0], name="w")
     optimizer.watch_search(True)
