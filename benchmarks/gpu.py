@@ -1,8 +1,7 @@
 """An accelerator on JAX: searches without gradients, heads, Bayesian layers and chains.
 
 Needs JAX, Keras, TensorFlow Probability, ArviZ and NumPy, and no TensorFlow. Without an accelerator
-it runs small sizes on the CPU
-and says so.
+it runs small sizes on the CPU and says so.
 
 - `throughput`: candidates a second in steps of `fit`'s own compiled function, against population,
   batch, network and noise, in float32 and with `mixed_bfloat16`; the share of the peak is that of

@@ -136,7 +136,7 @@ def coverage(interval: Sequence[Any], y: np.ndarray) -> tuple[float, float]:
 
 
 def score(prediction: Any, held_out: Rows, test: Rows) -> dict[str, float]:
-    """What the table shows: of the intervals before and after held-out rows made them right."""
+    """Returns coverage and width of the intervals, before and after conformal calibration."""
     share, width = coverage(prediction.interval(LEVEL), test.y)
     conformal = prediction.conformalize(held_out.x, held_out.y)
     conformal_share, conformal_width = coverage(conformal.interval(LEVEL), test.y)

@@ -1,4 +1,4 @@
-"""What `test_distributions_on_devices.py` runs in a process that has several devices."""
+"""Heads and Bayesian layers on several devices, trained for another test file."""
 
 import json
 

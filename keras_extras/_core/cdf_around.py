@@ -3,14 +3,13 @@
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_extras._core.distribution_kinds import float_dtype
 from keras_extras._core.double_precision import double_precision, in_double
 from keras_extras._core.marginals import entrywise, marginal
-from keras_extras._core.probability import tf, tfd
+from keras_extras._core.probability import seed_of, tf, tfd
 
 
 def cdf_around(distribution: Any, targets: Any) -> tuple[Any, Any]:
@@ -51,19 +50,15 @@ def _nearest_value(distribution, y):
     return y
 
 
-def _seed(number):
-    """A seed that TFP takes for a stateless one."""
-    of_jax = keras.backend.backend() == "jax"
-    return tf.cast(tf.stack([number, 0]), "uint32" if of_jax else "int32")
-
-
 def _shares_of_draws(distribution, y, rounds=20, num_samples=50):
     y = tf.cast(y, float_dtype(distribution))
     rank = len(distribution.batch_shape) + len(distribution.event_shape)
     lead = [1] * (len(y.shape) - rank)
 
     def count(number, less, at_most):
-        draws = tf.cast(distribution.sample(num_samples, seed=_seed(number)), y.dtype)
+        draws = tf.cast(
+            distribution.sample(num_samples, seed=seed_of(tf.stack([number, 0]))), y.dtype
+        )
         draws = tf.reshape(draws, (num_samples, *lead, *ops.shape(draws)[1:]))
         less += tf.reduce_mean(tf.cast(draws < y, tf.float32), axis=0)
         at_most += tf.reduce_mean(tf.cast(draws <= y, tf.float32), axis=0)

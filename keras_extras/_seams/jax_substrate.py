@@ -2,9 +2,9 @@
 
 Put back is `jax.interpreters.xla.pytype_aval_mappings`, under which the substrate of TensorFlow
 Probability 0.25 looks a table up that JAX has had as `jax.core.pytype_aval_mappings` alone since
-version 0.5. A JAX that has the name keeps its own. Warnings that code of TensorFlow Probability
-causes, about numbers of 64 bits, which JAX does not have unless told, and about its use of JAX, are
-ignored, and nobody else's. Known to hold since JAX 0.10. A release of TensorFlow Probability made
+version 0.5. A JAX that has the name keeps its own. Ignored are the warnings that code of TensorFlow
+Probability causes, and no other: those about 64-bit numbers, which JAX disables by default, and
+those about its use of JAX. Known to hold since JAX 0.10. A release of TensorFlow Probability made
 for newer versions of JAX makes it unnecessary.
 """
 

@@ -18,7 +18,7 @@ def give_layers_tensors(cls: type, tensor_of: Callable[[Any], Any]) -> None:
     """Lets Keras' own layers get the tensors of objects of a class.
 
     Args:
-        cls: The class; each class is a case of its own.
+        cls: The class, and none derived from it.
         tensor_of: Function from an object to its tensor.
     """
 

@@ -119,7 +119,7 @@ class DistributionLayer(keras.layers.Layer):
             raise ValueError(f"Layer {self.name!r}: {message}") from error
 
     def _errors_of_checks(self):
-        """What TFP's checks of parameters raise."""
+        """Returns the exceptions that TFP raises for invalid parameters."""
         on_jax = keras.backend.backend() == "jax" and self.validate_args
         return (tf.errors.InvalidArgumentError, *([ValueError] if on_jax else []))
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_extras._core.backend import backend_module
 from keras_extras._core.probability import static_shape
 from keras_extras._core.targets import match_targets
 from keras_extras.layers.tensor_distribution import TensorDistribution
@@ -62,3 +63,6 @@ for _name in (
     "unnormalized_log_prob",
 ):
     setattr(PairedDistribution, _name, _of_values(_name))
+
+# JAX knows trees by their class, not by those that it derives from.
+backend_module("keras_extras.layers.tensor_likeness", "A distribution").register(PairedDistribution)

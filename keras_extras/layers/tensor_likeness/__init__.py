@@ -1,1 +1,1 @@
-"""What makes an object a tensor to Keras and its backend, of each backend."""
+"""Objects that Keras and its backend take for tensors, one module for each backend."""

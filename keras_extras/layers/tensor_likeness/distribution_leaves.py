@@ -13,7 +13,7 @@ from keras_extras._core.probability import tfd
 
 
 class DistributionStructure:
-    """What a distribution is apart from its arrays.
+    """The class and parameters of a distribution, without its arrays.
 
     Args:
         distribution: A `tfd.Distribution`.
