@@ -59,7 +59,7 @@ def compare(make, steps: int, epochs: int) -> dict[str, float]:
 
 def main(steps: int = 50, epochs: int = 21, out: str | None = None) -> dict[str, dict]:
     """Prints a table; returns its rows."""
-    machine, versions = conditions(("keras", "tensorflow", "jax"))
+    machine, versions = conditions()
     print(f"{machine}, Keras on {keras.backend.backend()}\n")
     print(f"{'':14}{'Adam, ms':>10}{'IVON, ms':>10}{'ratio':>8}")
     results = {}

@@ -174,9 +174,8 @@ def main(
         results["NumPyro"] = run_numpyro(chains, burnin, draws)
     except ImportError as error:
         print(f"NumPyro is left out: {error}")
-    names = ["keras", "tensorflow", "tensorflow-probability"]
-    names += ["numpyro", "jax"] if "NumPyro" in results else []
-    machine, versions = conditions(names)
+    peers = ("numpyro", "jax") if "NumPyro" in results else ()
+    machine, versions = conditions("tensorflow-probability", *peers)
     print(f"{machine}, {versions}; {chains} chains, {burnin} + {draws} transitions")
     for name, result in results.items():
         print(f"{name:14}" + "".join(f"  {key}: {value:.4g};" for key, value in result.items()))

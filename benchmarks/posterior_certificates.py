@@ -228,7 +228,7 @@ def main(
     Returns:
         Dict from method and reference to measurements.
     """
-    machine, versions = conditions(("keras", "tensorflow", "tensorflow-probability"))
+    machine, versions = conditions("tensorflow-probability")
     simulations, effort = (simulations // 4, 0.2) if fast else (simulations, 1.0)
     print(f"{machine}, {versions}; {simulations} simulations, {ROWS} rows\n")
     print("| method | reference | p of ranks | mean | sd | seconds | off by |")

@@ -25,11 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
 import keras_extras
-from keras_extras import visualization
+from keras_extras import tfp, visualization
 
 tfd = tfp.distributions
 LOWEST, HIGHEST = -20.0, 60.0
@@ -66,7 +64,7 @@ def aleatoric_uncertainty() -> keras.Model:
         [keras.layers.Dense(1)(scaled), keras.layers.Dense(1)(hidden)]
     )
     outputs = keras_extras.layers.DistributionLambda(
-        lambda t: tfd.Normal(loc=t[..., :1], scale=1e-3 + tf.math.softplus(t[..., 1:]))
+        lambda t: tfd.Normal(loc=t[..., :1], scale=1e-3 + keras.ops.softplus(t[..., 1:]))
     )(parameters)
     return keras.Model(inputs, outputs)
 

@@ -21,13 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import keras_tuner
 import numpy as np
-import tensorflow_probability as tfp
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 
 import keras_extras
-from keras_extras import tuners, visualization
+from keras_extras import tfp, tuners, visualization
 
 SPACE = {"hidden_layers": [1, 2], "batch_size": [16, 32, 64]}
 FAST = {"epochs": 2, "units": [8, 16], "batch_size": 64}

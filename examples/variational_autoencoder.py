@@ -19,11 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import tensorflow_probability as tfp
 from sklearn.datasets import load_digits
 
 import keras_extras
-from keras_extras import visualization
+from keras_extras import tfp, visualization
 
 tfd = tfp.distributions
 

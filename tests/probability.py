@@ -12,11 +12,6 @@ tfd = tfp.distributions
 tfb = tfp.bijectors
 
 
-def seed(first, second):
-    """A seed of TFP's samplers."""
-    return np.array([first, second], "uint32") if ON_JAX else (first, second)
-
-
 def compiled(function, jit_compile=False):
     """A function as a program of the backend."""
     if ON_JAX:

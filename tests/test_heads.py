@@ -12,7 +12,7 @@ import pytest
 from contract_support import saved_and_loaded
 from keras import ops
 from precision import ON_JAX, WIDE, needs_float64, needs_tensorflow
-from probability import compiled, seed, tf, tfd, tfp, value_and_gradient
+from probability import compiled, seed_of, tf, tfd, tfp, value_and_gradient
 from tiers import quick
 
 from keras_extras import layers, losses, metrics
@@ -153,10 +153,10 @@ def statistics(distribution, y, draws):
         "log_prob": distribution.log_prob(y),
         "batch_shape": distribution.batch_shape_tensor(),
         "event_shape": distribution.event_shape_tensor(),
-        "tensor": tf.zeros_like(tf.convert_to_tensor(distribution.sample(seed=seed(3, 4)))),
+        "tensor": tf.zeros_like(tf.convert_to_tensor(distribution.sample(seed=seed_of(3, 4)))),
     }
     if draws:
-        results["sample"] = distribution.sample(3, seed=seed(5, 6))
+        results["sample"] = distribution.sample(3, seed=seed_of(5, 6))
     return results
 
 
@@ -168,7 +168,7 @@ def test_equals_tfd(case, batch):
     actual, expected = layer(t), case.expected(t)
     assert actual.batch_shape == expected.batch_shape == batch
     assert actual.event_shape == expected.event_shape
-    y = expected.sample(5, seed=seed(1, 2))
+    y = expected.sample(5, seed=seed_of(1, 2))
     log_prob = np.asarray(expected.log_prob(y))
     difference = np.abs(actual.log_prob(y) - log_prob).max()
     assert difference <= 1e-6 * max(1.0, np.abs(log_prob).max())
@@ -181,7 +181,7 @@ def test_equals_tfd(case, batch):
             np.testing.assert_allclose(actual.log_mean(), tf.math.log(mean), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(actual.mean(), mean, rtol=1e-5, atol=1e-6)
     if case.name not in OTHER_DRAWS:
-        draws, expected_draws = (d.sample(50, seed=seed(7, 8)) for d in (actual, expected))
+        draws, expected_draws = (d.sample(50, seed=seed_of(7, 8)) for d in (actual, expected))
         np.testing.assert_allclose(draws, expected_draws, rtol=1e-5, atol=1e-6)
 
 
@@ -191,7 +191,7 @@ def test_graph_and_xla_with_any_batch_size_equal_eager(case):
     layer = make_layer(case, seed=2)
     layer.build((None, layer.num_params))
     t = parameters(layer)
-    y = np.asarray(layer(t).sample(seed=seed(1, 2)), "float32")
+    y = np.asarray(layer(t).sample(seed=seed_of(1, 2)), "float32")
     draws = case.name not in OTHER_DRAWS
     expected = statistics(layer(t), y, draws)
     signature = [
@@ -236,7 +236,7 @@ def test_new_and_params_size_equal_those_of_tfp_layers(case):
     assert type(size) is int
     t = tf.constant(np.random.default_rng(3).normal(size=(4, size)).astype("float32"))
     actual, expected = ours.new(t, *case.of_tfp), theirs.new(t, *case.of_tfp)
-    y = expected.sample(seed=seed(1, 2))
+    y = expected.sample(seed=seed_of(1, 2))
     np.testing.assert_allclose(actual.log_prob(y), expected.log_prob(y), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(actual.mean(), expected.mean(), rtol=1e-5, atol=1e-6)
     assert actual.batch_shape == expected.batch_shape
@@ -263,7 +263,7 @@ def test_training_and_saving(case, jit_compile):
     layer = make_layer(case, convert_to_tensor_fn=tensor)
     x = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
     y = np.asarray(
-        case.expected(parameters(layer, (16,), number=2)).sample(seed=seed(1, 1)), "float32"
+        case.expected(parameters(layer, (16,), number=2)).sample(seed=seed_of(1, 1)), "float32"
     )
     y = np.clip(y, 1e-3, 1 - 1e-3) if case.name == "IndependentBeta" else y
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(layer.num_params), layer])

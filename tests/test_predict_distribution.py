@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 from precision import ON_JAX
-from probability import seed, tfd
+from probability import seed_of, tfd
 
 import keras_extras
 from keras_extras import layers
@@ -241,7 +241,7 @@ def test_mutual_information_needs_classes():
 
 def test_quantiles_and_intervals_cover_what_they_say():
     prediction = predict_distribution(make_model(), _X, num_samples=100, seed=1)
-    draws = np.asarray(prediction.sample(20_000, seed=seed(0, 1)))
+    draws = np.asarray(prediction.sample(20_000, seed=seed_of(0, 1)))
     for level in (0.5, 0.9):
         lower, upper = prediction.interval(level)
         coverage = np.mean((draws >= lower) & (draws <= upper), axis=0)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from probability import tfd
+from probability import compiled, tfd
 from scipy import stats
 from tiers import quick
 
@@ -117,6 +117,21 @@ def test_known_errors_and_exposures():
     rate = y[:, 1] * np.asarray(model(X).mean())[:, 0]
     expected = -np.mean(stats.poisson(rate).logpmf(y[:, 0]))
     np.testing.assert_allclose(model.evaluate(X, y, verbose=0), [expected] * 2, rtol=1e-5)
+
+
+@pytest.mark.both_backends
+def test_a_compiled_function_of_such_a_prediction():
+    squared_mean = compiled(lambda prediction: ops.square(ops.convert_to_tensor(prediction)))
+
+    def loss(y, rv):
+        return -rv.log_prob(y[:, :1]) + y[:, 1] * squared_mean(rv)[:, 0]
+
+    head = IndependentNormal(1, convert_to_tensor_fn="mean")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2), head])
+    model.compile("sgd", loss)
+    mean, scale = np.asarray(model(X).mean()), np.asarray(model(X).stddev())
+    expected = np.mean(EVENT * mean[:, 0] ** 2 - stats.norm(mean, scale).logpdf(Y[:, :1])[:, 0])
+    assert model.evaluate(X, Y, verbose=0) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])

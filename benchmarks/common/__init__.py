@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,12 @@ def arguments_of_parts(description: str, parts: Mapping[str, Callable], steps: i
     return vars(parser.parse_args())
 
 
-def conditions(names: Sequence[str] = ("keras", "tensorflow")) -> tuple[str, dict[str, str]]:
-    """The machine, and the versions of packages."""
+def conditions(*others: str) -> tuple[str, dict[str, str]]:
+    """The machine, and the versions of Keras, its backend and other packages."""
+    import keras  # The first import sets the backend, which a benchmark may choose before.
+
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    names = dict.fromkeys(("keras", keras.backend.backend(), *others))
     return machine, {name: metadata.version(name) for name in names}
 
 

@@ -54,8 +54,8 @@ class DistributionLambda(DistributionLayer):
     ```python
     import keras
     import numpy as np
-    import tensorflow_probability as tfp
     import keras_extras
+    from keras_extras import tfp
 
     model = keras.Sequential([
         keras.layers.Dense(2),

@@ -53,8 +53,7 @@ class KLDivergenceAddLoss(keras.layers.Layer):
 
     ```python
     import keras
-    import tensorflow_probability as tfp
-    from keras_extras import layers
+    from keras_extras import layers, tfp
 
     prior = tfp.distributions.MultivariateNormalDiag([0.0, 0.0])
     encoder = keras.Sequential([

@@ -55,8 +55,7 @@ class KLDivergenceRegularizer(keras.regularizers.Regularizer):
 
     ```python
     import numpy as np
-    import tensorflow_probability as tfp
-    from keras_extras import layers
+    from keras_extras import layers, tfp
 
     prior = tfp.distributions.MultivariateNormalDiag([0.0, 0.0])
     encoder = layers.MultivariateNormalTriL(

@@ -25,11 +25,10 @@ def sections(metric: str, result: str) -> str:
     Example:
 
     ```python
-    import tensorflow_probability as tfp
     import keras_extras
 
     metric = keras_extras.metrics.{metric}()
-    metric.update_state([0.0, 0.0], tfp.distributions.Normal([0.0, 0.0], 1.0))
+    metric.update_state([0.0, 0.0], keras_extras.tfp.distributions.Normal([0.0, 0.0], 1.0))
     metric.result()  # {result}
     ```
     """

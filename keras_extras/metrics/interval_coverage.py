@@ -30,11 +30,11 @@ class IntervalCoverage(IntervalMetric):
     Example:
 
     ```python
-    import tensorflow_probability as tfp
     import keras_extras
 
     metric = keras_extras.metrics.IntervalCoverage(level=0.9)
-    metric.update_state([0.0, 1.0, 2.0], tfp.distributions.Normal([0.0, 0.0, 0.0], 1.0))
+    normal = keras_extras.tfp.distributions.Normal([0.0, 0.0, 0.0], 1.0)
+    metric.update_state([0.0, 1.0, 2.0], normal)
     metric.result()  # 2 of 3 within 1.64 standard deviations
     ```
     """

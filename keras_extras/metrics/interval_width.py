@@ -27,11 +27,10 @@ class IntervalWidth(IntervalMetric):
     Example:
 
     ```python
-    import tensorflow_probability as tfp
     import keras_extras
 
     metric = keras_extras.metrics.IntervalWidth(level=0.9)
-    metric.update_state([0.0, 1.0], tfp.distributions.Normal([0.0, 0.0], [1.0, 2.0]))
+    metric.update_state([0.0, 1.0], keras_extras.tfp.distributions.Normal([0.0, 0.0], [1.0, 2.0]))
     metric.result()  # (3.29 + 6.58) / 2
     ```
     """

@@ -41,8 +41,7 @@ class PITHistogram:
 
     ```python
     import numpy as np
-    import tensorflow_probability as tfp
-    from keras_extras import visualization
+    from keras_extras import tfp, visualization
 
     y_true = np.random.default_rng(0).poisson(3.0, size=500)
     distribution = tfp.distributions.Poisson(np.full(500, 3.0))

@@ -32,8 +32,7 @@ class PredictionBands:
 
     ```python
     import numpy as np
-    import tensorflow_probability as tfp
-    from keras_extras import visualization
+    from keras_extras import tfp, visualization
 
     x = np.linspace(0.0, 6.0, 50)
     distribution = tfp.distributions.Normal(np.sin(x), 0.1 + 0.1 * x)

@@ -41,8 +41,7 @@ class QuantileCalibration:
 
     ```python
     import numpy as np
-    import tensorflow_probability as tfp
-    from keras_extras import visualization
+    from keras_extras import tfp, visualization
 
     y_true = np.random.default_rng(0).normal(size=500)
     distribution = tfp.distributions.Normal(np.zeros(500), 0.5)  # too narrow by half

@@ -27,6 +27,10 @@ class TensorLike:
     def get_shape(self) -> tf.TensorShape:
         return self._tensor.shape
 
+    def __tf_tracing_type__(self, context: Any) -> tf.TensorSpec:
+        """A `tf.function` is called with the tensor, and its gradient flows."""
+        return tf.TensorSpec(self._tensor.shape, self._tensor.dtype)
+
     def numpy(self) -> np.ndarray:
         return self._tensor.numpy()
 
