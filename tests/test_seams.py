@@ -49,7 +49,7 @@ CANARIES = {
     "test_tensorflow_registers_gradients_where_they_are_looked_up",
     "held_distributions": "test_tensor_distribution:test_tfp_asks_it_where_another_holds_it",
     "interpreter_flags": "test_seams:test_options_of_python",
-    "jax_substrate": "test_tensor_distribution:test_tfp_is_imported_with_this_jax",
+    "jax_substrate": "test_tensor_distribution:test_tfp_is_imported_by_a_jax_without_its_tables",
     "layer_calls": "test_seams:test_calls_of_layers_are_replaced_in_one_thread",
     "layer_inputs": "test_tensor_distribution:test_layers_of_keras_get_arrays_on_jax",
     "layers_within": "test_seams:test_layers_within_layers",
