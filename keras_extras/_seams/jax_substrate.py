@@ -20,11 +20,11 @@ import numpy as np
 
 # Public module and name, and where JAX has the table.
 _AVALS = "jax._src.core", "pytype_aval_mappings"
+_HANDLERS = "jax._src.dtypes", "canonicalize_value_handlers"
 _TABLES = (
     ("jax.core", "pytype_aval_mappings", *_AVALS),
     ("jax.interpreters.xla", "pytype_aval_mappings", *_AVALS),
-    ("jax.interpreters.xla", "canonicalize_dtype_handlers")
-    + ("jax._src.dtypes", "canonicalize_value_handlers"),
+    ("jax.interpreters.xla", "canonicalize_dtype_handlers", *_HANDLERS),
 )
 _RAISED_BY_TFP = (
     ("Explicitly requested dtype u?(int|float)64", UserWarning),
