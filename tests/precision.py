@@ -3,6 +3,11 @@
 import keras
 import pytest
 
+try:
+    import tensorflow as tf
+except ImportError:  # On JAX the tests run without it, too.
+    tf = None
+
 ON_JAX = keras.backend.backend() == "jax"
 # On JAX Keras' operations compute in single precision, whatever they are asked for.
 WIDE = "float32" if ON_JAX else "float64"

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from derivative_cases import (
     CLASSES,
     OF_DIFFERENCES,
@@ -20,7 +19,7 @@ from derivative_cases import (
     random_vector,
 )
 from keras import ops
-from precision import ON_JAX, needs_float64, needs_tensorflow
+from precision import ON_JAX, needs_float64, needs_tensorflow, tf
 
 from keras_extras import autodiff, layers, losses
 
@@ -96,8 +95,6 @@ def compiled(function):
         import jax
 
         return jax.jit(function)
-    import tensorflow as tf
-
     return tf.function(function, autograph=False)
 
 

@@ -4,9 +4,8 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
-from precision import needs_float64, needs_tensorflow
+from precision import needs_float64, needs_tensorflow, tf
 
 import keras_extras
 

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from contract_support import saved_and_loaded
 from keras import ops
+from precision import tf
 from sklearn.datasets import load_digits
 
 from keras_extras.optimizers import HypergradientAdam, HypergradientSGD

@@ -2,8 +2,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
-from precision import ON_JAX, needs_tensorflow
+from precision import ON_JAX, needs_tensorflow, tf
 
 import keras_extras
 

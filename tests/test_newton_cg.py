@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
+from precision import tf
 from second_order import (
     assert_at_optimum,
     cancer_model,

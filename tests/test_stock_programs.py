@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import stock_programs
-import tensorflow as tf
+from precision import tf
 
 from keras_extras import layers, optimizers
 

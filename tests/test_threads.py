@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from precision import tf
 
 import keras_extras
 from keras_extras import autodiff, layers, optimizers

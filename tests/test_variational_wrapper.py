@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from contract_support import saved_and_loaded
 from keras import ops
-from precision import needs_tensorflow
 from probability import tfd
 
 import keras_extras
@@ -473,7 +472,6 @@ def test_layers_of_a_user_and_functions_are_copied():
     np.testing.assert_allclose(array(uncertain(_ROWS)), array(model(_ROWS)), rtol=1e-4, atol=1e-4)
 
 
-@needs_tensorflow
 def test_predictions_of_a_variational_model():
     model, x = _trained()
     uncertain = keras_extras.make_variational(model, seed=1)
@@ -486,7 +484,6 @@ def test_predictions_of_a_variational_model():
     assert np.abs(z).max() < 4.5
 
 
-@needs_tensorflow
 def test_intervals_of_a_time_series_cover_what_they_say():
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(0)

@@ -40,6 +40,10 @@ class CompiledTraining:
         with self._path.context():
             return self._train(self._tensors(values), weights, statistics, data)
 
+    def trained(self, state: State) -> list:
+        """Returns the weights that training leaves in a final state."""
+        return self._step.trained(state)
+
     def validate(self, state: State, validation: tuple) -> Any:
         """Returns the validation loss of a state."""
         return self._validate(state, *validation)

@@ -46,3 +46,21 @@ def check_gradients_exist(
         f"Received: no gradient for {', '.join(without)}"
         + (f"; not differentiable: {', '.join(layers)}" if layers else "")
     )
+
+
+def check_data_gradient(name: str, gradient: Any) -> None:
+    """Raises if the loss has no gradient with respect to training data that are learned.
+
+    Args:
+        name: `"x"` or `"y"`.
+        gradient: The gradient, `None` if there is none.
+
+    Raises:
+        ValueError: If it is `None`.
+    """
+    if gradient is None:
+        raise ValueError(
+            f"The hyperparameter {name!r} must have a gradient; integers, such as the inputs of an "
+            "embedding or classes, have none. "
+            f"Received: no gradient with respect to {name!r}"
+        )

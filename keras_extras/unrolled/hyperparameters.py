@@ -13,7 +13,12 @@ from keras_extras._core.paths import unique_paths
 from keras_extras.unrolled import backend
 from keras_extras.unrolled.varying import PerStep, PerWeight
 
-_OF_WEIGHTS = ("l2", "initial_scale")
+# Kinds that act before the first step.
+OF_THE_START = ("initial_weights", "initial_scale")
+_OF_WEIGHTS = ("l2", *OF_THE_START, "learning_rate")
+_OF_ROWS = ("sample_weight", "x", "y")
+_SHARES = ("momentum", "rho", "beta_1", "beta_2", "ema_momentum")
+_REAL = ("initial_weights", "x", "y")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +42,18 @@ class Hyperparameter:
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies between 0 and 1, as a momentum does; all others are positive."""
-        return self.kind in ("momentum", "rho", "beta_1", "beta_2")
+        """Whether it lies between 0 and 1, as a momentum does."""
+        return self.kind in _SHARES
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it may be any number; what is neither that nor a share is positive."""
+        return self.kind in _REAL
+
+    @property
+    def sets_rate(self) -> bool:
+        """Whether it is the learning rate of some weights alone."""
+        return self.kind == "learning_rate" and bool(self.targets)
 
     def at(self, value: Any, step: Any, rows: Any) -> Any:
         """Returns what a step with a batch of these rows takes of the value."""
@@ -55,11 +70,12 @@ class Hyperparameter:
                 f"The hyperparameter {self.name!r} must have shape {self.start.shape}. "
                 f"Received: shape {array.shape}"
             )
-        is_valid = np.isfinite(array) & (array >= 0)
+        is_valid = np.isfinite(array) & (self.is_real | (array >= 0))
         if self.is_share:
             is_valid &= array < 1
         if not is_valid.all():
-            rule = "lie in [0, 1)" if self.is_share else "be finite and at least 0"
+            rule = "be finite" if self.is_real else "be finite and at least 0"
+            rule = "lie in [0, 1)" if self.is_share else rule
             raise ValueError(
                 f"The hyperparameter {self.name!r} must {rule}. "
                 f"Received: {array[~is_valid].flat[0]:g}"
@@ -67,7 +83,9 @@ class Hyperparameter:
         return array
 
     def to_unconstrained(self, value: np.ndarray) -> np.ndarray:
-        """Returns the logarithm of a positive value, or the logit of a share."""
+        """Returns the logarithm of a positive value, the logit of a share, or a real value."""
+        if self.is_real:
+            return value
         if not (value > 0).all():
             raise ValueError(
                 f"The hyperparameter {self.name!r} must start above 0, because `fit` descends its "
@@ -76,11 +94,15 @@ class Hyperparameter:
         return np.log(value) - (np.log1p(-value) if self.is_share else 0.0)
 
     def from_unconstrained(self, value: np.ndarray) -> np.ndarray:
-        """Returns the value of a logarithm or logit."""
+        """Undoes `to_unconstrained`."""
+        if self.is_real:
+            return value
         return 1.0 / (1.0 + np.exp(-value)) if self.is_share else np.exp(value)
 
     def unconstrained_gradient(self, value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Returns the gradient with respect to the logarithm or logit."""
+        """Returns the gradient with respect to what `to_unconstrained` returns."""
+        if self.is_real:
+            return gradient
         return gradient * value * ((1.0 - value) if self.is_share else 1.0)
 
 
@@ -111,7 +133,7 @@ def read_hyperparameters(
             f'{{"learning_rate": 0.1}}. Received: hyperparameters={given!r}'
         )
     kinds = (*settings, *(f"{kind}/<pattern>" for kind in _OF_WEIGHTS))
-    kinds += (*(f"loss_weight/{name}" for name in outputs), "sample_weight")
+    kinds += (*(f"loss_weight/{name}" for name in outputs), *_OF_ROWS)
     if not given:
         raise ValueError(
             f"`hyperparameters` must name at least one of {', '.join(kinds)}. "
@@ -129,7 +151,7 @@ def read_hyperparameters(
             found += _of_weights(name, kind, value, matched, variables)
         elif kind == "loss_weight" and target in outputs:
             found.append(_scalar(name, kind, value, (target,)))
-        elif name == "sample_weight":
+        elif name in _OF_ROWS:
             found.append(_of_rows(name, value))
         else:
             raise ValueError(
@@ -150,9 +172,11 @@ def _check_real(name, value):
 
 def _owners(kind, given, variables):
     """For each variable the name of the hyperparameter of this kind that acts on it."""
-    patterns = {
-        name.partition("/")[2]: name for name in given if name.startswith(f"{kind}/") and name[3:]
-    }
+    patterns = {}
+    for name in given:
+        prefix, _, pattern = name.partition("/")
+        if prefix == kind and pattern:
+            patterns[pattern] = name
     owners = match_patterns("hyperparameters", patterns, variables)
     for name in patterns.values():
         if name not in owners:
@@ -185,11 +209,15 @@ def _of_optimizer(name, value, steps):
 
 
 def _of_weights(name, kind, value, matched, variables):
-    if isinstance(value, PerWeight):
+    starts = {}
+    if kind == "initial_weights" and value is None:
+        starts = {n: ops.convert_to_numpy(variables[n]).astype("float64") for n in matched}
+    elif isinstance(value, PerWeight):
+        starts = {n: value.expand(variables[n]) for n in matched}
+    if starts:
         paths = unique_paths(variables)
         return [
-            Hyperparameter(f"{kind}/{paths[n]}", kind, value.expand(variables[n]), (n,))
-            for n in matched
+            Hyperparameter(f"{kind}/{paths[n]}", kind, start, (n,)) for n, start in starts.items()
         ]
     expected = "a number, `PerWeight`, or an array that can be broadcast to the weights"
     array = _array(name, value, expected)
@@ -215,9 +243,11 @@ def _scalar(name, kind, value, targets):
 
 
 def _of_rows(name, value):
-    expected = "a vector with one number for each row of `x`"
+    is_vector = name == "sample_weight"
+    expected = "a vector with one number" if is_vector else "an array with an entry"
+    expected += " for each row of the training data"
     array = _array(name, value, expected)
-    if array.ndim != 1:
+    if not array.size or (is_vector and array.ndim != 1):
         raise ValueError(
             f"The hyperparameter {name!r} must be {expected}. Received: shape {array.shape}"
         )
@@ -236,13 +266,19 @@ def add_l2(
     )
 
 
-def scale(
+def initial_weights(
     hyperparameters: Sequence[Hyperparameter], values: Mapping[str, Any], weights: Sequence[Any]
 ) -> list[Any]:
-    """Returns the initial weights times their scales."""
+    """Returns the initial weights: those that are learned or of the model, times their scales."""
     weights = list(weights)
-    for h in hyperparameters:
-        if h.kind == "initial_scale":
-            for n in h.targets:
-                weights[n] = values[h.name] * weights[n]
+    for kind in OF_THE_START:
+        for h in hyperparameters:
+            for n in h.targets if h.kind == kind else ():
+                value = values[h.name]
+                is_scale = kind == "initial_scale"
+                weights[n] = value * weights[n] if is_scale else _filled(value, weights[n])
     return weights
+
+
+def _filled(value, weight):
+    return ops.broadcast_to(value, ops.shape(weight))

@@ -11,7 +11,12 @@ from keras_extras._core.model_function import evaluate, is_seed
 from keras_extras.autodiff.dense_derivatives import pullback
 from keras_extras.unrolled import backend
 from keras_extras.unrolled.batches import Batches, constant
-from keras_extras.unrolled.hyperparameters import Hyperparameter, add_l2, scale
+from keras_extras.unrolled.hyperparameters import (
+    OF_THE_START,
+    Hyperparameter,
+    add_l2,
+    initial_weights,
+)
 from keras_extras.unrolled.update_rules import UpdateRule
 from keras_extras.unrolled.weighted_losses import WeightedLosses
 
@@ -56,7 +61,8 @@ class TrainingStep:
         self.hyperparameters = list(hyperparameters)
         self.dtype = model.trainable_variables[0].dtype
         self.rule = rule
-        self._of_steps = [h for h in self.hyperparameters if h.kind != "initial_scale"]
+        self._of_steps = [h for h in self.hyperparameters if h.kind not in OF_THE_START]
+        self._rates = {n: h.name for h in self.hyperparameters if h.sets_rate for n in h.targets}
         self._model = model
         self._losses = losses
         self._statistics = list(statistics)
@@ -65,8 +71,8 @@ class TrainingStep:
         self._fixed = {id(v): constant(v) for v in model.non_trainable_variables}
 
     def initial_state(self, values: Mapping[str, Any], weights: list, statistics: list) -> State:
-        """Returns the state before the first step: scaled weights, and empty slots."""
-        weights = scale(self.hyperparameters, values, weights)
+        """Returns the state before the first step: its weights, and empty slots."""
+        weights = initial_weights(self.hyperparameters, values, weights)
         return State(weights, [self.rule.slots(weight) for weight in weights], statistics)
 
     def values_at(self, values: Mapping[str, Any], step: Any, rows: Any) -> dict[str, Any]:
@@ -99,6 +105,7 @@ class TrainingStep:
         """
         rows = backend.gather(data.order, step)
         x, y = keras.tree.map_structure(lambda t: backend.gather(t, rows), (data.x, data.y))
+        x, y = at.get("x", x), at.get("y", y)
         factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
 
         def loss_of(weights):
@@ -114,7 +121,8 @@ class TrainingStep:
         settings = self.rule.settings.items()
         fixed = {name: ops.convert_to_tensor(value, self.dtype) for name, value in settings}
         fixed = {name: backend.gather(v, step) if len(v.shape) else v for name, v in fixed.items()}
-        return {**fixed, **{name: at[name] for name in fixed if name in at}}
+        names = (*fixed, *self._rates.values())
+        return {**fixed, **{name: at[name] for name in names if name in at}}
 
     def pull_back(
         self,
@@ -165,12 +173,30 @@ class TrainingStep:
         return State(weights, slots, statistics), {**learned, **others}
 
     def _update(self, weights, gradients, slots, settings):
-        updated = [self.rule.update(*parts, settings) for parts in zip(weights, gradients, slots)]
+        gradients = self.rule.clip(gradients)
+        updated = [
+            self.rule.update(*parts, self._settings_of(n, settings))
+            for n, parts in enumerate(zip(weights, gradients, slots))
+        ]
         return [weight for weight, _ in updated], [slots for _, slots in updated]
+
+    def _settings_of(self, number, settings):
+        """The settings for the weight of a number."""
+        settings = dict(settings)
+        if number in self._rates:
+            settings["learning_rate"] = settings[self._rates[number]]
+        if number in self.rule.undecayed:
+            settings["weight_decay"] = ops.zeros((), self.dtype)
+        return settings
+
+    def trained(self, state: State) -> list:
+        """Returns the weights that training leaves, those of the last step or their average."""
+        return [self.rule.trained(*parts) for parts in zip(state.weights, state.slots)]
 
     def validation_loss(self, state: State, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """Returns the loss without any penalty, of a call that is not in training."""
-        outputs, _, _ = self._call(0, state.weights, state.statistics, x, training=False)
+        weights = self.trained(state)
+        outputs, _, _ = self._call(0, weights, state.statistics, x, training=False)
         return self._losses(y, outputs, sample_weight=sample_weight)
 
     def pull_back_validation(
@@ -178,19 +204,16 @@ class TrainingStep:
     ) -> tuple[Any, State]:
         """Returns the validation loss, and its derivatives with respect to the final state."""
 
-        def loss_of(weights, statistics):
-            return self.validation_loss(State(weights, [], statistics), x, y, sample_weight)
+        def loss_of(*parts):
+            return self.validation_loss(State(*parts), x, y, sample_weight)
 
-        parts = state.weights, state.statistics
-        loss = loss_of(*parts)
-        weights, statistics = _vector_jacobian_product(loss_of, parts, ops.ones_like(loss))
-        slots = keras.tree.map_structure(ops.zeros_like, state.slots)
-        return loss, State(weights, slots, statistics)
+        loss = loss_of(*state)
+        return loss, State(*_vector_jacobian_product(loss_of, tuple(state), ops.ones_like(loss)))
 
     def pull_back_start(
         self, values: Mapping[str, Any], weights: list, statistics: list, adjoint: State
     ) -> dict[str, Any]:
-        """Returns derivatives with respect to the initial scales.
+        """Returns derivatives with respect to the hyperparameters of the start.
 
         Args:
             values: Dict of the hyperparameters.
@@ -198,13 +221,13 @@ class TrainingStep:
             statistics: List of the initial statistics.
             adjoint: Derivatives with respect to the state before the first step.
         """
-        scales = {name: values[name] for name in self.names_of("initial_scale")}
+        given = {name: values[name] for kind in OF_THE_START for name in self.names_of(kind)}
 
-        def start(scales):
-            return self.initial_state({**values, **scales}, weights, statistics).weights
+        def start(given):
+            return self.initial_state({**values, **given}, weights, statistics).weights
 
-        (scales,) = _vector_jacobian_product(start, (scales,), adjoint.weights)
-        return scales
+        (given,) = _vector_jacobian_product(start, (given,), adjoint.weights)
+        return given
 
     def no_gradients(
         self, values: Mapping[str, Any], size: int, shape: tuple = ()

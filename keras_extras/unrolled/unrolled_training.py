@@ -10,13 +10,18 @@ from keras import ops
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_flag, check_integer
 from keras_extras._core.data import paired_targets
+from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.precision import widest_float
 from keras_extras.autodiff.second_derivatives import check_model
 from keras_extras.unrolled import backend, exact_reversal
 from keras_extras.unrolled.batches import Batches, batches_of, constant, validation_tensors
 from keras_extras.unrolled.checkpoints import CheckpointedPath
 from keras_extras.unrolled.compiled_training import CompiledTraining
-from keras_extras.unrolled.differentiability import check_gradients_exist, updated_statistics
+from keras_extras.unrolled.differentiability import (
+    check_data_gradient,
+    check_gradients_exist,
+    updated_statistics,
+)
 from keras_extras.unrolled.exact_reversal_in_one_loop import ReversiblePathInOneLoop
 from keras_extras.unrolled.hyperparameters import read_hyperparameters
 from keras_extras.unrolled.training_step import TrainingStep
@@ -61,11 +66,15 @@ class UnrolledTraining:
     | name | value |
     |---|---|
     | `"learning_rate"` | number, or one for each step |
-    | `"momentum"` (SGD, RMSprop), `"rho"`, `"beta_1"`, `"beta_2"` | likewise |
+    | `"learning_rate/<pattern>"` | of these weights alone: number, or an array broadcast to them |
+    | `"momentum"` (SGD, RMSprop), `"rho"`, `"beta_1"`, `"beta_2"` | number, or one for each step |
+    | `"weight_decay"`, `"ema_momentum"` (`use_ema=True`) | likewise |
     | `"l2/<pattern>"` | penalty `l2 * w ** 2`: number, or an array broadcast to the weights |
+    | `"initial_weights/<pattern>"` | initial weights: an array, or `None` for the model's own |
     | `"initial_scale/<pattern>"` | factor on the initial weights, likewise |
     | `"loss_weight/<output>"` | number, factor on the loss of one of several outputs |
     | `"sample_weight"` | one number for each row of the training data |
+    | `"x"`, `"y"` | the training data themselves, an array; methods get `None` in their place |
 
     `PerStep(0.1)` and `PerWeight(1e-3)` fill in one value for each step or entry of the weights.
     Patterns are matched with paths of variables or their ends; of several the first counts.
@@ -76,9 +85,10 @@ class UnrolledTraining:
 
     Args:
         model: Built Keras model.
-        optimizer: `keras.optimizers.SGD` (with momentum and Nesterov's too), `RMSprop` or `Adam`,
-            or a name. Its configuration gives the settings that are not hyperparameters; a
-            schedule of the learning rate is one of them.
+        optimizer: `keras.optimizers.SGD` (with momentum and Nesterov's too), `RMSprop`, `Adam` or
+            `AdamW`, or a name. Its configuration gives the settings that are not hyperparameters: a
+            schedule of the learning rate, weight decay, clipping, and the moving average of the
+            weights (`use_ema`), which training ends with.
         loss: Keras loss, its name, or a function of `y_true` and `y_pred`; for several outputs a
             list or dict of them.
         steps: Integer, the number of updates.
@@ -164,7 +174,9 @@ class UnrolledTraining:
         self.seed = check_integer("seed", seed, minimum=0)
         self.model = model
         self.jit_compile = check_flag("jit_compile", jit_compile)
-        self._rule = update_rule(optimizer, self.steps, tuple(hyperparameters))
+        self._rule = update_rule(
+            optimizer, self.steps, tuple(hyperparameters), model.trainable_variables
+        )
         self._losses = WeightedLosses(loss, model)
         self._hyperparameters = read_hyperparameters(
             hyperparameters,
@@ -175,6 +187,12 @@ class UnrolledTraining:
         )
         if memory == "reversal":
             self._rule = exact_reversal.reversible(self._rule)
+            rates = [h.name for h in self._hyperparameters if h.sets_rate]
+            if rates:
+                raise ValueError(
+                    '`memory="reversal"` undoes steps of one learning rate for all weights; take '
+                    f'memory="checkpoints". Received: the hyperparameters {rates}'
+                )
         self._values = {h.name: h.start for h in self._hyperparameters}
         self._weights = list(map(constant, model.trainable_variables))
         self._compiled = None
@@ -206,7 +224,8 @@ class UnrolledTraining:
         self._check_finite(losses)
         loss = None if validation is None else float(compiled.validate(state, validation))
         weights, statistics = (
-            [ops.convert_to_numpy(t) for t in part] for part in (state.weights, state.statistics)
+            [ops.convert_to_numpy(t) for t in part]
+            for part in (compiled.trained(state), state.statistics)
         )
         return TrainingRun(weights, ops.convert_to_numpy(losses), loss, statistics)
 
@@ -278,7 +297,8 @@ class UnrolledTraining:
         """Learns the hyperparameters, and leaves the model with the weights that they train.
 
         Positive hyperparameters are descended in their logarithm, momenta and other decay rates in
-        their logit, log(m / (1 - m)): they stay in range, and a step is a factor.
+        their logit, log(m / (1 - m)): they stay in range, and a step is a factor. Initial weights
+        and training data are descended as they are.
 
         Args:
             x: Inputs, an array or a structure of arrays.
@@ -367,8 +387,15 @@ class UnrolledTraining:
         return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
 
     def _data(self, x, y):
+        x, y = self._learned("x", x), self._learned("y", y)
         data = batches_of(x, y, self.steps, self.batch_size, self.seed, self.model)
-        data = data._replace(y=self._paired(data.x, data.y))
+        paired = self._paired(data.x, data.y)
+        if "y" in self._values and ops.shape(paired) != self._values["y"].shape:
+            raise ValueError(
+                "The hyperparameter 'y' must have the shape of the outputs. Received: shape "
+                f"{self._values['y'].shape} for outputs of shape {ops.shape(paired)}"
+            )
+        data = data._replace(y=paired)
         for h in self._hyperparameters:
             if h.varies_over == "rows" and len(h.start) != data.rows:
                 raise ValueError(
@@ -376,6 +403,17 @@ class UnrolledTraining:
                     f"Received: {len(h.start)} values for {data.rows} rows"
                 )
         return data
+
+    def _learned(self, name, given):
+        """The training data of a name: those given, or the hyperparameter."""
+        if name not in self._values:
+            return given
+        if given is not None:
+            raise ValueError(
+                f"`{name}` must be None where it is a hyperparameter, whose value is trained on. "
+                f"Received: {name} of type {type(given).__name__}"
+            )
+        return self._values[name].astype(self.model.trainable_variables[0].dtype)
 
     def _compile(self, data):
         """The compiled functions, made when the first data are seen, and checked on two rows."""
@@ -405,6 +443,18 @@ class UnrolledTraining:
             lambda: step.gradients(0, self._weights, self._statistics, at, first)
         )
         check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
+        for name in {"x", "y"} & set(at):
+            check_data_gradient(
+                name,
+                backend.tried(
+                    lambda name=name: value_and_gradients(
+                        lambda rows: step.gradients(
+                            0, self._weights, self._statistics, {**at, name: rows[0]}, first
+                        )[0],
+                        [at[name]],
+                    )[1][0]
+                ),
+            )
         check_model(
             self.model,
             lambda weights: step.gradients(0, weights, self._statistics, at, first)[1],

@@ -3,26 +3,26 @@
 They are restated, because Keras' own assign to variables, and an assignment has no derivative.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_extras._seams.optimizer_variables import decays
+
 # Settings that change the update beside the rule, with the values that turn them off.
 _EXTRAS = {
-    "weight_decay": (None,),
-    "clipnorm": (None,),
-    "clipvalue": (None,),
-    "global_clipnorm": (None,),
-    "use_ema": (False,),
     "loss_scale_factor": (None,),
     "gradient_accumulation_steps": (None,),
+    "ema_overwrite_every_n_steps": (None,),
     "amsgrad": (False,),
     "centered": (False,),
 }
+_CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,31 @@ class UpdateRule:
         slots: Function from a weight to a tuple of the tensors that are kept from step to step.
         update: Function `(weight, gradient, slots, settings)` that returns the next weight and
             slots.
+        clip: Function from the gradients of all weights to those that `update` takes.
+        trained: Function `(weight, slots)` that returns the weight that training leaves.
+        undecayed: Positions of the weights that have no decay.
     """
 
     name: str
     settings: dict[str, Any]
     slots: Callable[[Any], tuple]
     update: Callable[[Any, Any, tuple, dict[str, Any]], tuple[Any, tuple]]
+    clip: Callable[[list], list] = list
+    trained: Callable[[Any, tuple], Any] = lambda weight, slots: weight
+    undecayed: frozenset = frozenset()
 
 
-def update_rule(optimizer: Any, steps: int, learned: Sequence[str]) -> UpdateRule:
+def update_rule(
+    optimizer: Any, steps: int, learned: Sequence[str], variables: Sequence[keras.Variable]
+) -> UpdateRule:
     """Returns the rule of a Keras optimizer.
 
     Args:
-        optimizer: Keras optimizer, its name or configuration: `SGD`, `RMSprop` or `Adam`.
+        optimizer: Keras optimizer, its name or configuration: `SGD`, `RMSprop`, `Adam` or `AdamW`.
         steps: Integer, for how many steps a schedule of the learning rate is evaluated.
-        learned: Names of settings that are hyperparameters; a momentum among them makes the rule
-            one with momentum whatever the optimizer's own.
+        learned: Names of settings that are hyperparameters; a momentum or a weight decay among
+            them makes the rule one with it whatever the optimizer's own.
+        variables: The trainable variables of the model.
 
     Raises:
         ValueError: If it is another optimizer, or has a setting that is not unrolled.
@@ -60,17 +69,18 @@ def update_rule(optimizer: Any, steps: int, learned: Sequence[str]) -> UpdateRul
         optimizer = keras.optimizers.get(optimizer)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "`optimizer` must be keras.optimizers.SGD, RMSprop or Adam, or its name, and comes "
-            f"before `loss` as in `compile`. Received: optimizer={optimizer!r}"
+            "`optimizer` must be keras.optimizers.SGD, RMSprop, Adam or AdamW, or its name, and "
+            f"comes before `loss` as in `compile`. Received: optimizer={optimizer!r}"
         ) from error
     families = {
         keras.optimizers.SGD: _sgd,
         keras.optimizers.RMSprop: _rmsprop,
         keras.optimizers.Adam: _adam,
+        keras.optimizers.AdamW: _adam,
     }
     if type(optimizer) not in families:
         raise ValueError(
-            "`optimizer` must be keras.optimizers.SGD, RMSprop or Adam, whose rules are "
+            "`optimizer` must be keras.optimizers.SGD, RMSprop, Adam or AdamW, whose rules are "
             f"differentiated. Received: optimizer of type {type(optimizer).__name__}"
         )
     config = optimizer.get_config()
@@ -84,7 +94,63 @@ def update_rule(optimizer: Any, steps: int, learned: Sequence[str]) -> UpdateRul
     if isinstance(rate, dict):
         schedule = keras.optimizers.schedules.deserialize(rate)
         rate = np.array([float(schedule(step)) for step in range(steps)])
-    return families[type(optimizer)]({**config, "learning_rate": rate}, learned)
+    rule = families[type(optimizer)]({**config, "learning_rate": rate}, learned)
+    if config["weight_decay"] is not None or "weight_decay" in learned:
+        undecayed = {n for n, variable in enumerate(variables) if not decays(optimizer, variable)}
+        rule = _with_decay(rule, config["weight_decay"] or 0.0, frozenset(undecayed))
+    for name in _CLIPS:
+        if config[name]:
+            clip = functools.partial({"clipvalue": _clip_value}.get(name, _clip_norm), config[name])
+            if name == "clipnorm":
+                clip = functools.partial(_each, clip)
+            rule = replace(rule, name=f"{rule.name} with {name}", clip=clip)
+    return _with_average(rule, config["ema_momentum"]) if config["use_ema"] else rule
+
+
+def _with_decay(rule, decay, undecayed):
+    def update(weight, gradient, slots, settings):
+        weight = weight * (1 - settings["weight_decay"] * settings["learning_rate"])
+        return rule.update(weight, gradient, slots, settings)
+
+    settings = {**rule.settings, "weight_decay": decay}
+    name = f"{rule.name} with weight decay"
+    return replace(rule, name=name, settings=settings, update=update, undecayed=undecayed)
+
+
+def _with_average(rule, momentum):
+    """The rule with an exponential moving average of the weights, which training ends with."""
+
+    def slots(weight):
+        return (*rule.slots(weight), ops.zeros_like(weight), ops.zeros((), weight.dtype))
+
+    def update(weight, gradient, slots, settings):
+        *slots, average, has_begun = slots
+        weight, slots = rule.update(weight, gradient, tuple(slots), settings)
+        momentum = settings["ema_momentum"] * has_begun
+        average = momentum * average + (1 - momentum) * weight
+        return weight, (*slots, average, ops.ones_like(has_begun))
+
+    return replace(
+        rule,
+        name=f"{rule.name} with averaged weights",
+        settings={**rule.settings, "ema_momentum": momentum},
+        slots=slots,
+        update=update,
+        trained=lambda weight, slots: slots[-2],
+    )
+
+
+def _each(clip, gradients):
+    return [clip([gradient])[0] for gradient in gradients]
+
+
+def _clip_value(bound, gradients):
+    return [ops.clip(gradient, -bound, bound) for gradient in gradients]
+
+
+def _clip_norm(bound, gradients):
+    norm = _root(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    return [gradient * (bound / ops.maximum(norm, bound)) for gradient in gradients]
 
 
 def _sgd(config, learned):
