@@ -9,13 +9,8 @@ from keras import ops
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import (
-    LEARNING_RATE,
-    RAISES,
-    STEPS,
-    LineSearchOptimizer,
-    careful_step,
-)
+from keras_extras.optimizers.flat_weights_optimizer import LEARNING_RATE, RAISES, STEPS
+from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer, careful_step
 
 
 @serializable

@@ -11,12 +11,8 @@ from keras_extras._core.checks import check_choice
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import (
-    LEARNING_RATE,
-    RAISES,
-    STEPS,
-    LineSearchOptimizer,
-)
+from keras_extras.optimizers.flat_weights_optimizer import LEARNING_RATE, RAISES, STEPS
+from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer
 from keras_extras.optimizers.replicas import mean_over_replicas
 
 _MOST_FULL_WEIGHTS = 100
