@@ -89,7 +89,8 @@ class FlatWeightsOptimizer(FullBatch, LossEvaluatingOptimizer):
         super().build(variables)
         self._built_for = variables
         self._shapes = [tuple(v.shape) for v in variables]
-        self._dtype = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
+        # Float64 on TensorFlow only: Keras' operations on JAX know none.
+        self._dtype = keras.backend.result_type("float32", *(v.dtype for v in variables))
         self._memory = self.build_memory(sum(map(math.prod, self._shapes)), self._dtype)
 
     def _end_batch(self, variables, given, is_finite, end):
