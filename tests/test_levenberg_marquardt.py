@@ -57,16 +57,27 @@ CURVES = {
 }
 
 
+@pytest.fixture
+def floatx():
+    """Double precision, where there is one."""
+    before = keras.config.floatx()
+    keras.config.set_floatx(_DTYPE)
+    keras.config.set_dtype_policy(_DTYPE)
+    yield _DTYPE
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.mark.parametrize("name", CURVES)
-def test_curves_reach_the_minimum_of_scipy_after_as_many_evaluations(name):
+def test_curves_reach_the_minimum_of_scipy_after_as_many_evaluations(name, floatx):
     function, start, truth, x = CURVES[name]
     exact = function(np, x, np.array(truth))
     y = exact + 0.05 * np.abs(exact).max() * np.random.default_rng(0).normal(size=x.shape)
     found = least_squares(lambda w: function(np, x, w) - y, start)
-    curve = Curve(function, start, dtype="float64")
-    model = keras.Sequential([keras.Input((1,), dtype="float64"), curve])
-    optimizer = LevenbergMarquardt(iterations_per_batch=100)
-    model.compile(optimizer, keras.losses.MeanSquaredError(dtype="float64"))
+    curve = Curve(function, start)
+    model = keras.Sequential([keras.Input((1,)), curve])
+    optimizer = LevenbergMarquardt(iterations_per_batch=100, tolerance=1e-7)
+    model.compile(optimizer, "mse")
     model.fit(x[:, None], y[:, None], batch_size=len(x), verbose=0)
     loss = 0.5 * np.sum((function(np, x, curve.w.numpy()) - y) ** 2)
     assert loss <= found.cost * (1.0 + 1e-8)
@@ -75,15 +86,14 @@ def test_curves_reach_the_minimum_of_scipy_after_as_many_evaluations(name):
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("solver", ["dense", "products"])
-def test_a_linear_model_with_weights_and_penalties_is_a_ridge_regression(solver):
+def test_a_linear_model_with_weights_and_penalties_is_a_ridge_regression(solver, floatx):
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(40, 3)), generator.normal(size=(40, 2))
     weight = generator.uniform(0.0, 2.0, size=40)
     penalty = keras.regularizers.L2(0.1)
-    dense = keras.layers.Dense(2, use_bias=False, kernel_regularizer=penalty, dtype=_DTYPE)
-    model = keras.Sequential([keras.Input((3,), dtype=_DTYPE), dense])
-    loss = keras.losses.MeanSquaredError(dtype=_DTYPE)
-    model.compile(LevenbergMarquardt(solver=solver, iterations_per_batch=50, tolerance=0.0), loss)
+    dense = keras.layers.Dense(2, use_bias=False, kernel_regularizer=penalty)
+    model = keras.Sequential([keras.Input((3,)), dense])
+    model.compile(LevenbergMarquardt(solver=solver, iterations_per_batch=50, tolerance=0.0), "mse")
     model.fit(x, y, sample_weight=weight, batch_size=40, epochs=3, verbose=0)
     matrix = (x * weight[:, None]).T @ x / 80 + 0.1 * np.eye(3)
     expected = np.linalg.solve(matrix, (x * weight[:, None]).T @ y / 80)
@@ -102,11 +112,11 @@ def _network(optimizer, loss="mse", layers=(), **arguments):
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("jit_compile", quick([False, True], False))
-def test_a_network_reaches_less_than_gradients_do(jit_compile):
+def test_batches_of_a_network(jit_compile):
     model, x, y = _network(LevenbergMarquardt(), jit_compile=jit_compile, steps_per_execution=2)
-    losses = model.fit(x, y, batch_size=32, epochs=4, shuffle=False, verbose=0).history["loss"]
-    assert losses[-1] < 0.1 * losses[0]
-    assert np.isfinite(losses).all()
+    before = model.evaluate(x, y, verbose=0)
+    model.fit(x, y, batch_size=32, epochs=4, shuffle=False, verbose=0)
+    assert model.evaluate(x, y, verbose=0) < 0.3 * before
 
 
 @pytest.mark.both_backends
@@ -262,8 +272,9 @@ def test_other_penalties_and_weights_are_refused(kind):
 @pytest.mark.both_backends
 def test_squares_that_keras_does_not_know_are_taken():
     model, x, y = _network(LevenbergMarquardt(), lambda y, z: 3.0 * ops.sum((y - z) ** 2, axis=-1))
+    before = model.evaluate(x, y, verbose=0)
     losses = model.fit(x, y, batch_size=64, epochs=3, verbose=0).history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.1 * before
 
 
 @pytest.mark.both_backends

@@ -98,7 +98,7 @@ class LevenbergMarquardt(FlatWeightsOptimizer):
             for columns with dense equations, which products do not know, and else ones. Defaults to
             `"auto"`.
         initial_damping: Float above 0, the damping of the first step, with `"ones"` in units of
-            the curvature along the gradient. Defaults to `1e-3`.
+            the curvature along the gradient. Defaults to `1e-2`.
         {steps}
         name: String, name of the optimizer. Defaults to `"levenberg_marquardt"`.
         **kwargs: Of `keras.optimizers.Optimizer`, such as `use_ema`.
@@ -135,7 +135,7 @@ class LevenbergMarquardt(FlatWeightsOptimizer):
         learning_rate: Any = 1.0,
         solver: str = "auto",
         scaling: str = "auto",
-        initial_damping: float = 1e-3,
+        initial_damping: float = 1e-2,
         iterations_per_batch: int = 10,
         tolerance: float = 1e-6,
         name: str = "levenberg_marquardt",
