@@ -16,9 +16,10 @@ of u are taken inside the model by `keras_extras.autodiff`.
 """
 
 import argparse
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,19 @@ OPTIMIZERS: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
 }
 # XLA has no fast solver of linear equations on a CPU.
 COMPILED = {name: name != "LevenbergMarquardt" for name in OPTIMIZERS}
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """Within it layers compute in float64; on JAX Keras has float32 only."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 class Slopes(keras.layers.Layer):
@@ -310,15 +324,9 @@ def main(
         seconds, width, points = 0.0, 4, 32
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
+    with double_precision():
         watch = solve(problem, optimizer, seconds, width, points=points, seed=seed)
         figures = {"field": draw_field(problem, watch), "error": draw_errors({optimizer: watch})}
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])
     for title, figure in figures.items():
         visualization.save_figure(figure, out / f"{problem}_{title}.png")
     result = {"error": watch.errors[-1], "seconds": watch.seconds[-1]}
