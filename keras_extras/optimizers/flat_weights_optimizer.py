@@ -20,6 +20,7 @@ from keras_extras._core.stateless import cond
 from keras_extras.optimizers.full_batch import FullBatch
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.replicas import mean_over_replicas
+from keras_extras.optimizers.weight_bounds import bounds_of, is_box
 
 # Of the docstrings of its children.
 LEARNING_RATE = """
@@ -46,6 +47,9 @@ class FlatWeightsOptimizer(FullBatch, LossEvaluatingOptimizer):
     and ends where no entry of the gradient is above `tolerance`. It may carry tensors from step to
     step, its memory, whose variables it adds in `build_memory`.
     """
+
+    # Whether constraints that are boxes are kept as bounds.
+    takes_bounds = False
 
     def __init__(
         self, learning_rate: Any, iterations_per_batch: int, tolerance: float, **kwargs: Any
@@ -80,17 +84,19 @@ class FlatWeightsOptimizer(FullBatch, LossEvaluatingOptimizer):
         if self.built or not variables:
             return
         variables = list(variables)
+        boxes = "but `NonNeg` and `keras_extras.constraints.Box`" if self.takes_bounds else ""
         check_unconstrained(
-            variables,
+            [v for v in variables if not (self.takes_bounds and is_box(v.constraint))],
             f"{type(self).__name__} minimizes over all values of the weights and cannot keep "
-            "a constraint; leave it out, compute the weight from a free one, as in "
-            "`keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES.",
+            f"a constraint{boxes and ' ' + boxes}; leave it out, compute the weight from a free "
+            "one, as in `keras.ops.softplus(w)`, or take MonteCarloOptimizer or CMAES.",
         )
         super().build(variables)
         self._built_for = variables
         self._shapes = [tuple(v.shape) for v in variables]
         # Float64 on TensorFlow only: Keras' operations on JAX know none.
         self._dtype = keras.backend.result_type("float32", *(v.dtype for v in variables))
+        self._bounds = bounds_of(variables, self._dtype)
         self._memory = self.build_memory(sum(map(math.prod, self._shapes)), self._dtype)
 
     def _end_batch(self, variables, given, is_finite, end):
@@ -104,12 +110,19 @@ class FlatWeightsOptimizer(FullBatch, LossEvaluatingOptimizer):
         """
         self._failed.assign(~is_finite)
         self._evaluations.assign_add(end.evaluations)
-        self._gradient_norm.assign(ops.cast(ops.max(ops.abs(end.gradient)), "float32"))
+        steepness = self._steepness(end.point, end.gradient)
+        self._gradient_norm.assign(ops.cast(steepness, "float32"))
         self._converged.assign(ops.logical_and(is_finite, ops.all(end.point == given)))
         for variable, new in zip(self._memory, end.memory):
             variable.assign(new)
         way = self._shaped(given - end.point)
         cond(is_finite, lambda: self.descend(way, variables), lambda: None)
+
+    def _steepness(self, point, gradient):
+        """The largest entry of the gradient, as far as bounds let the weights go down it."""
+        if self._bounds is not None:
+            gradient = self._bounds.inside(point - gradient) - point
+        return ops.max(ops.abs(gradient))
 
     def _value_and_gradient(self, loss_of, variables):
         """A function from a vector of weights to the loss and its gradient."""

@@ -79,8 +79,8 @@ class LevenbergMarquardt(FlatWeightsOptimizer):
       Jacobian, to a residual of `1e-4 |g|`, or by 200 products.
 
     Give it all rows as one batch, as with `LBFGS`. The same holds of losses that are not finite, of
-    constraints, `converged` and the logs. `evaluations` counts evaluations of the loss, the first
-    on each batch and one for each trial. Double precision pays, for the equations square the
+    `converged` and the logs. `evaluations` counts evaluations of the loss, the first on each batch
+    and one for each trial. Constraints are an error. Double precision pays, for the equations square the
     condition of the Jacobian.
 
     In a custom training loop, `minimize(residuals_fn, variables)` takes a function that returns

@@ -60,6 +60,15 @@ class LineSearchOptimizer(FlatWeightsOptimizer):
         """Returns the memory after a step and the change of the gradient along it."""
         return memory
 
+    def on_face(self, memory: Sequence[Any], is_free: Any) -> Sequence[Any]:
+        """Returns the memory of some of the weights; for subclasses that take bounds.
+
+        Args:
+            memory: List of tensors.
+            is_free: Vector, 1 for these weights and 0 for others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override `on_face`.")
+
     def forget(self, memory: Sequence[Any]) -> Sequence[Any]:
         """Returns the memory after a direction along which the loss does not fall."""
         return memory
@@ -68,15 +77,16 @@ class LineSearchOptimizer(FlatWeightsOptimizer):
         check_built_for(self.name, variables, self._built_for)
         value_and_gradient = self._value_and_gradient(loss_of, variables)
         given = self._flat(variables)
-        value, gradient = value_and_gradient(given)
+        first = self._inside(given)
+        value, gradient = value_and_gradient(first)
         is_finite = ops.logical_and(ops.isfinite(value), ops.all(ops.isfinite(gradient)))
         zero = ops.zeros((), "int32")
         start = _State(
-            zero, zero + 1, zero, given, value, gradient, tuple(ops.copy(v) for v in self._memory)
+            zero, zero + 1, zero, first, value, gradient, tuple(ops.copy(v) for v in self._memory)
         )
 
         def goes_on(state):
-            is_steep = ops.max(ops.abs(state.gradient)) > self.tolerance
+            is_steep = self._steepness(state.point, state.gradient) > self.tolerance
             is_left = state.count < self.iterations_per_batch
             return is_left & (state.failures < 2) & is_finite & is_steep
 
@@ -85,16 +95,44 @@ class LineSearchOptimizer(FlatWeightsOptimizer):
         )
         self._end_batch(variables, given, is_finite, end)
 
+    def _inside(self, point):
+        return point if self._bounds is None else self._bounds.inside(point)
+
+    def _way(self, value_and_gradient, state):
+        """The direction, the first step along it, whether it is that of the subclass; the memory.
+
+        Within bounds it is on a face of the box, that of the entries which the gradient does not
+        hold on their bounds, and leads to the nearest point of the box (Bertsekas).
+        """
+        gradient = state.gradient
+        is_free = None if self._bounds is None else self._bounds.is_free(state.point, gradient)
+        gradient = gradient if is_free is None else is_free * gradient
+        direction, first_step, memory = self.direction(
+            lambda vector: value_and_gradient(vector)[1],
+            state.point,
+            gradient,
+            state.memory if is_free is None else self.on_face(state.memory, is_free),
+        )
+
+        def reachable(direction, step):
+            if is_free is None:
+                return direction, step
+            moved = self._bounds.inside(state.point + step * is_free * direction)
+            return moved - state.point, ops.ones_like(step)
+
+        direction, first_step = reachable(direction, first_step)
+        # After a failure, and where rounding has spoilt the direction: down the gradient.
+        is_good = (state.failures < 1) & (ops.sum(direction * state.gradient) < 0.0)
+        down, careful = reachable(-gradient, careful_step(gradient))
+        direction = ops.where(is_good, direction, down)
+        first_step = ops.where(is_good, first_step, careful)
+        return direction, first_step, is_good, memory if is_free is None else state.memory
+
     def _step(self, value_and_gradient, state):
         """Moves along one direction, as far as the line search goes."""
         gradient = state.gradient
-        direction, first_step, memory = self.direction(
-            lambda vector: value_and_gradient(vector)[1], state.point, gradient, state.memory
-        )
-        # After a failure, and where rounding has spoilt the direction: down the gradient.
-        is_good = (state.failures < 1) & (ops.sum(direction * gradient) < 0.0)
-        direction = ops.where(is_good, direction, -gradient)
-        first_step = ops.where(is_good, first_step, careful_step(gradient))
+        direction, first_step, is_good, memory = self._way(value_and_gradient, state)
+        longest = None if self._bounds is None else self._bounds.longest(state.point, direction)
         found = strong_wolfe(
             value_and_gradient,
             state.point,
@@ -103,6 +141,7 @@ class LineSearchOptimizer(FlatWeightsOptimizer):
             gradient,
             first_step,
             self._epsilon,
+            longest,
         )
         has_moved = found.step > 0.0
         move = found.step * direction
@@ -111,7 +150,7 @@ class LineSearchOptimizer(FlatWeightsOptimizer):
             count=state.count + 1,
             evaluations=state.evaluations + found.evaluations,
             failures=ops.where(has_moved, 0, state.failures + 2 - ops.cast(is_good, "int32")),
-            point=state.point + move,
+            point=self._inside(state.point + move),
             value=found.value,
             gradient=found.gradient,
             memory=tuple(

@@ -38,8 +38,8 @@ class NewtonCG(LineSearchOptimizer):
     Each step goes along p as far as in `LBFGS`, the whole of it if that will do (damped Newton).
     Near a minimum it needs the fewest steps of all; take `LBFGS` where products with the Hessian
     are dear. The same advice on batches holds, and the same of losses that are not finite, of
-    constraints, `evaluations`, `converged` and the logs. `hessian_products` counts the products.
-    Layers need second derivatives.
+    `evaluations`, `converged` and the logs. `hessian_products` counts the products. Constraints
+    are an error, and layers need second derivatives.
 
     References:
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithm 7.1 and

@@ -29,8 +29,8 @@ class SSBroyden(LineSearchOptimizer):
     It takes the memory of the square of the weights and is for up to some thousand of them, best in
     double precision, `keras.config.set_floatx("float64")`, on TensorFlow. Each step goes as far as
     in `LBFGS`, and the same advice on batches holds, and the same of losses that are not finite, of
-    constraints, `evaluations`, `converged` and the logs. If no lower loss is found along a
-    direction, the estimate is forgotten.
+    `evaluations`, `converged` and the logs. If no lower loss is found along a direction, the
+    estimate is forgotten. Constraints are an error.
 
     References:
         Urbán, Stefanou and Pons (2025), "Unveiling the optimization process of physics informed
