@@ -240,13 +240,17 @@ class Watch(keras.callbacks.Callback):
         self.exact, self.limit = problem.exact(self.points), seconds
         self.seconds: list[float] = []
         self.errors: list[float] = []
+        self.still_epochs = 0
 
     def on_train_begin(self, logs=None):
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter() - self.start
-        is_over = now > self.limit or getattr(self.model.optimizer, "converged", False)
+        # A quasi-Newton method that has forgotten its estimate may go on.
+        is_still = getattr(self.model.optimizer, "converged", False)
+        self.still_epochs = self.still_epochs + 1 if is_still else 0
+        is_over = now > self.limit or self.still_epochs == 3
         if is_over or not self.seconds or now > self.seconds[-1] + 1.0:
             error = self.model.field.predict_on_batch(self.points)[:, 0] - self.exact
             self.seconds.append(now)

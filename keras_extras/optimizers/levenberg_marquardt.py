@@ -80,8 +80,8 @@ class LevenbergMarquardt(FlatWeightsOptimizer):
 
     Give it all rows as one batch, as with `LBFGS`. The same holds of losses that are not finite, of
     `converged` and the logs. `evaluations` counts evaluations of the loss, the first on each batch
-    and one for each trial. Constraints are an error. Double precision pays, for the equations square the
-    condition of the Jacobian.
+    and one for each trial. Constraints are an error. Double precision pays, for the equations
+    square the condition of the Jacobian.
 
     In a custom training loop, `minimize(residuals_fn, variables)` takes a function that returns
     the residuals, and minimizes half the sum of their squares.
