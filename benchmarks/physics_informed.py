@@ -32,7 +32,7 @@ def main(
     problems: Sequence[str] = tuple(example.PROBLEMS),
     optimizers: Sequence[str] = tuple(example.OPTIMIZERS),
     seconds: float | None = None,
-    points: int = 2048,
+    points: int = 4096,
     width: int = 20,
 ) -> dict[tuple[str, str], Any]:
     """Prints the table; returns the runs by problem and optimizer."""
@@ -65,6 +65,6 @@ if __name__ == "__main__":
     parser.add_argument("--problems", nargs="+", default=list(example.PROBLEMS))
     parser.add_argument("--optimizers", nargs="+", default=list(example.OPTIMIZERS))
     parser.add_argument("--seconds", type=float, help="of each run; 60 to 330 if left out")
-    parser.add_argument("--points", type=int, default=2048)
+    parser.add_argument("--points", type=int, default=4096)
     parser.add_argument("--width", type=int, default=20, help="units of each of 3 layers")
     main(**vars(parser.parse_args()))

@@ -264,7 +264,7 @@ def solve(
     seconds: float = 300.0,
     width: int = 20,
     depth: int = 3,
-    points: int = 2048,
+    points: int = 4096,
     seed: int = 0,
 ) -> Watch:
     """Trains on one of the problems; all points are one batch."""
@@ -272,8 +272,8 @@ def solve(
     model = make_model(problem, width, depth, seed)
     x = {"equation": points_in(problem.limits, points, seed)}
     if problem.equation is burgers:
-        # A third of the points gathers where the shock will be, which others miss.
-        x["equation"][: points // 3, 1] **= 3
+        # Half of the points gathers where the shock will be, which others miss.
+        x["equation"][: points // 2, 1] **= 3
     y = {"equation": np.zeros((points, 1))}
     if problem.data is not None:
         # Each row of a batch has a point of either kind.
@@ -321,7 +321,7 @@ def main(
     optimizer: str = "SSBroyden",
     seconds: float = 300.0,
     width: int = 20,
-    points: int = 2048,
+    points: int = 4096,
     seed: int = 0,
     out: str | Path = "outputs/physics_informed",
     fast: bool = False,
@@ -353,7 +353,7 @@ if __name__ == "__main__":
     parser.add_argument("--optimizer", default="SSBroyden", choices=list(OPTIMIZERS))
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--width", type=int, default=20, help="units of each of 3 layers")
-    parser.add_argument("--points", type=int, default=2048, help="where the equation holds")
+    parser.add_argument("--points", type=int, default=4096, help="where the equation holds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="outputs/physics_informed", help="folder for figures")
     parser.add_argument("--fast", action="store_true", help="one epoch of a tiny network")
