@@ -16,8 +16,10 @@ from keras_extras.optimizers import (
     SPSA,
     HypergradientAdam,
     HypergradientSGD,
+    LevenbergMarquardt,
     MonteCarloOptimizer,
     NewtonCG,
+    SSBroyden,
 )
 from keras_extras.optimizers.population import evaluate_population
 
@@ -152,6 +154,8 @@ NUMBERS = {
     "one pair": lambda: trained(GivenPair(0.05, sigma=0.1)),
     "cma_es": cma_es,
     "lbfgs": lambda: trained(LBFGS(iterations_per_batch=3)),
+    "ss_broyden": lambda: trained(SSBroyden(iterations_per_batch=3)),
+    "levenberg_marquardt": lambda: trained(LevenbergMarquardt(iterations_per_batch=2)),
     "newton_cg": lambda: convex(NewtonCG(iterations_per_batch=2)),
     "newton_cg by products": lambda: convex(NewtonCG(hessian="products", iterations_per_batch=2)),
     "hypergradient_sgd": lambda: trained(HypergradientSGD(0.01, 0.9)),

@@ -266,6 +266,8 @@ OPTIMIZERS = [
         "NewtonCG",
         lambda **arguments: keras_extras.optimizers.NewtonCG(hessian="full", **arguments),
     ),
+    OptimizerCase("LevenbergMarquardt", keras_extras.optimizers.LevenbergMarquardt),
+    OptimizerCase("SSBroyden", keras_extras.optimizers.SSBroyden),
     OptimizerCase(
         "MonteCarloOptimizer",
         lambda **arguments: keras_extras.optimizers.MonteCarloOptimizer(
@@ -399,6 +401,7 @@ ABSTRACT = {
     "DistributionLoss",
     "DistributionMean",
     "Head",
+    "FlatWeightsOptimizer",
     "HypergradientOptimizer",
     "IndependentHead",
     "IndependentMixture",

@@ -131,6 +131,14 @@ def test_newton(capsys):
 
 
 @pytest.mark.slow
+def test_physics_informed(capsys):
+    benchmark = load(ROOT / "benchmarks" / "physics_informed.py")
+    results = benchmark.main(["poisson_1d"], ["SSBroyden"], seconds=1.0, points=64, width=4)
+    assert results["poisson_1d", "SSBroyden"].errors[-1] < 1.0
+    assert "relative L2 error" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_hypergradient_descent(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient_descent.py")
     monkeypatch.setattr(benchmark, "RATES", (1e-4,))

@@ -57,6 +57,11 @@ CASES = [
         {"z_score": (-1, "high"), "window": (1, 2.5), "min_relative_change": (-1, np.nan)},
     ),
     Case(
+        constraints.Box,
+        {"lower": -0.5, "upper": 2.0},
+        {"lower": (3.0, "a"), "upper": (-1.0, np.nan)},
+    ),
+    Case(
         constraints.SpectralNorm,
         {"max_value": 0.5, "power_iterations": 3},
         {"max_value": (0.0, "a"), "power_iterations": (0, 1.5)},

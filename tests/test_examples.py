@@ -240,3 +240,56 @@ def test_tune_with_gradients(tmp_path, capsys):
     assert 0.3 < result["accuracy"] <= 1.0
     assert "learning rates: from" in capsys.readouterr().out
     assert files(tmp_path) == {"search", "schedule.png", "model.keras"}
+
+
+@pytest.mark.parametrize(
+    ("problem", "optimizer"),
+    [
+        ("burgers_1d", "SSBroyden"),
+        pytest.param("poisson_1d", "LevenbergMarquardt", marks=pytest.mark.slow),
+        pytest.param("poisson_2d", "Adam", marks=pytest.mark.slow),
+        pytest.param("burgers_2d", "LBFGS", marks=pytest.mark.slow),
+        pytest.param("inverse_burgers", "SSBroyden", marks=pytest.mark.slow),
+    ],
+)
+def test_physics_informed(tmp_path, capsys, problem, optimizer):
+    result = example("physics_informed").main(problem, optimizer, out=tmp_path, fast=True)
+    assert 0.0 < result["error"] < 10.0
+    assert ("viscosity" in result) == (problem == "inverse_burgers")
+    assert "relative L2 error" in capsys.readouterr().out
+    assert files(tmp_path) == {f"{problem}_field.png", f"{problem}_error.png"}
+    assert keras.config.floatx() == "float32"
+
+
+@pytest.mark.slow
+def test_a_physics_informed_network_solves_poisson():
+    script = example("physics_informed")
+    with script.double_precision():
+        watch = script.solve("poisson_1d", "SSBroyden", seconds=60.0, points=256)
+    assert watch.errors[-1] < 1e-6
+
+
+@pytest.mark.parametrize("name", ["burgers_1d", "burgers_2d", "poisson_1d", "poisson_2d"])
+def test_exact_solutions_satisfy_their_equations(name):
+    """By central differences; what is left over is small beside the largest term."""
+    script = example("physics_informed")
+    problem = script.PROBLEMS[name]
+    points = script.points_in(problem.limits, 64, seed=3) * 0.8 + 0.05
+    step = 1e-3 if name == "burgers_1d" else 1e-4
+    points = points[np.abs(points[:, -1]) > 0.1] if name == "burgers_1d" else points
+
+    def moved(axis, size):
+        there = points.copy()
+        there[:, axis] += size
+        return problem.exact(there)[:, None]
+
+    here = problem.exact(points)[:, None]
+    axes = range(points.shape[1])
+    slopes = [(moved(axis, step) - moved(axis, -step)) / (2 * step) for axis in axes]
+
+    def curvature(axis):
+        return (moved(axis, step) + moved(axis, -step) - 2 * here) / step**2
+
+    with script.double_precision():
+        left = problem.equation(here, slopes, curvature, points, problem.viscosity)
+    assert np.abs(np.array(left)).max() < 1e-2

@@ -14,8 +14,10 @@ from keras_extras.optimizers import (
     CMAES,
     LBFGS,
     HypergradientSGD,
+    LevenbergMarquardt,
     MonteCarloOptimizer,
     NewtonCG,
+    SSBroyden,
 )
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
@@ -74,7 +76,7 @@ def test_losses_without_a_gradient_beside_one_that_has_one():
 
 
 @pytest.mark.both_backends
-@pytest.mark.parametrize("make", [LBFGS, NewtonCG, CMAES])
+@pytest.mark.parametrize("make", [LBFGS, LevenbergMarquardt, NewtonCG, SSBroyden, CMAES])
 def test_small_batches_are_warned_of(make):
     model = make_model(make(), "mse")
     with pytest.warns(UserWarning, match="is made for full batches.*4 batches in an epoch"):

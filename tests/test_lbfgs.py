@@ -218,7 +218,7 @@ def test_bad_arguments(arguments, error, message):
 
 def test_constraints_and_other_variables_are_errors():
     bound = keras.Variable([1.0])
-    bound.constraint = keras.constraints.NonNeg()
+    bound.constraint = keras.constraints.MaxNorm(1.0)
     with pytest.raises(ValueError, match="cannot keep a constraint"):
         LBFGS().minimize(lambda: ops.sum(bound**2), [bound])
     one, other = keras.Variable([1.0]), keras.Variable([1.0])

@@ -95,7 +95,7 @@ for a, b in zip(before, model.get_weights()):
 
 STRATEGIES = """
 import keras_extras
-from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer
+from keras_extras.optimizers import LBFGS, NewtonCG, PartitionedOptimizer, SSBroyden
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -114,6 +114,7 @@ SEARCHES = {
     "cma": lambda: CMAES(seed=1),
     "lbfgs": LBFGS,
     "newton": NewtonCG,
+    "ss_broyden": SSBroyden,
     "truncated newton": lambda: NewtonCG(hessian="products"),
     "partitioned": lambda: partitioned(MonteCarloOptimizer(0.02, 8, seed=1)),
     "partitioned cma": lambda: partitioned(CMAES(seed=1)),

@@ -13,6 +13,7 @@ from keras_extras.optimizers import (
     CyclicalSGLD,
     HypergradientAdam,
     HypergradientSGD,
+    LevenbergMarquardt,
     LossEvaluatingOptimizer,
     MonteCarloOptimizer,
     NewtonCG,
@@ -59,6 +60,7 @@ OPTIMIZERS = {
     "sgld_accumulated": lambda: SGLD(0.01, clipnorm=0.5, gradient_accumulation_steps=2, seed=1),
     "cyclical_sgld": lambda: CyclicalSGLD(0.01, 10, thinning_steps=1, clipnorm=0.5, seed=1),
     "newton_cg": lambda: NewtonCG(iterations_per_batch=2),
+    "levenberg_marquardt": lambda: LevenbergMarquardt(iterations_per_batch=2),
     "partitioned": lambda: PartitionedOptimizer(
         {
             "*/embeddings": keras.optimizers.Adam(0.1, clipnorm=0.5),

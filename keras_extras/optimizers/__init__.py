@@ -7,6 +7,7 @@ from keras_extras.optimizers.hypergradient_adam import HypergradientAdam
 from keras_extras.optimizers.hypergradient_sgd import HypergradientSGD
 from keras_extras.optimizers.ivon import IVON
 from keras_extras.optimizers.lbfgs import LBFGS
+from keras_extras.optimizers.levenberg_marquardt import LevenbergMarquardt
 from keras_extras.optimizers.loss_evaluating import LossEvaluatingOptimizer
 from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
 from keras_extras.optimizers.newton_cg import NewtonCG
@@ -14,6 +15,7 @@ from keras_extras.optimizers.partitioned import PartitionedOptimizer
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
 from keras_extras.optimizers.sgld import SGLD
 from keras_extras.optimizers.spsa import SPSA
+from keras_extras.optimizers.ss_broyden import SSBroyden
 
 __all__ = [
     "CMAES",
@@ -24,11 +26,13 @@ __all__ = [
     "CyclicalSGLD",
     "HypergradientAdam",
     "HypergradientSGD",
+    "LevenbergMarquardt",
     "LossEvaluatingOptimizer",
     "MonteCarloOptimizer",
     "NewtonCG",
     "PartitionedOptimizer",
     "PopulationOptimizer",
+    "SSBroyden",
     "priors",
     "schedules",
     "transforms",

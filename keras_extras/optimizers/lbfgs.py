@@ -9,13 +9,8 @@ from keras import ops
 from keras_extras._core.checks import check_integer
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import (
-    LEARNING_RATE,
-    RAISES,
-    STEPS,
-    LineSearchOptimizer,
-    careful_step,
-)
+from keras_extras.optimizers.flat_weights_optimizer import LEARNING_RATE, RAISES, STEPS
+from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer, careful_step
 
 
 @serializable
@@ -36,8 +31,12 @@ class LBFGS(LineSearchOptimizer):
     out; the line search makes that rare. If no lower loss is found along a direction, the pairs
     are forgotten and the next step goes down the gradient. A loss that is not finite makes the
     line search step back; if loss or gradient are not finite at the weights that a batch starts
-    from, training stops with a `ValueError` and the weights stay as they were. Weights with a
-    Keras constraint are an error: this is minimization over all values.
+    from, training stops with a `ValueError` and the weights stay as they were.
+
+    Constraints that are boxes, `keras.constraints.NonNeg` and `keras_extras.constraints.Box`, are
+    bounds of the minimization: entries that the gradient holds on a bound stay there, and the
+    others take the step of their pairs alone, as far as the box lets them (projected steps of two
+    metrics). Other constraints are an error.
 
     `evaluations` counts evaluations of loss and gradient, and `converged` is whether the
     last batch left nothing to do; such a batch costs one evaluation, and
@@ -48,6 +47,8 @@ class LBFGS(LineSearchOptimizer):
     References:
         Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization".
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithms 3.5 and 7.4.
+        Bertsekas (1982), "Projected Newton methods for optimization problems with simple
+        constraints".
 
     Args:
         {learning_rate}
@@ -80,6 +81,8 @@ class LBFGS(LineSearchOptimizer):
     ```
     """
 
+    takes_bounds = True
+
     def __init__(
         self,
         learning_rate: Any = 1.0,
@@ -104,15 +107,17 @@ class LBFGS(LineSearchOptimizer):
         """The two-loop recursion (Nocedal and Wright, algorithm 7.4); the newest pair is last."""
         steps, changes = memory
         curvatures = ops.sum(steps * changes, axis=1)
-        # A pair of zeros, where there is none yet, changes nothing.
-        weights = ops.where(curvatures > 0.0, 1.0 / curvatures, 0.0)
+        # A pair of zeros, where there is none yet, changes nothing; on a face of bounds a pair may
+        # have no curvature.
+        sizes = ops.sqrt(ops.sum(steps**2, axis=1) * ops.sum(changes**2, axis=1))
+        weights = ops.where(curvatures > self._epsilon * sizes, 1.0 / curvatures, 0.0)
         direction = -gradient
         shares: list[Any] = []
         for i in reversed(range(self.history_size)):
             share = weights[i] * ops.sum(steps[i] * direction)
             direction = direction - share * changes[i]
             shares.insert(0, share)
-        is_empty = ops.equal(curvatures[-1], 0.0)
+        is_empty = ops.equal(weights[-1], 0.0)
         scale = curvatures[-1] / ops.sum(changes[-1] ** 2)
         direction = ops.where(is_empty, direction, scale * direction)
         for i, share in enumerate(shares):
@@ -120,6 +125,9 @@ class LBFGS(LineSearchOptimizer):
             direction = direction + (share - back) * steps[i]
         first_step = ops.where(is_empty, careful_step(gradient), 1.0)
         return direction, first_step, memory
+
+    def on_face(self, memory: Sequence[Any], is_free: Any) -> Sequence[Any]:
+        return [is_free * kept for kept in memory]
 
     def remember(self, step: Any, change: Any, memory: Sequence[Any]) -> Sequence[Any]:
         curvature = ops.sum(step * change)

@@ -35,6 +35,7 @@ def strong_wolfe(
     gradient: Any,
     first_step: Any,
     epsilon: float,
+    longest: Any = None,
 ) -> LineSearchResult:
     """Finds a step t along p with f(t) <= f(0) + 1e-4 t f'(0) and |f'(t)| <= 0.9 |f'(0)|.
 
@@ -53,6 +54,8 @@ def strong_wolfe(
         gradient: Vector, the gradient at `point`.
         first_step: Scalar, the step to try first.
         epsilon: Float, the relative distance of neighboring numbers of this precision.
+        longest: Scalar, the longest step, at which the second condition need not hold if the loss
+            still falls there; `None` for none. Defaults to `None`.
 
     References:
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, section 3.5.
@@ -78,6 +81,8 @@ def strong_wolfe(
         )
         is_lower = is_finite & (falls | falls_by_slope) & (trial_value <= low[1] + rounding)
         is_flat = ops.abs(trial_slope) <= -_CURVATURE * slope
+        if longest is not None:
+            is_flat |= (trial >= longest) & (trial_slope < 0.0)
         here = trial, trial_value, trial_slope
         turns = trial_slope * (high[0] - low[0]) >= 0.0
         new_high = _where(is_lower, _where(turns, low, high), here)
@@ -87,6 +92,8 @@ def strong_wolfe(
             _interpolated(new_low, new_high),
             _extrapolated(low, new_low),
         )
+        if longest is not None:
+            next_trial = ops.minimum(next_trial, longest)
         return (
             count + 1,
             is_lower & is_flat,

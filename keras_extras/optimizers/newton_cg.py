@@ -11,12 +11,8 @@ from keras_extras._core.checks import check_choice
 from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
 from keras_extras._core.docstrings import fill_docstring
 from keras_extras._core.registration import serializable
-from keras_extras.optimizers.line_search_optimizer import (
-    LEARNING_RATE,
-    RAISES,
-    STEPS,
-    LineSearchOptimizer,
-)
+from keras_extras.optimizers.flat_weights_optimizer import LEARNING_RATE, RAISES, STEPS
+from keras_extras.optimizers.line_search_optimizer import LineSearchOptimizer
 from keras_extras.optimizers.replicas import mean_over_replicas
 
 _MOST_FULL_WEIGHTS = 100
@@ -42,8 +38,8 @@ class NewtonCG(LineSearchOptimizer):
     Each step goes along p as far as in `LBFGS`, the whole of it if that will do (damped Newton).
     Near a minimum it needs the fewest steps of all; take `LBFGS` where products with the Hessian
     are dear. The same advice on batches holds, and the same of losses that are not finite, of
-    constraints, `evaluations`, `converged` and the logs. `hessian_products` counts the products.
-    Layers need second derivatives.
+    `evaluations`, `converged` and the logs. `hessian_products` counts the products. Constraints
+    are an error, and layers need second derivatives.
 
     References:
         Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithm 7.1 and

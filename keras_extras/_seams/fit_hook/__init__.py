@@ -41,18 +41,8 @@ def install_fit_hook(optimizer_class: type) -> None:
 
 def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1) -> dict[str, Any]:
     """Keras' own `train_step`, with `optimizer.take_step` in place of the gradient."""
-    compute_loss = model.compute_loss
-    if "training" in inspect.signature(compute_loss).parameters:
-        compute_loss = functools.partial(compute_loss, training=True)
-
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-
-    def loss_fn():
-        y_pred = model(x, training=True)
-        loss = compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-        # Keras divides losses by the number of replicas.
-        return loss * replicas, (y_pred, [ops.copy(state) for state in states])
-
+    loss_fn = BatchLoss(model, x, y, sample_weight, replicas)
     if not model.built:
         model(x, training=False)
     if model.optimizer is not optimizer and not model.optimizer.built:
@@ -69,3 +59,36 @@ def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1)
         state.assign(ops.where(optimizer.failed, old, new))
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+class BatchLoss:
+    """The loss of a batch of `fit`, whole or in two parts.
+
+    Called it returns the loss with outputs and states for the logs. `outputs` calls the model, and
+    `loss` compares outputs with the targets and adds the penalties of the last call.
+
+    Attributes:
+        x: The inputs of the batch.
+    """
+
+    def __init__(self, model: keras.Model, x: Any, y: Any, sample_weight: Any, replicas: int):
+        compute_loss = model.compute_loss
+        if "training" in inspect.signature(compute_loss).parameters:
+            compute_loss = functools.partial(compute_loss, training=True)
+        self.x = x
+        self._compute_loss = functools.partial(compute_loss, x=x, y=y, sample_weight=sample_weight)
+        self._model, self._replicas = model, replicas
+
+    def outputs(self, x: Any) -> Any:
+        """Returns the outputs of the model in training, for these inputs."""
+        return self._model(x, training=True)
+
+    def loss(self, y_pred: Any) -> Any:
+        """Returns the loss of outputs for this batch."""
+        # Keras divides losses by the number of replicas.
+        return self._compute_loss(y_pred=y_pred) * self._replicas
+
+    def __call__(self) -> tuple[Any, Any]:
+        y_pred = self.outputs(self.x)
+        loss = self.loss(y_pred)
+        return loss, (y_pred, [ops.copy(s) for s in self._model.non_trainable_variables])
