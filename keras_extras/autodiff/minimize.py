@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax, without_autograph
 from keras_extras._core.checks import check_choice, check_integer, check_number
-from keras_extras._core.differentiation import check_second_derivatives, value_and_gradients
+from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.probability import tfp
 from keras_extras.autodiff.implicit import constant_function, differentiable_root, require
 from keras_extras.autodiff.implicit.linear_solve import (
@@ -169,7 +169,6 @@ def _minimize(point, method, gradients, tolerance, max_iterations, learning_rate
         return _unrolled(point, value_and_gradient, tolerance, max_iterations, learning_rate)
 
     begin = ops.stop_gradient(point.vector)
-    check_second_derivatives(lambda values: gradient_of(values[0]), [begin])
     constant = constant_function(value_and_gradient, begin)
     curvature = constant_function(product, begin, begin)
     value, gradient = constant(begin)

@@ -14,8 +14,6 @@ from keras_extras._core.backend import backend_module
 def constant_function(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """Returns a function whose results are constants for derivatives, for use in solvers.
 
-    Outside of compiled functions, TensorFlow compiles it.
-
     Args:
         function: From tensors to a tensor or a structure of tensors.
         *arguments: Tensors of the shapes and dtypes that it will be called with.
@@ -26,7 +24,7 @@ def constant_function(function: Callable[..., Any], *arguments: Any) -> Callable
 def differentiable_root(
     residual: Callable[[Any], Any], root: Any, solve: Callable[..., Any]
 ) -> Any:
-    """Returns the values of a root with its derivatives with respect to what a function closes over.
+    """Returns a root with its derivatives with respect to what its function closes over.
 
     Args:
         residual: From a vector to a vector of its length. Where it is not zero at `root`,

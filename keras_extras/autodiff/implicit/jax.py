@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 
-
 def constant_function(function, *arguments):
     # Solvers loop until they are done, through which JAX has no derivatives by reverse mode.
     converted, values = jax.closure_convert(function, *arguments)

@@ -102,7 +102,7 @@ def dense_matrix(product: Callable, vector: Any) -> Any:
 
 
 def eigenvalues_of(matrix: Any) -> tuple[Any, Any, Any]:
-    """Returns eigenvalues and eigenvectors of the symmetric part, and the lowest over the largest."""
+    """Returns eigenvalues, eigenvectors, and the lowest eigenvalue over the largest in size."""
     values, axes = ops.eigh(0.5 * (matrix + ops.transpose(matrix)))
     largest = ops.max(ops.abs(values))
     tiny = ops.cast(np.finfo(keras.backend.standardize_dtype(matrix.dtype)).tiny, matrix.dtype)
@@ -115,7 +115,7 @@ def _by_eigenvalues(matrix, vector):
 
 
 def norm(vector: Any) -> Any:
-    """Returns the Euclidean norm, in the precision of the vector, which `ops.norm` leaves on JAX."""
+    """Returns the Euclidean norm, in the precision of the vector; `ops.norm` leaves it on JAX."""
     return ops.sqrt(ops.sum(vector**2))
 
 

@@ -116,7 +116,12 @@ def newton_root(
         old = norm(error)
 
         def halve(number, step, trial, trial_error):
-            return number + 1, 0.5 * step, point + step * direction, residual(point + step * direction)
+            return (
+                number + 1,
+                0.5 * step,
+                point + step * direction,
+                residual(point + step * direction),
+            )
 
         def is_higher(number, step, trial, trial_error):
             return ops.logical_and(number < _MOST_HALVINGS, ~(norm(trial_error) < old))

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_extras._core.differentiation import dense
+from keras_extras._core.differentiation.second_derivatives import check_graph
 from keras_extras.autodiff.backend.tensorflow import compiled_for
 
 _CHANGED = (
@@ -15,24 +16,22 @@ def constant_function(function, *arguments):
     def constant(*arguments):
         return tf.nest.map_structure(tf.stop_gradient, function(*arguments))
 
-    if not tf.executing_eagerly():
-        return constant
     compiled = []  # At the first call, because solvers may do without.
 
     def call(*arguments):
         if not compiled:
             compiled.append(compiled_for(constant, *arguments))
-        return compiled[0](*arguments)
+        return tf.nest.map_structure(tf.stop_gradient, compiled[0](*arguments))
 
     return call
 
 
 def differentiable_root(residual, root, solve):
     root = tf.stop_gradient(root)
-    # The graph keeps what Python's closures are now.
-    residual = compiled_for(residual, root)
-    tensors = [tensor for tensor in residual.captured_inputs if tensor.dtype.is_floating]
-    variables = [v for v in residual.graph.variables if v.dtype.is_floating]
+    compiled = compiled_for(residual, root)
+    check_graph(compiled.graph)
+    tensors = [tensor for tensor in compiled.captured_inputs if tensor.dtype.is_floating]
+    variables = [v for v in compiled.graph.variables if v.dtype.is_floating]
     values = list(map(tf.convert_to_tensor, variables))
 
     def solve_unchanged(product, transposed, vector):
@@ -40,6 +39,9 @@ def differentiable_root(residual, root, solve):
         solution = solve(product, transposed, vector)
         return require(tf.reduce_all(same), solution, _CHANGED, {}) if same else solution
 
+    if tf.executing_eagerly():
+        # It keeps what Python's closures are now, for when derivatives are taken.
+        residual = compiled
     return _attached(residual, root, [*tensors, *variables], solve_unchanged)
 
 
