@@ -273,13 +273,11 @@ def test_a_loop_of_minima():
         tape.watch(y)
         total = 0.0
         for penalty in (0.1, 1.0):
-            loss = lambda w: (
-                tf.reduce_sum((X @ w[:, None] - y[:, None]) ** 2)
-                + penalty
-                * (  # noqa: B023, E731
-                    tf.reduce_sum(w**2)
-                )
-            )
+
+            def loss(w):
+                errors = tf.linalg.matvec(X, w) - y
+                return tf.reduce_sum(errors**2) + penalty * tf.reduce_sum(w**2)  # noqa: B023
+
             total += tf.reduce_sum(minimize(loss, np.zeros(4)).minimizer)
 
     def expected(y):

@@ -14,7 +14,7 @@ from keras_extras.autodiff.implicit.linear_solve import (
     norm,
     solve_any,
 )
-from keras_extras.optimizers.line_search import strong_wolfe
+from keras_extras.optimizers.line_search import LineSearchResult, strong_wolfe
 
 _MOST_HALVINGS = 20
 
@@ -41,6 +41,17 @@ def newton_minimum(
         one = ops.ones_like(value)
         found = strong_wolfe(
             value_and_gradient, point, direction, value, gradient, one, epsilon(point)
+        )
+        # Where what a line search compares is lost in rounding, the gradient shows the way.
+        full_value, full_gradient = value_and_gradient(point + direction)
+        noise = epsilon(point) ** 0.5 * ops.maximum(ops.abs(value), one)
+        halves = norm(full_gradient) < 0.5 * norm(gradient)
+        takes_full = (found.step <= 0.0) & halves & (full_value <= value + noise)
+        found = LineSearchResult(
+            ops.where(takes_full, one, found.step),
+            ops.where(takes_full, full_value, found.value),
+            ops.where(takes_full, full_gradient, found.gradient),
+            found.evaluations,
         )
         old, new = ops.max(ops.abs(gradient)), ops.max(ops.abs(found.gradient))
         is_small = old <= limit
