@@ -35,3 +35,23 @@ def _has_derivative(operation: Any) -> bool:
     """False if a gradient's gradient is missing, or registered as none."""
     is_gradient = re.search("Grad|Backprop", operation) and operation not in _WITHOUT_DERIVATIVE
     return not is_gradient or has_gradient(operation)
+
+
+def check_graph(graph: tf.Graph) -> None:
+    """Raises if a graph computes gradients by operations without a gradient.
+
+    Args:
+        graph: The graph of a gradient.
+
+    Raises:
+        ValueError: With the operations and their scopes.
+    """
+    found = unsupported_gradients(graph)
+    if found:
+        raise ValueError(
+            "Second derivatives, and forward mode, need operations whose gradients TensorFlow can "
+            "differentiate; it takes the derivatives of others as zero, or has none. Replace the "
+            "layer, such as raw resizing by `keras.ops.image.resize`, or run Keras on JAX. "
+            "Received: "
+            + ", ".join(f"{operation} in {place!r}" for operation, place in found.items())
+        )

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_extras._core.differentiation.second_derivatives import unsupported_gradients
+from keras_extras._core.differentiation.second_derivatives import check_graph
 from keras_extras._seams.twice_differentiable import twice_differentiable
 
 
@@ -94,12 +94,4 @@ def check_second_derivatives(gradient, values):
         graph = traced.get_concrete_function(list(values)).graph
     except Exception:  # Of any kind: what runs eagerly only has no graph to look at.
         return
-    found = unsupported_gradients(graph)
-    if found:
-        raise ValueError(
-            "Second derivatives, and forward mode, need operations whose gradients TensorFlow can "
-            "differentiate; it takes the derivatives of others as zero, or has none. Replace the "
-            "layer, such as raw resizing by `keras.ops.image.resize`, or run Keras on JAX. "
-            "Received: "
-            + ", ".join(f"{operation} in {place!r}" for operation, place in found.items())
-        )
+    check_graph(graph)
