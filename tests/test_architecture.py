@@ -42,7 +42,11 @@ PRIVATE_IN_SEAMS = {
     "interpreter_flags.py": {"_args_from_interpreter_flags"},
     "layers_within.py": {"_flatten_layers"},
     "metric_direction.py": {"_direction"},
-    "optimizer_variables.py": {"_get_variable_index", "_trainable_variables"},
+    "optimizer_variables.py": {
+        "_get_variable_index",
+        "_trainable_variables",
+        "_use_weight_decay",
+    },
     "poisson_draws.py": {
         "_log_rate_parameter_no_checks",
         "tensorflow_probability.python.distributions.poisson.random_poisson",

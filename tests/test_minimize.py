@@ -174,7 +174,6 @@ def test_network_in_a_structure_against_differences():
 
 @pytest.mark.slow
 @pytest.mark.both_backends
-@pytest.mark.xfail(reason="the outer search stalls at a gradient of 1e-5, and is refused")
 def test_two_levels_against_differences():
     """min over x of f(x) + min over y of g(x, y)."""
 

@@ -90,7 +90,7 @@ def test_snapshots_that_do_not_differ_are_warned_of():
         """A new order of the rows in each epoch, whatever the seed."""
 
         def on_epoch_begin(self):
-            self.order = _GENERATOR.permutation(_ROWS)
+            self.order = generator.permutation(_ROWS)
 
         def __len__(self):
             return _ROWS // 4
@@ -104,6 +104,7 @@ def test_snapshots_that_do_not_differ_are_warned_of():
         _model(learning_rate=0.2).fit(
             _X, _Y, batch_size=_ROWS, epochs=45, callbacks=[swag], verbose=0
         )
+    generator = np.random.default_rng(2)
     rows = Shuffled()
     rows.on_epoch_begin()
     _model(learning_rate=0.2).fit(rows, epochs=45, shuffle=False, callbacks=[swag], verbose=0)

@@ -12,6 +12,16 @@ class Minimum(NamedTuple):
         gradient_norm: Scalar tensor, the largest entry of the gradient there.
         iterations: Scalar tensor of integers.
         converged: Boolean scalar tensor.
+
+    Example:
+
+    ```python
+    from keras import ops
+    from keras_extras import autodiff
+
+    found = autodiff.minimize(lambda x: ops.square(x - 2.0) + 1.0, 0.0)
+    found.minimizer, found.value  # 2.0 and 1.0
+    ```
     """
 
     minimizer: Any
@@ -29,6 +39,16 @@ class FixedPoint(NamedTuple):
         residual_norm: Scalar tensor, the largest entry of `point - function(point)`.
         iterations: Scalar tensor of integers.
         converged: Boolean scalar tensor.
+
+    Example:
+
+    ```python
+    from keras import ops
+    from keras_extras import autodiff
+
+    found = autodiff.fixed_point(ops.cos, 1.0)
+    found.point  # 0.739, where cos(x) = x
+    ```
     """
 
     point: Any

@@ -103,6 +103,8 @@ def dense_matrix(product: Callable, vector: Any) -> Any:
 
 def eigenvalues_of(matrix: Any) -> tuple[Any, Any, Any]:
     """Returns eigenvalues, eigenvectors, and the lowest eigenvalue over the largest in size."""
+    # Solutions are differentiated implicitly; those of equal eigenvalues have no derivative.
+    matrix = ops.stop_gradient(matrix)
     values, axes = ops.eigh(0.5 * (matrix + ops.transpose(matrix)))
     largest = ops.max(ops.abs(values))
     tiny = ops.cast(np.finfo(keras.backend.standardize_dtype(matrix.dtype)).tiny, matrix.dtype)

@@ -42,11 +42,11 @@ def newton_minimum(
         found = strong_wolfe(
             value_and_gradient, point, direction, value, gradient, one, epsilon(point)
         )
-        # Where what a line search compares is lost in rounding, the gradient shows the way.
+        # The values that a line search compares are lost in rounding long before the gradient.
         full_value, full_gradient = value_and_gradient(point + direction)
         noise = epsilon(point) ** 0.5 * ops.maximum(ops.abs(value), one)
         halves = norm(full_gradient) < 0.5 * norm(gradient)
-        takes_full = (found.step <= 0.0) & halves & (full_value <= value + noise)
+        takes_full = halves & (full_value <= value + noise)
         found = LineSearchResult(
             ops.where(takes_full, one, found.step),
             ops.where(takes_full, full_value, found.value),
