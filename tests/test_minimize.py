@@ -180,13 +180,15 @@ def test_two_levels_against_differences():
     def nested(rate, shift):
         def outer(x):
             def inner(y):
-                return ops.sum((y - ops.sin(x)) ** 2) + rate * ops.sum(ops.square(ops.square(y)))
+                distances = ops.square(y - x + 0.1 * x * ops.square(x))
+                return ops.sum(distances) + rate * ops.sum(ops.square(ops.square(y)))
 
             found = minimize(inner, np.zeros(2))
-            return ops.sum((x - shift) ** 2) + found.value + 0.1 * ops.sum(found.minimizer * x)
+            distances = ops.square(x - shift)
+            return ops.sum(distances) + found.value + 0.1 * ops.sum(found.minimizer * x)
 
         found = minimize(outer, np.zeros(2))
-        return ops.sum(ops.sin(found.minimizer))
+        return ops.sum(found.minimizer * ops.square(found.minimizer + 1.0))
 
     values = 0.8, np.array([0.5, -1.0])
     assert_close(gradients(nested, *values), central_differences(nested, *values), 1e-5)

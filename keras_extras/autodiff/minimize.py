@@ -54,9 +54,10 @@ def minimize(
 
     t is everything that the function closes over: tensors, variables, other minima. Derivatives
     with respect to it are of any order, in eager code and in `tf.function` and `jax.jit`, and they
-    nest: a function to minimize may call `minimize`. They take no memory for the iterations. Each
-    solves a linear equation of the Hessian: up to 100 variables by its eigenvalues, above by
-    conjugate gradients on products of Hessian and vector.
+    nest: a function to minimize may call `minimize`. It is then differentiated a third time, where
+    `x ** 2` is NaN at 0 on TensorFlow; write `keras.ops.square(x)`. Derivatives take no memory for
+    the iterations. Each solves a linear equation of the Hessian: up to 100 variables by its
+    eigenvalues, above by conjugate gradients on products of Hessian and vector.
 
     Every search ends with steps of Newton's method, as long as they halve the gradient, because the
     derivatives are as precise as the minimum: to about 1e-8 in float64, and 1e-3 in float32.
