@@ -62,10 +62,11 @@ def test_kepler(method):
         return fixed_point(lambda e: m + k * ops.sin(e), np.zeros(()), method=method).point
 
     e = float(anomaly(tensor(1.2), tensor(0.3)))
-    np.testing.assert_allclose(e - 0.3 * np.sin(e), 1.2, rtol=1e-12)
+    np.testing.assert_allclose(e - 0.3 * np.sin(e), 1.2, rtol=1e-7 if ON_JAX else 1e-12)
     slope = 1.0 / (1.0 - 0.3 * np.cos(e))
     found = gradients(anomaly, 1.2, 0.3)
-    np.testing.assert_allclose(found, [slope, np.sin(e) * slope], rtol=1e-8)
+    # Keras' sine on JAX is of single precision.
+    np.testing.assert_allclose(found, [slope, np.sin(e) * slope], rtol=1e-6 if ON_JAX else 1e-8)
 
 
 @pytest.mark.both_backends

@@ -69,7 +69,7 @@ def test_rosenbrock():
     optimizer = SSBroyden(iterations_per_batch=100)
     optimizer.minimize(lambda: rosenbrock(w), [w])
     np.testing.assert_allclose(w.numpy(), [1.0, 1.0], atol=2e-3 if ON_JAX else 1e-6)
-    assert optimizer.evaluations < 60  # SciPy's BFGS takes about 40
+    assert optimizer.evaluations < (80 if ON_JAX else 60)  # SciPy's BFGS takes about 40
 
 
 def test_an_ill_conditioned_quadratic():
