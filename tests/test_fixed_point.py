@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from compiled_gradients import gradients, tensor
 from keras import ops
 from precision import ON_JAX
 
-from keras_extras._core.compiled import compiled
 from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.double_precision import double_precision
 from keras_extras.autodiff import fixed_point, minimize
@@ -15,19 +15,6 @@ from keras_extras.autodiff import fixed_point, minimize
 def double():
     with double_precision():
         yield
-
-
-def tensor(value):
-    return ops.convert_to_tensor(np.array(value, "float64"))
-
-
-def gradients(function, *values):
-    """The gradient of `function(*values)`, compiled."""
-
-    def of_values(*values):
-        return value_and_gradients(lambda values: function(*values), list(values))[1]
-
-    return compiled(of_values)(*map(tensor, values))
 
 
 @pytest.mark.both_backends

@@ -374,7 +374,9 @@ def test_bernoulli_by_property_of_tfd():
         assert layer.get_config()["convert_to_tensor_fn"] == "logits"
     layer = layers.IndependentBernoulli((2,), "probs_parameter")
     np.testing.assert_allclose(np.asarray(layer(t)), 1 / (1 + np.exp(-t)), rtol=1e-5)
-    assert layers.IndependentBernoulli(sample_dtype=tf.int32)(t[:, :1]).sample().dtype == tf.int32
+    for dtype in (tf.int32, *([] if ON_JAX else [tf.int64])):  # JAX has 32 bits by default.
+        layer = layers.IndependentBernoulli(sample_dtype=dtype)
+        assert layer(t[:, :1]).sample().dtype == dtype
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from compiled_gradients import gradients, tensor
 from keras import ops
 from precision import ON_JAX, needs_tensorflow
 
@@ -22,19 +23,6 @@ FACTORS = np.arange(1.0, 5.0)
 def double():
     with double_precision():
         yield
-
-
-def tensor(value):
-    return ops.convert_to_tensor(np.array(value, "float64"))
-
-
-def gradients(function, *values):
-    """The gradient of `function(*values)`, compiled."""
-
-    def of_values(*values):
-        return value_and_gradients(lambda values: function(*values), list(values))[1]
-
-    return compiled(of_values)(*map(tensor, values))
 
 
 def central_differences(function, *values, step=1e-5):

@@ -123,11 +123,12 @@ def test_initial_weights_are_learned_over_tasks():
 @pytest.mark.parametrize(
     ("hyperparameters", "arguments", "message"),
     [
+        ({"x": X[:8]}, (None, None), "`y` must be given"),
         ({"x": X[:8]}, (X[:8], Y[:8]), "`x` must be None where it is a hyperparameter"),
         ({"y": np.zeros((8, 2))}, (X[:8], None), "target|shape"),
         ({"y": np.zeros((7, 1))}, (X[:8], None), "rows"),
     ],
-    ids=["x given twice", "columns", "rows"],
+    ids=["no y", "x given twice", "columns", "rows"],
 )
 def test_data_that_do_not_fit(hyperparameters, arguments, message):
     with pytest.raises(ValueError, match=message):

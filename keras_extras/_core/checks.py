@@ -62,6 +62,19 @@ def check_number(
     return number
 
 
+def check_bounds(lower: Any, upper: Any) -> tuple[float | None, float | None]:
+    """Returns `lower` and `upper` as `float`s or `None`, of which one is given, in this order."""
+    if lower is None and upper is None:
+        raise ValueError("`lower` or `upper` must be given. Received: lower=None, upper=None")
+    low = None if lower is None else check_number("lower", lower)
+    high = None if upper is None else check_number("upper", upper)
+    if low is not None and high is not None and high <= low:
+        raise ValueError(
+            f"`upper` must be greater than `lower`. Received: lower={lower!r}, upper={upper!r}"
+        )
+    return low, high
+
+
 def check_share(name: str, value: Any) -> float:
     """Returns `value` as a `float` if it is a number between 0 and 1, neither of them."""
     value = check_number(name, value)

@@ -198,7 +198,7 @@ def _minimize(point, method, gradients, tolerance, max_iterations, learning_rate
 
 
 def _search(method, value_and_gradient, point, limit, max_iterations, learning_rate):
-    """Where a method ends before steps of Newton's, and after how many of its own."""
+    """Returns the last point of a method before Newton's steps, and its number of steps."""
     none = ops.zeros((), "int32")
     if method == "newton":
         return point, none

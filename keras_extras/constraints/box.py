@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_extras._core.checks import check_number
+from keras_extras._core.checks import check_bounds
 from keras_extras._core.registration import serializable
 
 
@@ -31,14 +31,7 @@ class Box(keras.constraints.Constraint):
     """
 
     def __init__(self, lower: float | None = None, upper: float | None = None):
-        if lower is None and upper is None:
-            raise ValueError("`lower` or `upper` must be given. Received: lower=None, upper=None")
-        self.lower = None if lower is None else check_number("lower", lower)
-        self.upper = None if upper is None else check_number("upper", upper)
-        if self.lower is not None and self.upper is not None and self.upper <= self.lower:
-            raise ValueError(
-                f"`upper` must be greater than `lower`. Received: lower={lower!r}, upper={upper!r}"
-            )
+        self.lower, self.upper = check_bounds(lower, upper)
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -39,7 +39,7 @@ class Curvatures(NamedTuple):
 
 
 class Residuals:
-    """What a function of the weights returns; the loss is half the sum of its squares.
+    """Residuals as a function of the weights; the loss is half the sum of their squares.
 
     Args:
         outputs_of: Function from values of the weights to a tensor or a structure of them.

@@ -390,10 +390,11 @@ class UnrolledTraining:
         x, y = self._learned("x", x), self._learned("y", y)
         data = batches_of(x, y, self.steps, self.batch_size, self.seed, self.model)
         paired = self._paired(data.x, data.y)
-        if "y" in self._values and ops.shape(paired) != self._values["y"].shape:
+        shapes = [tuple(t.shape) for t in keras.tree.flatten(paired)]
+        if "y" in self._values and shapes != [self._values["y"].shape]:
             raise ValueError(
-                "The hyperparameter 'y' must have the shape of the outputs. Received: shape "
-                f"{self._values['y'].shape} for outputs of shape {ops.shape(paired)}"
+                "The hyperparameter 'y' must have the shape of the one output. Received: shape "
+                f"{self._values['y'].shape} for targets of shapes {shapes}"
             )
         data = data._replace(y=paired)
         for h in self._hyperparameters:
@@ -407,6 +408,10 @@ class UnrolledTraining:
     def _learned(self, name, given):
         """The training data of a name: those given, or the hyperparameter."""
         if name not in self._values:
+            if given is None:
+                raise ValueError(
+                    f"`{name}` must be given, unless it is a hyperparameter. Received: {name}=None"
+                )
             return given
         if given is not None:
             raise ValueError(
