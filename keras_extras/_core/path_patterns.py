@@ -7,6 +7,11 @@ from typing import Any
 import keras
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Returns whether a pattern matches a path, or its end from some `/` on."""
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
+
+
 def match_patterns(
     name: str, patterns: Mapping[str, Any], variables: Sequence[keras.Variable]
 ) -> list[Any]:
@@ -18,20 +23,15 @@ def match_patterns(
     Raises:
         ValueError: If a pattern matches no variable.
     """
-
-    def matches(pattern, variable):
-        path = variable.path
-        return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
-
     for pattern in patterns:
-        if not any(matches(pattern, variable) for variable in variables):
+        if not any(matches(pattern, variable.path) for variable in variables):
             paths = ", ".join(repr(variable.path) for variable in variables)
             raise ValueError(
                 f"Each pattern in `{name}` must match the path of a trainable variable. "
                 f"Received: {pattern!r}, which matches none of {paths}"
             )
     return [
-        next((entry for pattern, entry in patterns.items() if matches(pattern, variable)), None)
+        next((entry for pattern, entry in patterns.items() if matches(pattern, variable.path)), None)
         for variable in variables
     ]
 

@@ -1,15 +1,17 @@
-"""Whether `compile` was given `jit_compile`, or left it to Keras.
+"""When a model is compiled, and whether `compile` was given `jit_compile` or left it to Keras.
 
 Wrapped are the public `compile` of Keras' trainer and its `_resolve_auto_jit_compile`, which is
 private: `compile` calls it for `"auto"` and keeps, also in `get_compile_config`, no more than what
 it returns, so that a choice of Keras looks like one of the user. In
 `model.compile(optimizer=Optimizer())` the first such optimizer comes too late for its `compile` to
-be wrapped, but not for what that calls. Known to hold since Keras 3.12. A compile config that keeps
-`"auto"` would make it unnecessary.
+be wrapped, but not for what that calls. An optimizer does not learn of its model, which Keras'
+loader builds it for before it reads its state. Known to hold since Keras 3.12. A compile config that keeps
+`"auto"`, and a hook of optimizers, would make it unnecessary.
 """
 
 import inspect
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,6 +26,25 @@ def remember_jit_compile() -> None:
     """Lets `leaves_compilation_open` know of every later `compile`."""
     wrap_once(keras.Model, "_resolve_auto_jit_compile", _noting, __name__)
     wrap_once(keras.Model, "compile", _forgetting, __name__)
+
+
+def after_compile(key: str, function: Callable[[Any], None]) -> None:
+    """Lets a function be called with each model that has been compiled.
+
+    Args:
+        key: String, the name of the module that asks; a second call with it does nothing.
+        function: Function of the model.
+    """
+
+    def followed(stock):
+        def compile(self, *args: Any, **kwargs: Any):
+            result = stock(self, *args, **kwargs)
+            function(self)
+            return result
+
+        return compile
+
+    wrap_once(keras.Model, "compile", followed, key)
 
 
 def leaves_compilation_open(model: keras.Model) -> bool:

@@ -13,6 +13,7 @@ from keras_extras.optimizers.monte_carlo import MonteCarloOptimizer
 from keras_extras.optimizers.newton_cg import NewtonCG
 from keras_extras.optimizers.partitioned import PartitionedOptimizer
 from keras_extras.optimizers.population_optimizer import PopulationOptimizer
+from keras_extras.optimizers.quantized_search import QuantizedSearch
 from keras_extras.optimizers.sgld import SGLD
 from keras_extras.optimizers.spsa import SPSA
 from keras_extras.optimizers.ss_broyden import SSBroyden
@@ -32,6 +33,7 @@ __all__ = [
     "NewtonCG",
     "PartitionedOptimizer",
     "PopulationOptimizer",
+    "QuantizedSearch",
     "SSBroyden",
     "priors",
     "schedules",

@@ -17,6 +17,10 @@ from keras_extras.optimizers.one_step import one_step_function
 class BetweenBatches:
     """A mixin for optimizers; each method may be overridden."""
 
+    def variables_of(self, model: keras.Model) -> list[keras.Variable]:
+        """Returns the variables of a model that the optimizer changes."""
+        return model.trainable_variables
+
     def begin_training(self, model: keras.Model) -> None:
         """Called when `model` has made its train function for this optimizer."""
 
@@ -82,11 +86,14 @@ def _refuse_searches_in(optimizer):
 
 def _build(model):
     """Makes the optimizer's variables: in the first step they would have it traced twice."""
-    if model.optimizer.built or not model.built or not model.trainable_variables:
+    if model.optimizer.built or not model.built:
+        return
+    variables = optimizer_of(model).variables_of(model)
+    if not variables:
         return
     strategy = getattr(model, "distribute_strategy", None)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model.optimizer.build(model.trainable_variables)
+        model.optimizer.build(variables)
 
 
 def _stateful(model, optimizer, stock_train_function):

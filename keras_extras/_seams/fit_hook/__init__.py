@@ -26,7 +26,7 @@ def install_fit_hook(optimizer_class: type) -> None:
     """Lets every `optimizer_class` take the training steps of `fit` and `train_on_batch`.
 
     Args:
-        optimizer_class: The class. It has `take_step`, `traced`, `failed`,
+        optimizer_class: The class. It has `variables_of`, `take_step`, `traced`, `failed`,
             `placed_batch`, `explained_errors` and `searching_strategy` of
             `keras_extras.optimizers.LossEvaluatingOptimizer`.
     """
@@ -45,12 +45,13 @@ def _take_step(model: keras.Model, optimizer: Any, data: Any, replicas: int = 1)
     loss_fn = BatchLoss(model, x, y, sample_weight, replicas)
     if not model.built:
         model(x, training=False)
+    variables = optimizer.variables_of(model)
     if model.optimizer is not optimizer and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        model.optimizer.build(variables)
     states = model.non_trainable_variables
     before = [ops.copy(state) for state in states]
     batch_size = ops.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
-    loss, (y_pred, after) = optimizer.take_step(loss_fn, model.trainable_variables, batch_size)
+    loss, (y_pred, after) = optimizer.take_step(loss_fn, variables, batch_size)
 
     # The pass that the logs show also updates moving statistics and seeds. A batch that no
     # candidate could be evaluated on logs NaN and leaves no trace.
