@@ -33,13 +33,14 @@ class OptimizerCase(NamedTuple):
     """An optimizer, and the epochs of 4 batches in which it improves a linear model.
 
     `scheduled` gets the optimizer, one of its parts, whose learning rate `make` sets; `None` where
-    a schedule is an error.
+    a schedule is an error. With `quantization` the model is quantized to that mode before.
     """
 
     name: str
     make: Callable[..., keras.optimizers.Optimizer]
     epochs: int = 5
     scheduled: Callable[[Any], keras.optimizers.Optimizer] | None = lambda optimizer: optimizer
+    quantization: str | None = None
 
 
 class LossCase(NamedTuple):
@@ -97,7 +98,7 @@ def check_optimizer(case: OptimizerCase) -> None:
         model.fit(x, y, batch_size=16, epochs=epochs, shuffle=False, verbose=0)
         return model
 
-    model = _regression_model(case.make())
+    model = _regression_model(case.make(), case.quantization)
     loss_before = model.evaluate(x, y, verbose=0)
     loss_after = train(model, case.epochs).evaluate(x, y, verbose=0)
     assert loss_after < loss_before, f"`fit` took the loss from {loss_before} to {loss_after}"
@@ -105,7 +106,7 @@ def check_optimizer(case: OptimizerCase) -> None:
     assert len(state) > 0, "The optimizer has no state"
     assert all(np.isfinite(np.asarray(v)).all() for v in state), "The state is not finite"
 
-    twin = train(_regression_model(case.make()), case.epochs)
+    twin = train(_regression_model(case.make(), case.quantization), case.epochs)
     assert_all_equal(model.weights, twin.weights, "Equal seeds give other weights", rtol=0.0)
 
     loaded = saved_and_loaded(model)
@@ -119,7 +120,7 @@ def check_optimizer(case: OptimizerCase) -> None:
         return
     scheduled = case.make(learning_rate=schedule)
     check_config(scheduled)
-    train(_regression_model(scheduled), 1)
+    train(_regression_model(scheduled, case.quantization), 1)
     rate = float(case.scheduled(scheduled).learning_rate)
     assert np.isclose(rate, 0.005), f"After 4 batches the schedule is at {rate}, not at 0.005"
 
@@ -306,9 +307,13 @@ def _regression_data() -> tuple[np.ndarray, np.ndarray]:
     return x, x @ np.array([[1.0], [-2.0], [0.5], [0.0]], "float32") + 1.0
 
 
-def _regression_model(optimizer: keras.optimizers.Optimizer) -> keras.Model:
+def _regression_model(
+    optimizer: keras.optimizers.Optimizer, quantization: str | None
+) -> keras.Model:
     keras.utils.set_random_seed(7)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    if quantization is not None:
+        model.layers[0].quantize(quantization)
     model.compile(optimizer, "mse", **UNCOMPILED)
     return model
 

@@ -274,6 +274,13 @@ OPTIMIZERS = [
             population_size=16, seed=1, **arguments
         ),
     ),
+    OptimizerCase(
+        "QuantizedSearch",
+        lambda **arguments: keras_extras.optimizers.QuantizedSearch(
+            population_size=16, scales=True, seed=1, **arguments
+        ),
+        quantization="int8",
+    ),
     OptimizerCase("SPSA", lambda **arguments: keras_extras.optimizers.SPSA(seed=1, **arguments)),
     OptimizerCase(
         "PartitionedOptimizer",

@@ -13,6 +13,8 @@ X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 def test_training_goes_on_after_an_h5_file(case, tmp_path):
     """With the weights of the file and a fresh optimizer, as Keras logs."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    if case.quantization is not None:
+        model.layers[0].quantize(case.quantization)
     model.compile(case.make(), keras.losses.MeanSquaredError(), run_eagerly=True)
     model.fit(X, X[:, :1], batch_size=16, verbose=0)
     model.save(tmp_path / "model.h5")
@@ -20,9 +22,10 @@ def test_training_goes_on_after_an_h5_file(case, tmp_path):
     assert type(loaded.optimizer) is type(model.optimizer)
     for ours, expected in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)
-    assert not loaded.optimizer.built
-    with pytest.raises(ValueError, match="not yet been built"):
-        loaded.optimizer.set_weights([np.zeros(())])
+    if case.quantization is None:  # Else `compile` of the loader builds it.
+        assert not loaded.optimizer.built
+        with pytest.raises(ValueError, match="not yet been built"):
+            loaded.optimizer.set_weights([np.zeros(())])
     loaded.run_eagerly = True
     loaded.fit(X, X[:, :1], batch_size=16, verbose=0)
     assert int(loaded.optimizer.iterations) == 1

@@ -31,7 +31,9 @@ def match_patterns(
                 f"Received: {pattern!r}, which matches none of {paths}"
             )
     return [
-        next((entry for pattern, entry in patterns.items() if matches(pattern, variable.path)), None)
+        next(
+            (entry for pattern, entry in patterns.items() if matches(pattern, variable.path)), None
+        )
         for variable in variables
     ]
 

@@ -23,7 +23,7 @@ class IntegerCandidates:
     Args:
         weights: The weights.
         with_scales: Boolean, whether scales are searched.
-        probability: Float, the share of the integers that differ.
+        probability: Float, the share of the integers that differ, more in small matrices.
         seed_generator: A `keras.random.SeedGenerator`.
     """
 
@@ -36,7 +36,7 @@ class IntegerCandidates:
     ):
         self._weights = list(weights)
         self._scales = [w.scale for w in weights] if with_scales else []
-        self._probability = probability
+        self._shares = [w.share(probability) for w in weights]
         self._generator = seed_generator
         self._first = ops.copy(seed_generator.state)
         self._chunks = 0
@@ -50,7 +50,7 @@ class IntegerCandidates:
         values = []
         for weight, here, change in zip(self._weights, self._here, changes):
             # In more than eight bits, whose ends are on the grid.
-            moved = ops.cast(here, "int32") + ops.cast(change, "int32")
+            moved = ops.cast(here, "int32") + weight.stride * ops.cast(change, "int32")
             values.append(
                 weight.stored(ops.cast(ops.clip(moved, weight.lowest, weight.highest), "int8"))
             )
@@ -89,7 +89,12 @@ class IntegerCandidates:
         return ops.where(is_bad, 0.0, slopes), is_bad
 
     def gradient(self, index: int, slopes: Any) -> Any:
-        """Returns the estimated gradient for one of `shapes`, of half differences of losses."""
+        """Returns the estimated gradient for one of `shapes`, in strides of its weight.
+
+        Args:
+            index: Integer, which one.
+            slopes: Those of `slopes`.
+        """
 
         def of_chunk(chunk):
             change = ops.cast(self._draw(index, chunk), "float32")
@@ -105,7 +110,7 @@ class IntegerCandidates:
                 ops.zeros(self.shapes[index], "float32"),
             )
         is_integer = index < len(self._weights)
-        variance = self._probability if is_integer else _SCALE_WIDTH
+        variance = self._shares[index] if is_integer else _SCALE_WIDTH
         return total / (self._chunks * self._pairs * variance)
 
     def uniform(self, index: int) -> Any:
@@ -122,7 +127,7 @@ class IntegerCandidates:
         uniform = self._uniform(shape, index * self._chunks + chunk)
         if index >= len(self._weights):
             return ops.where(uniform < 0.5, -1.0, 1.0)
-        half = self._probability / 2
+        half = self._shares[index] / 2
         up, down = (ops.cast(uniform < p, "int8") for p in (half, 2 * half))
         return 2 * up - down  # 1 below the half, -1 from there on, 0 beyond the whole
 

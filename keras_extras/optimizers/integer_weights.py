@@ -13,6 +13,10 @@ from keras_extras._core.path_patterns import matches
 from keras_extras._seams.layers_within import layers_within
 
 _RANGES = {"int8": (-127, 127), "int4": (-8, 7)}
+# Of the width of the range, what candidates differ by at least.
+_STRIDES = 32
+# How many entries of a small matrix a candidate changes in the mean, at least.
+_LEAST_CHANGES = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,16 @@ class IntegerWeight:
     packed_axis: int | None
     lowest: int
     highest: int
+
+    @property
+    def stride(self) -> int:
+        """How many steps of the grid candidates differ by: 1, but more on the fine grid of int8."""
+        return max(1, (self.highest - self.lowest) // _STRIDES)
+
+    def share(self, probability: float) -> float:
+        """Returns the share of the integers that candidates change, so that it is a few."""
+        size = math.prod(self.shape)
+        return min(1.0, max(probability, _LEAST_CHANGES / max(1, size)))
 
     def integers(self) -> Any:
         """Returns the integers, a tensor of dtype int8."""

@@ -32,6 +32,8 @@ _PARTS = 254
 _BETA_2 = 0.9
 # A scale moves by this share of what an integer does, relative to itself.
 _SCALE_RATE = 0.1
+# Large steps find the region, and small ones do not undo each other there.
+_LEARNING_RATE = (0.05, 400, 1.0)
 _REFUSED = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
 
 
@@ -42,15 +44,16 @@ class QuantizedSearch(LossEvaluatingOptimizer):
     `model.quantize("int8")` and `"int4"` leave weights q that are integers, for which there is no
     gradient, and which Keras marks as not trainable. For each batch this optimizer evaluates the
     loss of pairs of candidates on either side of q, through the quantized layers of Keras. A
-    candidate differs from q by one step of the grid in a few random entries e of -1, 0 and 1:
+    candidate differs from q in a few random entries e of -1, 0 and 1:
 
-        slope_i = (L(q + e_i) - L(q - e_i)) / 2
+        slope_i = (L(q + s e_i) - L(q - s e_i)) / 2
         g = mean_i(slope_i e_i) / update_probability
         v <- 0.9 v + 0.1 mean(g^2)
-        r <- r - learning_rate * g / sqrt(v / (1 - 0.9^t))
+        r <- r - s * learning_rate * g / sqrt(v / (1 - 0.9^t))
         q <- clip(q + round(r)),    r <- r - (change of q)
 
-    with t the number of updates, v and r for each weight matrix. The residual r collects steps that
+    with t the number of updates, v for each weight matrix, and s a step of the grid, 7 of them on
+    the fine grid of int8. The residual r collects steps that
     are too small for the grid, so that rounding loses none (error feedback). Random numbers are
     drawn again in place of being stored. Beside the integers there is one byte for each of them,
     r in 254ths, rounded at random to be right in the mean.
@@ -59,7 +62,8 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or a callable;
-            the typical change of r in an update, in steps of the grid. Defaults to `0.05`.
+            the typical change of r in an update, in the unit of e. `None` for 0.05 that falls as
+            `1 / (1 + t / 400)`. Defaults to `None`.
         weights: List of patterns of `variable.path`, as in `fnmatch`, which choose the integers to
             train; the end of a path will do, as in `["dense/kernel"]`. `None` for those of all
             quantized layers. Defaults to `None`.
@@ -70,7 +74,7 @@ class QuantizedSearch(LossEvaluatingOptimizer):
         population_size: Even integer, how many candidates to evaluate on each batch.
             Defaults to `128`.
         update_probability: Float in (0, 1], the share of the integers that differ in a candidate.
-            Defaults to `0.02`.
+            In small matrices it is more, 4 integers in the mean. Defaults to `0.02`.
         chunk_size: Integer, how many candidates to evaluate at once; `"auto"` for as many as fit
             into a cache. Defaults to `"auto"`.
         vectorize: How to evaluate them: `True`, `False` or `"auto"`, as in `MonteCarloOptimizer`.
@@ -110,7 +114,7 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.05,
+        learning_rate: Any = None,
         weights: Sequence[str] | None = None,
         scales: bool = False,
         value_range: tuple[int, int] | None = None,
@@ -130,6 +134,8 @@ class QuantizedSearch(LossEvaluatingOptimizer):
                 )
         if kwargs.get("use_ema"):
             raise ValueError("`use_ema` does not apply to integers. Received: use_ema=True")
+        if learning_rate is None:
+            learning_rate = keras.optimizers.schedules.InverseTimeDecay(*_LEARNING_RATE)
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.weights = _check_weights(weights)
         self.scales = check_flag("scales", scales)
@@ -239,7 +245,7 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     def _move_integers(self, index, step, uniform):
         weight, residual = self._integers[index], self._residuals[index]
-        wanted = ops.cast(ops.copy(residual), "float32") / _PARTS - step
+        wanted = ops.cast(ops.copy(residual), "float32") / _PARTS - weight.stride * step
         here = ops.cast(weight.integers(), "float32")
         there = ops.clip(here + ops.round(wanted), weight.lowest, weight.highest)
         left = ops.clip(wanted - (there - here), -0.5, 0.5)
