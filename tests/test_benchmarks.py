@@ -227,6 +227,16 @@ def test_nuts(tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["nuts.json"]
 
 
+@pytest.mark.slow
+def test_hmc_trajectories(tmp_path, capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hmc_trajectories.py")
+    monkeypatch.setattr(benchmark, "LEAPFROG_STEPS", dict.fromkeys(benchmark.LEAPFROG_STEPS, (3,)))
+    results = benchmark.main(seeds=1, draws=100, burnin=400, out=tmp_path)
+    assert all(result["ratio"] > 0.5 for result in results.values())
+    assert "best of the grid" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["hmc_trajectories.json"]
+
+
 def as_arrays(folder, arrays):
     folder.mkdir()
     np.savez(folder / "wine.npz", **arrays)
