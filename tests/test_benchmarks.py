@@ -188,11 +188,11 @@ def test_large_models(capsys, monkeypatch):
 def test_hypergradient(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
     monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
-    for part in ("cost", "reversal_short", "meta"):
+    for part in ("cost", "reversal_short", "rows", "meta"):
         benchmark.main(parts=part, steps=10)
     printed = capsys.readouterr().out
     assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
-    assert "peak" in printed
+    assert "50,000 row weights, 10 steps: peak" in printed
     assert "of it" in printed
 
 
