@@ -51,6 +51,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/bayesian_layers.py --out outputs/bayesian_layers
 	$(BIN)/python benchmarks/ivon.py --out outputs/ivon
 	$(BIN)/python benchmarks/nuts.py --out outputs/nuts
+	$(BIN)/python benchmarks/hmc_trajectories.py --out outputs/hmc_trajectories
 	$(BIN)/python benchmarks/laplace.py --out outputs/laplace
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/import_time.py

@@ -7,6 +7,8 @@ each step and the momentum.
   with XLA, in turns in one process, for each memory mode.
 - `checkpoints`, `reversal`, `reversal_short`: peak memory of a process that computes one
   hypergradient, of 10,000 steps (of 1,000 the last).
+- `rows`: peak memory of a process that computes the hypergradient of a weight for each of 50,000
+  rows over 1,000 steps with batches of 100, by checkpoints.
 - `meta`: 30 meta-steps of `fit` on 200 steps: seconds, with and without compilation, and the
   validation loss before and after.
 
@@ -21,6 +23,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 from common import arguments_of_parts, run_parts
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -111,6 +114,36 @@ def reversal_short(steps: int) -> float:
     return peak_megabytes(steps, "reversal")
 
 
+def rows(steps: int) -> float:
+    import resource  # not on Windows
+
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(50_000, 64)).astype("float32")
+    y = generator.integers(10, size=50_000)
+    keras.utils.set_random_seed(0)
+    network = [keras.layers.Dense(50, activation="tanh"), keras.layers.Dense(10)]
+    training = unrolled.UnrolledTraining(
+        keras.Sequential([keras.Input((64,)), *network]),
+        keras.optimizers.SGD(0.05, momentum=0.5),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps,
+        {"sample_weight": np.ones(50_000)},
+        batch_size=100,
+        memory="checkpoints",
+    )
+    start = time.perf_counter()
+    _, gradients = training.hypergradient(x, y, validation_data=(x[:1000], y[:1000]))
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    print(
+        f"50,000 row weights, {steps:,} steps: peak {peak:5.0f} MB, "
+        f"{time.perf_counter() - start:.1f} s with compilation, "
+        f"{np.count_nonzero(gradients['sample_weight']):,} weights with a gradient",
+        flush=True,
+    )
+    return peak
+
+
 def meta(steps: int) -> dict[str, float]:
     """The first `fit` compiles; the second, of a training that is compiled, does not."""
     data, training = load_data(), make_training(steps // 5)
@@ -137,6 +170,7 @@ PARTS = {
     "checkpoints": checkpoints,
     "reversal_short": reversal_short,
     "reversal": reversal,
+    "rows": rows,
     "meta": meta,
 }
 

@@ -341,7 +341,9 @@ def main(
     print(f"after {watch.seconds[-1]:.0f} seconds")
     if PROBLEMS[problem].is_inverse:
         result["viscosity"] = float(np.exp(watch.model.log_viscosity.numpy()))
-        print(f"viscosity {result['viscosity']:.7f}, in truth {VISCOSITY:.7f}")
+        result["viscosity_error"] = abs(result["viscosity"] / VISCOSITY - 1)
+        print(f"viscosity {result['viscosity']:.7f}, in truth {VISCOSITY:.7f}", end=", ")
+        print(f"relative error {result['viscosity_error']:.1e}")
     return result
 
 

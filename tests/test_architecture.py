@@ -4,7 +4,6 @@ seams alone, and heavy or optional libraries only when they are used."""
 import ast
 import graphlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,10 +137,13 @@ def test_seams_use_what_is_listed():
 
 def test_models_are_called_with_other_values_in_one_place():
     """Everything else goes through `evaluate` and `substituted`, whose scopes nest."""
-    pattern = re.compile(r"\bstateless_call\b|\bStatelessScope\(")
-    found = {
-        p.relative_to(PACKAGE).as_posix() for p in PYTHON_FILES if pattern.search(p.read_text())
-    }
+
+    def called(path):
+        calls = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+        return {getattr(c.func, "attr", getattr(c.func, "id", None)) for c in calls}
+
+    names = {"stateless_call", "StatelessScope"}
+    found = {p.relative_to(PACKAGE).as_posix() for p in PYTHON_FILES if called(p) & names}
     assert found == {"_core/stateless.py", "_seams/stateless_scopes.py"}
 
 

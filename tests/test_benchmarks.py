@@ -188,11 +188,11 @@ def test_large_models(capsys, monkeypatch):
 def test_hypergradient(capsys, monkeypatch):
     benchmark = load(ROOT / "benchmarks" / "hypergradient.py")
     monkeypatch.setattr(benchmark, "MEMORIES", ("checkpoints",))
-    for part in ("cost", "reversal_short", "meta"):
+    for part in ("cost", "reversal_short", "rows", "meta"):
         benchmark.main(parts=part, steps=10)
     printed = capsys.readouterr().out
     assert re.search(r"checkpoints +\d+ ms +\d+ ms +\d", printed)
-    assert "peak" in printed
+    assert "50,000 row weights, 10 steps: peak" in printed
     assert "of it" in printed
 
 
@@ -225,6 +225,16 @@ def test_nuts(tmp_path, capsys, monkeypatch):
     assert results["keras-extras"]["effective samples"] > 0.0
     assert "NumPyro is left out" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["nuts.json"]
+
+
+@pytest.mark.slow
+def test_hmc_trajectories(tmp_path, capsys, monkeypatch):
+    benchmark = load(ROOT / "benchmarks" / "hmc_trajectories.py")
+    monkeypatch.setattr(benchmark, "LEAPFROG_STEPS", dict.fromkeys(benchmark.LEAPFROG_STEPS, (3,)))
+    results = benchmark.main(seeds=1, draws=100, burnin=400, out=tmp_path)
+    assert all(result["ratio"] > 0.5 for result in results.values())
+    assert "best of the grid" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["hmc_trajectories.json"]
 
 
 def as_arrays(folder, arrays):

@@ -55,7 +55,7 @@ def test_a_product_with_the_momentum_is_undone():
 def test_a_thousand_steps_are_undone_bit_for_bit(jit_compile):
     """Run by hand: the path's `undo` from the final state returns every integer."""
     training = make_training(1000, jit_compile=jit_compile)
-    data = training._data(DATA["x"], DATA["y"])
+    data = training._data.training(DATA["x"], DATA["y"], training.hyperparameters)
     path = training._compile(data)._path
     start, values = training_state(training, path)
 
@@ -124,7 +124,7 @@ def test_hypergradients_are_those_of_training_with_all_states():
 def test_the_buffer_grows_by_the_bits_that_momentum_loses(momentum, bits):
     steps = 400
     training = make_training(steps, momentum)
-    data = training._data(DATA["x"], DATA["y"])
+    data = training._data.training(DATA["x"], DATA["y"], training.hyperparameters)
     path = training._compile(data)._path
     start, values = training_state(training, path)
 

@@ -154,6 +154,33 @@ def test_optimizer_race(tmp_path, capsys):
     assert files(tmp_path) == {f"{title}.png" for title in titles}
 
 
+@pytest.mark.slow
+def test_optimization_all_the_way_down(tmp_path, capsys):
+    script = example("optimization_all_the_way_down")
+    result = script.main(out=tmp_path, fast=True)
+    loss, best = result["ridge"]
+    assert loss == pytest.approx(best, rel=1e-4)
+    tax, expected = result["tax"]
+    assert tax == pytest.approx(expected, rel=1e-4)
+    assert result["auroc"] > 0.95
+    assert result["accuracy"]["learned"] > result["accuracy"]["drawn"]
+    assert "5. ten images" in capsys.readouterr().out
+    assert files(tmp_path) == {"pendulum.png", "wrong_labels.png", "ten_images.png"}
+
+
+@pytest.mark.slow
+def test_a_pendulum_learns_to_stand():
+    upright, _ = example("optimization_all_the_way_down").swing_up(epochs=300)
+    assert upright["before"] < 0.1
+    assert upright["after"] > 0.8
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_wrong_labels_are_found(seed):
+    auroc, _, _ = example("optimization_all_the_way_down").wrong_labels(meta_steps=20, seed=seed)
+    assert auroc > 0.95
+
+
 def test_learn_the_schedule(tmp_path, capsys):
     result = example("learn_the_schedule").main(out=tmp_path, fast=True)
     assert result["after"] < result["before"]

@@ -343,3 +343,8 @@ def test_no_derivative_of_a_minimum_that_is_not_unique(size):
     else:
         with pytest.raises(ValueError, match="must be positive definite"):
             value_and_gradients(minimizer, values)
+
+
+def test_a_second_derivative_that_is_nan_is_named():
+    with pytest.raises(ValueError, match="second derivative is NaN"):
+        minimize(lambda x: ops.sum(ops.abs(x) ** 1.5), np.zeros(2))

@@ -53,6 +53,8 @@ def test_without_a_sentinel_only_nan_is_missing():
 
 
 def tensorflow_batches(data, labels=False):
+    if tf is None:
+        pytest.skip("TensorFlow is not installed")
     return tf.data.Dataset.from_tensor_slices((data, data[:, 0]) if labels else data).batch(3)
 
 

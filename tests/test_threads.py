@@ -32,9 +32,9 @@ def replaceable():
 
 @pytest.fixture(autouse=True)
 def everything_is_back():
-    before = replaceable(), keras.config.floatx(), list(tf.get_logger().filters)
+    before = replaceable(), keras.config.floatx(), list(logging.getLogger("tensorflow").filters)
     yield
-    assert (replaceable(), keras.config.floatx(), tf.get_logger().filters) == before
+    assert (replaceable(), keras.config.floatx(), logging.getLogger("tensorflow").filters) == before
 
 
 def in_threads(*functions):
@@ -217,14 +217,14 @@ def test_what_other_threads_log_is_kept():
     records = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
-    tf.get_logger().addHandler(handler)
+    logging.getLogger("tensorflow").addHandler(handler)
     try:
         with _quiet():
-            in_threads(lambda: tf.get_logger().error("of another"))
-            tf.get_logger().error("of this")
-        tf.get_logger().error("behind")
+            in_threads(lambda: logging.getLogger("tensorflow").error("of another"))
+            logging.getLogger("tensorflow").error("of this")
+        logging.getLogger("tensorflow").error("behind")
     finally:
-        tf.get_logger().removeHandler(handler)
+        logging.getLogger("tensorflow").removeHandler(handler)
     assert records == ["of another", "behind"]
 
 

@@ -30,8 +30,9 @@ _NOT_CONVERGED = (
     "scale variables to similar sizes, or raise `tolerance`."
 )
 _NO_MINIMUM = (
-    "`minimize` has ended at a saddle or maximum, where the Hessian has a negative eigenvalue. "
-    "Give another `start`."
+    "`minimize` has ended at a saddle or maximum, where the Hessian has a negative eigenvalue, or "
+    "where a second derivative is NaN. Give another `start`, or a function that is twice "
+    "differentiable there."
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_extras._core.checks import check_integer
 from keras_extras._core.data import check_numbers
 
 # What only some kernels use, and its default.
@@ -25,6 +26,19 @@ def check_kernel(settings: Mapping[str, Any]) -> None:
                 f"`{name}` is an argument of the kernels {kernels} only, and must be left at "
                 f"{default}. Received: kernel={settings['kernel']!r}, {name}={settings[name]!r}"
             )
+
+
+def check_leapfrog_steps(steps: Any, kernel: str, num_chains: int) -> int | str:
+    """Returns the number of leapfrog steps, or `"auto"` where their number can be learned."""
+    if not isinstance(steps, str):
+        return check_integer("num_leapfrog_steps", steps)
+    if steps != "auto" or kernel != "hmc" or num_chains < 2:
+        raise ValueError(
+            '`num_leapfrog_steps` must be an integer, or "auto" with kernel="hmc" and at least two '
+            f"chains. Received: num_leapfrog_steps={steps!r}, kernel={kernel!r}, "
+            f"num_chains={num_chains}"
+        )
+    return steps
 
 
 def check_finite(log_probs: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """MarkovChains: chains of one density by gradients, side by side and compiled.
 
-The kernels are those of `tfp.mcmc`, and `MicrocanonicalLangevin`. What is here is the schedule
+The kernels are those of TFP, and `MicrocanonicalLangevin`. What is here is the schedule
 around them: chunks of transitions between which progress is shown, and windows of a warm-up in
 which step size and scales adapt, as Stan's reference manual lays down (section "HMC algorithm
 parameters").
@@ -22,6 +22,11 @@ from keras_extras._core.vectorized_map import vectorized_map
 from keras_extras.autodiff.backend import has_loops
 from keras_extras.inference.chain_backup import ChainBackup, Draws
 from keras_extras.inference.microcanonical_langevin import MicrocanonicalLangevin
+from keras_extras.inference.trajectory_length import (
+    FIRST_STEPS,
+    learned_trajectories,
+    starting_at,
+)
 
 _LOGGER = logging.getLogger("keras_extras")
 
@@ -37,7 +42,8 @@ class MarkovChains:
         kernel: `"nuts"`, `"hmc"` or `"mclmc"`.
         target_accept_prob: Float, the mean acceptance probability that the step size is adapted to.
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps.
-        num_leapfrog_steps: Integer, the steps of HMC and of microcanonical Langevin.
+        num_leapfrog_steps: Integer, the steps of HMC and of microcanonical Langevin; `"auto"` for
+            trajectories of HMC whose length is learned.
         target_energy_variance: Float, what microcanonical Langevin adapts the step size to.
         jit_compile: Boolean, whether to compile by XLA.
         variables: What `log_prob_fn` reads. Defaults to none.
@@ -49,11 +55,14 @@ class MarkovChains:
         kernel: str = "nuts",
         target_accept_prob: float = 0.8,
         max_tree_depth: int = 10,
-        num_leapfrog_steps: int = 10,
+        num_leapfrog_steps: int | str = 10,
         target_energy_variance: float = 5e-4,
         jit_compile: bool = True,
         variables: Sequence[keras.Variable] = (),
     ):
+        learns_length = num_leapfrog_steps == "auto"
+        num_steps = FIRST_STEPS if learns_length else num_leapfrog_steps
+
         def make_kernel(step_size, num_adaptation_steps, scale, data, own):
             target = _side_by_side(lambda z, *own: log_prob_fn(z * scale, *data, *own), own)
             if kernel == "mclmc":
@@ -61,27 +70,32 @@ class MarkovChains:
                     target,
                     step_size,
                     num_adaptation_steps,
-                    num_leapfrog_steps,
+                    num_steps,
                     target_energy_variance,
                 )
             if kernel == "nuts":
                 inner = tfp.mcmc.NoUTurnSampler(target, step_size, max_tree_depth=max_tree_depth)
             else:
-                inner = tfp.mcmc.HamiltonianMonteCarlo(target, step_size, num_leapfrog_steps)
+                inner = tfp.mcmc.HamiltonianMonteCarlo(target, step_size, num_steps)
+            if learns_length:
+                inner = learned_trajectories(inner, num_adaptation_steps)
             return tfp.mcmc.DualAveragingStepSizeAdaptation(
                 inner, num_adaptation_steps, target_accept_prob=target_accept_prob
             )
 
-        def start(z, step_size, num_adaptation_steps, scale, *data):
-            return make_kernel(step_size, num_adaptation_steps, scale, *data).bootstrap_results(z)
+        def start(z, step_size, num_adaptation_steps, trajectory_length, scale, *data):
+            results = make_kernel(step_size, num_adaptation_steps, scale, *data).bootstrap_results(
+                z
+            )
+            return starting_at(results, trajectory_length) if learns_length else results
 
         def advance(z, results, scale, seed, *data):
-            # Step size and number of adaptation steps are among the results.
+            # The step size is among the results.
             return tfp.mcmc.sample_chain(
                 _CHUNK,
                 z,
                 previous_kernel_results=results,
-                kernel=make_kernel(0.1, 0, scale, *data),
+                kernel=make_kernel(0.1, results.num_adaptation_steps, scale, *data),
                 trace_fn=lambda _, results: statistics(results),
                 return_final_kernel_results=True,
                 seed=seed_of(seed),
@@ -89,8 +103,8 @@ class MarkovChains:
 
         statistics = {
             "nuts": _nuts_stats,
-            "hmc": _hmc_stats,
-            "mclmc": functools.partial(_mclmc_stats, num_leapfrog_steps),
+            "hmc": _learned_hmc_stats if learns_length else _hmc_stats,
+            "mclmc": functools.partial(_mclmc_stats, num_steps),
         }[kernel]
 
         def compile_all(jit_compile):
@@ -98,6 +112,7 @@ class MarkovChains:
             self._start = compiled(start, variables, jit_compile)
             self._advance = compiled(advance, variables, jit_compile)
 
+        self._learns_length = learns_length
         self._compile_all = compile_all
         compile_all(jit_compile)
 
@@ -113,6 +128,7 @@ class MarkovChains:
         backup: ChainBackup | None = None,
         scale: np.ndarray | None = None,
         data_of_chains: tuple = (),
+        trajectory_length: float | None = None,
     ) -> Draws:
         """Runs all chains through warm-up and sampling.
 
@@ -129,7 +145,13 @@ class MarkovChains:
                 ones.
             data_of_chains: Tensors with an entry for each chain along their first axis, which
                 `log_prob_fn` is given after `data`.
+            trajectory_length: Float, that of the first transitions where it is learned; `None` for
+                ten steps.
         """
+
+        def start(position, step_size, num_adaptation_steps, length, scale):
+            numbers = np.float32(step_size), np.int32(num_adaptation_steps), np.float32(length)
+            return self._started(position / scale, *numbers, scale, data, data_of_chains)
 
         def advance(z, results, scale):
             seed = generator.integers(2**31 - 1, size=2, dtype=np.int32)
@@ -141,12 +163,11 @@ class MarkovChains:
         scale = np.ones(initial.shape[1], "float32") if scale is None else scale
         position = np.asarray(initial, "float32")
         step_size = step_size or 0.1 * initial.shape[1] ** -0.25
-        given = (data, data_of_chains)
+        length = trajectory_length or FIRST_STEPS * step_size
         done = 0
         results = None
         for chunks, learns_scale in _windows(-(-num_burnin_steps // _CHUNK)):
-            length = np.int32(chunks * _CHUNK)
-            results = self._started(position / scale, np.float32(step_size), length, scale, *given)
+            results = start(position, step_size, chunks * _CHUNK, length, scale)
             window = []
             for _ in range(chunks):
                 chunk, results = advance(position / scale, results, scale)
@@ -155,13 +176,13 @@ class MarkovChains:
                 done += _CHUNK
                 on_progress(min(done, num_burnin_steps))
             step_size = float(results.new_step_size)
+            if self._learns_length:
+                length = float(results.inner_results.averaged_max_trajectory_length)
             if learns_scale:
                 # Lengths of steps are in units of the scale, so the step size stays good.
                 scale = _scale(np.concatenate(window, axis=1), scale)
         if results is None:
-            results = self._started(
-                position / scale, np.float32(step_size), np.int32(0), scale, *given
-            )
+            results = start(position, step_size, 0, length, scale)
         kept = []
         for done in range(0, num_results, _CHUNK):
             chunk, results = advance(position / scale, results, scale)
@@ -240,6 +261,13 @@ def _hmc_stats(results):
         "n_steps": ops.broadcast_to(inner.accepted_results.num_leapfrog_steps, log_ratio.shape),
         "step_size": ops.broadcast_to(results.new_step_size, log_ratio.shape),
     }
+
+
+def _learned_hmc_stats(results):
+    inner = results.inner_results
+    stats = _hmc_stats(results._replace(inner_results=inner.inner_results))
+    length = inner.averaged_max_trajectory_length
+    return {**stats, "trajectory_length": ops.broadcast_to(length, stats["lp"].shape)}
 
 
 def _mclmc_stats(num_steps, results):

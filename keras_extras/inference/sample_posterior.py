@@ -27,6 +27,7 @@ from keras_extras.inference.chain_backup import ChainBackup
 from keras_extras.inference.chain_checks import (
     check_finite,
     check_kernel,
+    check_leapfrog_steps,
     warn_of_bias,
     warn_of_divergences,
     weights_of_chains,
@@ -54,7 +55,7 @@ def sample_posterior(
     step_size: float | None = None,
     target_accept_prob: float = 0.8,
     max_tree_depth: int = 10,
-    num_leapfrog_steps: int = 10,
+    num_leapfrog_steps: int | str = 10,
     jit_compile: bool = True,
     seed: int | None = None,
     verbose: int = 1,
@@ -80,6 +81,10 @@ def sample_posterior(
     of a normal posterior are one to three percent too small. `posterior.energy_variance` is the
     variance that was found.
 
+    With `kernel="hmc"` and `num_leapfrog_steps="auto"` the length of trajectories is learned, too,
+    by gradient ascent through the leapfrog steps: of the squared jumps of the weights, and of
+    their squared distance from the mean (the ChEES criterion), in a unit of length.
+
     Called again for the same model, prior, likelihood and settings with data of the same shapes,
     it compiles nothing.
 
@@ -88,7 +93,9 @@ def sample_posterior(
         [arXiv:1111.4246](https://arxiv.org/abs/1111.4246); Neal (1996), "Bayesian learning for
         neural networks"; Robnik et al. (2022), "Microcanonical Hamiltonian Monte Carlo",
         [arXiv:2212.08549](https://arxiv.org/abs/2212.08549); Robnik and Seljak (2024),
-        [arXiv:2412.08876](https://arxiv.org/abs/2412.08876), on its bias.
+        [arXiv:2412.08876](https://arxiv.org/abs/2412.08876), on its bias; Hoffman, Radul and
+        Sountsov (2021), "An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian
+        Monte Carlo", [AISTATS](https://proceedings.mlr.press/v130/hoffman21a.html).
 
     Args:
         model: Keras model with one output, built or called before, in which nothing is random in
@@ -119,7 +126,9 @@ def sample_posterior(
         max_tree_depth: Integer, NUTS takes at most `2**max_tree_depth - 1` leapfrog steps in a
             transition. It must be left as it is with `"mclmc"`. Defaults to `10`.
         num_leapfrog_steps: Integer, leapfrog steps in a transition of HMC, and steps of
-            `"mclmc"`, of two gradients each, between draws. Defaults to `10`.
+            `"mclmc"`, of two gradients each, between draws. `"auto"`, for HMC of at least two
+            chains, learns the length of trajectories in the warm-up, by the gradient of squared
+            jumps in a unit of length. Defaults to `10`.
         jit_compile: Boolean, whether to compile by XLA. Models that XLA does not allow are compiled
             without it. Defaults to `True`.
         seed: Integer seed; `None` follows `keras.utils.set_random_seed`. Defaults to `None`.
@@ -173,11 +182,14 @@ def sample_posterior(
     """
     require_probability("sample_posterior")
     check_choice("kernel", kernel, ("nuts", "hmc", "mclmc"))
-    scale = None
+    scale = trajectory_length = None
     if isinstance(initial, Posterior):
         if initial.scales is not None:
             scale = np.concatenate([np.ravel(part) for part in initial.scales]).astype("float32")
             step_size = initial.step_size if step_size is None else step_size
+        lengths_of_draws = initial.sample_stats.get("trajectory_length")
+        if lengths_of_draws is not None and num_leapfrog_steps == "auto":
+            trajectory_length = float(lengths_of_draws[0, -1])
         initial = [values[:, -1] for values in initial.samples]
     if isinstance(initial, str):
         check_choice("initial", initial, ("weights", "prior"))
@@ -191,7 +203,7 @@ def sample_posterior(
         "kernel": kernel,
         "target_accept_prob": check_share("target_accept_prob", target_accept_prob),
         "max_tree_depth": check_integer("max_tree_depth", max_tree_depth),
-        "num_leapfrog_steps": check_integer("num_leapfrog_steps", num_leapfrog_steps),
+        "num_leapfrog_steps": check_leapfrog_steps(num_leapfrog_steps, kernel, num_chains),
         "target_energy_variance": check_number(
             "target_energy_variance", target_energy_variance, above=0.0
         ),
@@ -230,6 +242,7 @@ def sample_posterior(
             "seed": seed,
         }
         lengths |= {} if scale is None else {"scale": scale.tolist()}
+        lengths |= {} if trajectory_length is None else {"trajectory_length": trajectory_length}
         contents |= {"sample_weight": fingerprint(list(of_chains))} if of_chains else {}
         backup = ChainBackup(backup_dir, {**settings, **lengths, **shape, **contents})
     with locked_folder(backup_dir, "backup_dir"):
@@ -248,6 +261,7 @@ def sample_posterior(
             backup=backup,
             scale=scale,
             data_of_chains=of_chains,
+            trajectory_length=trajectory_length,
         )
     samples = target.split(np.asarray(draws.values))
     scales = target.split(np.asarray(draws.scale))

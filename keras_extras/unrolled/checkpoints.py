@@ -24,12 +24,16 @@ class CheckpointedPath(TrainingPath):
         steps: Integer, their number.
         keep_all: Boolean; if False, the state before each `sqrt(steps)`-th step is kept.
         jit_compile: Boolean, whether segments are compiled with XLA.
+        truncate: Integer, how many steps the way back has, from the last on.
     """
 
-    def __init__(self, step: TrainingStep, steps: int, keep_all: bool, jit_compile: bool):
+    def __init__(
+        self, step: TrainingStep, steps: int, keep_all: bool, jit_compile: bool, truncate: int
+    ):
         self._step, self._steps, self._keep_all = step, steps, keep_all
-        self._size = min(steps, _SEGMENT) if keep_all else math.isqrt(steps - 1) + 1
-        self._segments = -(-steps // self._size)
+        self._skipped = steps - truncate
+        self._size = min(truncate, _SEGMENT) if keep_all else math.isqrt(truncate - 1) + 1
+        self._segments = -(-truncate // self._size)
         self._train = backend.block(self._train_of, jit_compile)
         self._pull_back = backend.block(self._pull_back_of, jit_compile)
 
@@ -38,6 +42,11 @@ class CheckpointedPath(TrainingPath):
     ) -> tuple[State, Any, list]:
         if not room:
             return self._train(0, self._steps, start, values, data, self._steps, False)
+        skipped, losses_of_skipped = self._skipped, ops.zeros((0,), self._step.dtype)
+        if skipped:
+            start, losses_of_skipped, _ = self._train(
+                0, skipped, start, values, data, skipped, False
+            )
         losses = backend.array(self._step.dtype, self._segments, (self._size,))
         shape = (self._size,) if self._keep_all else ()
         kept = _arrays(self._kept_of(start), self._segments, shape)
@@ -53,7 +62,8 @@ class CheckpointedPath(TrainingPath):
         _, state, losses, kept = backend.while_loop(
             lambda k, *_: k < self._segments, body, (index_tensor(0), start, losses, kept)
         )
-        return state, losses.concat()[: self._steps], kept
+        losses = ops.concatenate([losses_of_skipped, losses.concat()])
+        return state, losses[: self._steps], kept
 
     def backward(
         self, adjoint: State, record: list, start: State, values: Mapping[str, Any], data: Batches
@@ -71,10 +81,11 @@ class CheckpointedPath(TrainingPath):
         _, adjoint, totals = backend.while_loop(
             lambda k, *_: k >= 0, body, (index_tensor(self._segments - 1), adjoint, totals)
         )
-        return adjoint, self._step.collected(totals, self._steps), ops.convert_to_tensor(True)
+        found = self._step.collected(totals, self._steps - self._skipped, self._skipped)
+        return adjoint, found, ops.convert_to_tensor(True)
 
     def _limits(self, segment):
-        first = segment * self._size
+        first = self._skipped + segment * self._size
         return first, ops.minimum(first + self._size, self._steps)
 
     def _kept_of(self, state):

@@ -1,4 +1,4 @@
-"""Training and its gradient with respect to hyperparameters, as compiled functions."""
+"""CompiledTraining: training and its derivatives by hyperparameters, as compiled functions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_extras.unrolled import backend
 from keras_extras.unrolled.batches import Batches
-from keras_extras.unrolled.training_step import State, TrainingStep
+from keras_extras.unrolled.training_step import ADJOINT_NORM, State, TrainingStep
 
 
 class CompiledTraining:
@@ -24,6 +24,7 @@ class CompiledTraining:
         self._step, self._path = step, path
         self._train = backend.compiled(self._train_of)
         self._differentiate = backend.compiled(self._differentiate_of, static=("room",))
+        self._pull_back = backend.compiled(self._pull_back_of)
         self._validate = backend.compiled(step.validation_loss, jit_compile)
 
     def train(
@@ -55,16 +56,22 @@ class CompiledTraining:
         statistics: list,
         data: Batches,
         validation: tuple,
-    ) -> tuple[Any, dict[str, Any], Any]:
-        """Returns the validation loss, its gradient, and the losses of the steps.
+    ) -> tuple[Any, dict[str, Any], Any, Any]:
+        """Returns the validation loss, its gradient, the losses of the steps, and the norms.
+
+        The norms are those of its derivatives by the weights before each step.
 
         Raises:
             RuntimeError: If the way back did not lead to the initial weights.
         """
-        room = self._path.room(values)
         with self._path.context():
             *found, returned = self._differentiate(
-                self._tensors(values), weights, statistics, data, validation, room=room
+                self._tensors(values),
+                weights,
+                statistics,
+                data,
+                validation,
+                room=self._path.room(values),
             )
         if not returned:
             raise RuntimeError(
@@ -74,6 +81,38 @@ class CompiledTraining:
                 'memory="checkpoints".'
             )
         return tuple(found)
+
+    def differentiable(
+        self, values: Mapping[str, Any], weights: list, statistics: list, data: Batches
+    ) -> tuple[list, list]:
+        """Returns trained weights and statistics, which have derivatives by the hyperparameters.
+
+        Args:
+            values: Dict of the hyperparameters, tensors.
+            weights: List of the initial weights.
+            statistics: List of the initial statistics.
+            data: The training data.
+        """
+        names, tensors = list(values), list(self._tensors(values).values())
+
+        @ops.custom_gradient
+        def trained(*tensors):
+            tensors = list(map(backend.unrecorded, tensors))
+            state, _ = self.train(dict(zip(names, tensors)), weights, statistics, data)
+            found = (*self._step.trained(state), *state.statistics)
+
+            def pull_back(*args, upstream=None):
+                adjoints = list(upstream if upstream is not None else args)
+                with self._path.context():
+                    gradients = self._pull_back(
+                        dict(zip(names, tensors)), weights, statistics, data, adjoints
+                    )
+                return tuple(gradients[name] for name in names)
+
+            return found, pull_back
+
+        found = trained(*tensors)
+        return list(found[: len(weights)]), list(found[len(weights) :])
 
     def _tensors(self, values):
         return {
@@ -86,6 +125,20 @@ class CompiledTraining:
         state, losses, _ = self._path.forward(start, values, data, room=0)
         return state, losses
 
+    def _pull_back_of(self, values, weights, statistics, data, adjoints):
+        def pull_back_trained(state):
+            zero = ops.zeros((), self._step.dtype)
+            return zero, self._step.pull_back_trained(state, adjoints)
+
+        values = self._path.prepare(values)
+        start = self._step.initial_state(values, weights, statistics)
+        *_, adjoint, gradients, _ = self._path.forward_and_backward(
+            start, values, data, 1, pull_back_trained
+        )
+        gradients.pop(ADJOINT_NORM)
+        gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
+        return gradients
+
     def _differentiate_of(self, values, weights, statistics, data, validation, room):
         values = self._path.prepare(values)
         start = self._step.initial_state(values, weights, statistics)
@@ -96,5 +149,6 @@ class CompiledTraining:
             room,
             lambda state: self._step.pull_back_validation(state, *validation),
         )
+        norms = gradients.pop(ADJOINT_NORM)
         gradients |= self._step.pull_back_start(values, weights, statistics, adjoint)
-        return loss, gradients, losses, returned
+        return loss, gradients, losses, norms, returned

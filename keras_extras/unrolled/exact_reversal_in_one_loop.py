@@ -13,7 +13,7 @@ from keras_extras.unrolled import backend, exact_reversal
 from keras_extras.unrolled.batches import Batches
 from keras_extras.unrolled.exact_reversal import DENOMINATOR, FULL, Buffer, ReversiblePath
 from keras_extras.unrolled.training_path import index_tensor
-from keras_extras.unrolled.training_step import State
+from keras_extras.unrolled.training_step import ADJOINT_NORM, State
 
 
 class ReversiblePathInOneLoop(ReversiblePath):
@@ -62,6 +62,7 @@ class ReversiblePathInOneLoop(ReversiblePath):
 
             rows = backend.gather(data.order, t)
             taken = self._step.values_at(values, t, rows)
+            taken[ADJOINT_NORM] = loss
             adjoint, found = ops.cond(
                 is_back,
                 lambda: self._pull_back(t, weights, velocities, adjoint, values, data),

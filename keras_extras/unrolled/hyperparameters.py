@@ -18,7 +18,7 @@ OF_THE_START = ("initial_weights", "initial_scale")
 _OF_WEIGHTS = ("l2", *OF_THE_START, "learning_rate")
 _OF_ROWS = ("sample_weight", "x", "y")
 _SHARES = ("momentum", "rho", "beta_1", "beta_2", "ema_momentum")
-_REAL = ("initial_weights", "x", "y")
+_REAL = ("initial_weights", "x", "y", "loss")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,11 @@ class Hyperparameter:
     start: np.ndarray
     targets: tuple = ()
     varies_over: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The part of the name after the first slash."""
+        return self.name.partition("/")[2]
 
     @property
     def is_share(self) -> bool:
@@ -133,7 +138,7 @@ def read_hyperparameters(
             f'{{"learning_rate": 0.1}}. Received: hyperparameters={given!r}'
         )
     kinds = (*settings, *(f"{kind}/<pattern>" for kind in _OF_WEIGHTS))
-    kinds += (*(f"loss_weight/{name}" for name in outputs), *_OF_ROWS)
+    kinds += (*(f"loss_weight/{name}" for name in outputs), "loss/<argument>", *_OF_ROWS)
     if not given:
         raise ValueError(
             f"`hyperparameters` must name at least one of {', '.join(kinds)}. "
@@ -151,6 +156,9 @@ def read_hyperparameters(
             found += _of_weights(name, kind, value, matched, variables)
         elif kind == "loss_weight" and target in outputs:
             found.append(_scalar(name, kind, value, (target,)))
+        elif kind == "loss" and target:
+            array = _array(name, value, "a number or an array")
+            found.append(Hyperparameter(name, kind, array, (target,)))
         elif name in _OF_ROWS:
             found.append(_of_rows(name, value))
         else:

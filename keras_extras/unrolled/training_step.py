@@ -20,6 +20,9 @@ from keras_extras.unrolled.hyperparameters import (
 from keras_extras.unrolled.update_rules import UpdateRule
 from keras_extras.unrolled.weighted_losses import WeightedLosses
 
+# Among what steps give on the way back: the norm of the derivative by the weights before each.
+ADJOINT_NORM = "norm of the adjoint"
+
 
 class State(NamedTuple):
     """The state that a step passes on to the next.
@@ -106,11 +109,14 @@ class TrainingStep:
         rows = backend.gather(data.order, step)
         x, y = keras.tree.map_structure(lambda t: backend.gather(t, rows), (data.x, data.y))
         x, y = at.get("x", x), at.get("y", y)
-        factors = {name.partition("/")[2]: at[name] for name in self.names_of("loss_weight")}
+        factors, arguments = (
+            {name.partition("/")[2]: at[name] for name in self.names_of(kind)}
+            for kind in ("loss_weight", "loss")
+        )
 
         def loss_of(weights):
             outputs, penalty, after = self._call(step, weights, statistics, x, training=True)
-            loss = self._losses(y, outputs, factors, at.get("sample_weight"))
+            loss = self._losses(y, outputs, factors, at.get("sample_weight"), arguments)
             return loss + penalty + add_l2(self.hyperparameters, at, weights), after
 
         (loss, updated), gradients = value_and_gradients(loss_of, weights, has_aux=True)
@@ -145,7 +151,7 @@ class TrainingStep:
 
         Returns:
             Derivatives with respect to the state before the step, and to what the step took of the
-            hyperparameters.
+            hyperparameters, with the norm of those by the weights.
         """
         at = self.values_at(values, step, backend.gather(data.order, step))
         settings = self.settings_at(step, at)
@@ -170,7 +176,8 @@ class TrainingStep:
             (gradients, adjoint.statistics),
         )
         weights = [a + b for a, b in zip(weights, of_weights)]
-        return State(weights, slots, statistics), {**learned, **others}
+        norm = ops.sqrt(sum(ops.sum(ops.square(a)) for a in weights))
+        return State(weights, slots, statistics), {**learned, **others, ADJOINT_NORM: norm}
 
     def _update(self, weights, gradients, slots, settings):
         gradients = self.rule.clip(gradients)
@@ -197,7 +204,7 @@ class TrainingStep:
         """Returns the loss without any penalty, of a call that is not in training."""
         weights = self.trained(state)
         outputs, _, _ = self._call(0, weights, state.statistics, x, training=False)
-        return self._losses(y, outputs, sample_weight=sample_weight)
+        return self._losses.validation(y, outputs, sample_weight)
 
     def pull_back_validation(
         self, state: State, x: Any, y: Any, sample_weight: Any = None
@@ -209,6 +216,15 @@ class TrainingStep:
 
         loss = loss_of(*state)
         return loss, State(*_vector_jacobian_product(loss_of, tuple(state), ops.ones_like(loss)))
+
+    def pull_back_trained(self, state: State, adjoints: list) -> State:
+        """Returns derivatives by a final state from those by trained weights and statistics."""
+
+        def trained(*parts):
+            state = State(*parts)
+            return [*self.trained(state), *state.statistics]
+
+        return State(*_vector_jacobian_product(trained, tuple(state), adjoints))
 
     def pull_back_start(
         self, values: Mapping[str, Any], weights: list, statistics: list, adjoint: State
@@ -239,12 +255,13 @@ class TrainingStep:
             size: Integer, of the arrays.
             shape: Tuple, of their elements. Defaults to `()`.
         """
-        return {
+        totals = {
             h.name: backend.array(self.dtype, size, shape)
             if h.varies_over == "steps"
             else ops.zeros_like(values[h.name])
             for h in self._of_steps
         }
+        return {**totals, ADJOINT_NORM: backend.array(self.dtype, size, shape)}
 
     def add_gradients(
         self, totals: Mapping[str, Any], found: Mapping[str, Any], index: Any, rows: Any
@@ -257,7 +274,7 @@ class TrainingStep:
             index: Integer tensor, the place of the step.
             rows: Integer tensor, the rows of its batch; `None` adds gradients of all rows.
         """
-        totals = dict(totals)
+        totals = {**totals, ADJOINT_NORM: totals[ADJOINT_NORM].write(index, found[ADJOINT_NORM])}
         for h in self._of_steps:
             total, gradient = totals[h.name], found[h.name]
             if h.varies_over == "steps":
@@ -268,13 +285,15 @@ class TrainingStep:
                 totals[h.name] = total + gradient
         return totals
 
-    def collected(self, totals: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Returns the totals of so many steps as tensors."""
+    def collected(self, totals: Mapping[str, Any], steps: int, skipped: int = 0) -> dict[str, Any]:
+        """Returns the totals of so many steps as tensors, after zeros for those skipped."""
+        of_steps = {h.name for h in self._of_steps if h.varies_over == "steps"} | {ADJOINT_NORM}
+        zeros = ops.zeros((skipped,), self.dtype)
         return {
-            h.name: ops.reshape(totals[h.name].stack(), (-1,))[:steps]
-            if h.varies_over == "steps"
-            else totals[h.name]
-            for h in self._of_steps
+            name: ops.concatenate([zeros, ops.reshape(total.stack(), (-1,))[:steps]])
+            if name in of_steps
+            else total
+            for name, total in totals.items()
         }
 
     def names_of(self, kind: str) -> list[str]:

@@ -9,21 +9,18 @@ from keras import ops
 
 from keras_extras._core.backend import require_tensorflow_or_jax
 from keras_extras._core.checks import check_choice, check_flag, check_integer
-from keras_extras._core.data import paired_targets
-from keras_extras._core.differentiation import value_and_gradients
 from keras_extras._core.precision import widest_float
-from keras_extras.autodiff.second_derivatives import check_model
-from keras_extras.unrolled import backend, exact_reversal
-from keras_extras.unrolled.batches import Batches, batches_of, constant, validation_tensors
-from keras_extras.unrolled.checkpoints import CheckpointedPath
-from keras_extras.unrolled.compiled_training import CompiledTraining
-from keras_extras.unrolled.differentiability import (
-    check_data_gradient,
-    check_gradients_exist,
-    updated_statistics,
+from keras_extras.unrolled import exact_reversal
+from keras_extras.unrolled.batches import constant
+from keras_extras.unrolled.compilation import check_step, compiled_training
+from keras_extras.unrolled.diagnosis import (
+    HypergradientDiagnosis,
+    diagnosis_of,
+    warn_of_growth,
 )
-from keras_extras.unrolled.exact_reversal_in_one_loop import ReversiblePathInOneLoop
-from keras_extras.unrolled.hyperparameters import read_hyperparameters
+from keras_extras.unrolled.differentiability import updated_statistics
+from keras_extras.unrolled.hyperparameters import OF_THE_START, read_hyperparameters
+from keras_extras.unrolled.training_data import TrainingData
 from keras_extras.unrolled.training_step import TrainingStep
 from keras_extras.unrolled.update_rules import update_rule
 from keras_extras.unrolled.weighted_losses import WeightedLosses
@@ -73,6 +70,7 @@ class UnrolledTraining:
     | `"initial_weights/<pattern>"` | initial weights: an array, or `None` for the model's own |
     | `"initial_scale/<pattern>"` | factor on the initial weights, likewise |
     | `"loss_weight/<output>"` | number, factor on the loss of one of several outputs |
+    | `"loss/<argument>"` | argument of a loss that is a function: number or array |
     | `"sample_weight"` | one number for each row of the training data |
     | `"x"`, `"y"` | the training data themselves, an array; methods get `None` in their place |
 
@@ -103,6 +101,11 @@ class UnrolledTraining:
         seed: Integer, of the order of the rows and of random layers. Defaults to `0`.
         jit_compile: Boolean, whether to compile with XLA, as JAX does in any case. Defaults to
             `True`.
+        validation_loss: The loss on validation data, as `loss`, whose arguments are not learned;
+            required where those of `loss` are. Defaults to `None`, `loss`.
+        truncate: Integer, how many of the last steps the way back has (truncated backpropagation);
+            the other steps count as constant, and their hyperparameters get gradients of 0.
+            Defaults to `None`, all.
 
     Raises:
         TypeError, ValueError: If a name matches nothing, a schedule has the wrong length, weights
@@ -152,6 +155,8 @@ class UnrolledTraining:
         memory: str = "all",
         seed: int = 0,
         jit_compile: bool = True,
+        validation_loss: Any = None,
+        truncate: int | None = None,
     ):
         require_tensorflow_or_jax("UnrolledTraining")
         if not isinstance(model, keras.Model) or not model.built or not model.trainable_variables:
@@ -177,7 +182,7 @@ class UnrolledTraining:
         self._rule = update_rule(
             optimizer, self.steps, tuple(hyperparameters), model.trainable_variables
         )
-        self._losses = WeightedLosses(loss, model)
+        self._losses = WeightedLosses(loss, model, validation_loss)
         self._hyperparameters = read_hyperparameters(
             hyperparameters,
             list(self._rule.settings),
@@ -185,6 +190,12 @@ class UnrolledTraining:
             self._losses.names,
             self.steps,
         )
+        self._losses.learn([h.target for h in self._hyperparameters if h.kind == "loss"])
+        self._data = TrainingData(
+            model, self._losses, self._hyperparameters, self.steps, self.batch_size, self.seed
+        )
+        self.truncate = None if truncate is None else check_integer("truncate", truncate)
+        self._check_truncation()
         if memory == "reversal":
             self._rule = exact_reversal.reversible(self._rule)
             rates = [h.name for h in self._hyperparameters if h.sets_rate]
@@ -194,6 +205,7 @@ class UnrolledTraining:
                     f'memory="checkpoints". Received: the hyperparameters {rates}'
                 )
         self._values = {h.name: h.start for h in self._hyperparameters}
+        self._warns = True
         self._weights = list(map(constant, model.trainable_variables))
         self._compiled = None
 
@@ -217,8 +229,8 @@ class UnrolledTraining:
         Raises:
             ValueError: If the data do not fit, or the loss is NaN or infinite.
         """
-        data = self._data(x, y)
-        validation = None if validation_data is None else self._validation(validation_data)
+        data = self._data.training(x, y, self._values)
+        validation = None if validation_data is None else self._data.validation(validation_data)
         compiled = self._compile(data)
         state, losses = compiled.train(self._values, self._weights, self._statistics, data)
         self._check_finite(losses)
@@ -275,15 +287,82 @@ class UnrolledTraining:
         evaluate = self._evaluation(x, y, validation_data)
 
         def loss_and_gradient(values):
-            unknown = set(values) - set(self._values)
-            if unknown:
-                raise ValueError(
-                    f"Values must be of the hyperparameters {list(self._values)}. "
-                    f"Received: {sorted(unknown)}"
-                )
-            return evaluate({**self._values, **values})[:2]
+            return evaluate(self._all_values(values))[:2]
 
         return loss_and_gradient
+
+    def diagnose(self, x: Any, y: Any, validation_data: tuple) -> HypergradientDiagnosis:
+        """Returns how derivatives grow on the way back, and whether a hypergradient is of use.
+
+        Args:
+            x: Inputs, an array or a structure of arrays.
+            y: Targets, likewise.
+            validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`.
+
+        Returns:
+            A `HypergradientDiagnosis` of the current hyperparameters, with the fields
+            `adjoint_norms`, `spectral_radius`, `growth` and `truncate`, and the property
+            `is_trustworthy`.
+
+        Raises:
+            ValueError: If the data do not fit, or training does not stay finite.
+        """
+        return self._differentiation(x, y, validation_data)(self._values)[3]
+
+    def stateless_run(
+        self, hyperparameters: Mapping[str, Any], x: Any, y: Any
+    ) -> tuple[list, list]:
+        """Returns the variables of the trained model as tensors, for outer derivatives.
+
+        Args:
+            hyperparameters: Dict from names to tensors; those left out keep their current values.
+            x: Inputs, an array or a structure of arrays.
+            y: Targets, likewise.
+
+        Returns:
+            Lists of trainable and of non-trainable variables, in the order of the model's, for
+            `model.stateless_call(trainable, non_trainable, x)`. They have first derivatives with
+            respect to `hyperparameters`, by `tf.GradientTape` or `jax.grad`, outside of compiled
+            functions.
+
+        Raises:
+            ValueError: If the data do not fit, a name is unknown, a value has another shape, or
+                `memory` is `"reversal"`.
+
+        Example:
+
+        ```python
+        import keras
+        import numpy as np
+        from keras_extras import unrolled
+
+        x = np.linspace(-1.0, 1.0, 20)[:, None]
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        training = unrolled.UnrolledTraining(
+            model, "sgd", "mse", steps=5, hyperparameters={"learning_rate": 0.1}, batch_size=None
+        )
+        trainable, non_trainable = training.stateless_run({"learning_rate": 0.2}, x, 2.0 * x)
+        outputs, _ = model.stateless_call(trainable, non_trainable, x)
+        ```
+        """
+        values = self._all_values(hyperparameters)
+        if self.memory == "reversal":
+            raise ValueError(
+                '`memory` must be "all" or "checkpoints" for `stateless_run`. '
+                'Received: memory="reversal"'
+            )
+        data = self._data.training(x, y, self._values)
+        compiled = self._compile(data)
+        for h in self._hyperparameters:
+            if tuple(ops.shape(values[h.name])) != h.start.shape:
+                raise ValueError(
+                    f"The hyperparameter {h.name!r} must have shape {h.start.shape}. "
+                    f"Received: shape {tuple(ops.shape(values[h.name]))}"
+                )
+        weights, statistics = compiled.differentiable(values, self._weights, self._statistics, data)
+        updated = {id(v): t for v, t in zip(self._updated, statistics)}
+        others = self.model.non_trainable_variables
+        return weights, [updated.get(id(v), ops.convert_to_tensor(v)) for v in others]
 
     def fit(
         self,
@@ -354,78 +433,77 @@ class UnrolledTraining:
         self.assign(run)
         return history
 
-    def _evaluation(self, x, y, validation_data):
-        """A function from hyperparameters to validation loss, gradient, and losses of the steps."""
-        data, validation = self._data(x, y), self._validation(validation_data)
+    def _all_values(self, values):
+        """The hyperparameters, with the values that are given."""
+        unknown = set(values) - set(self._values)
+        if unknown:
+            raise ValueError(
+                f"Values must be of the hyperparameters {list(self._values)}. "
+                f"Received: {sorted(unknown)}"
+            )
+        return {**self._values, **values}
+
+    def _differentiation(self, x, y, validation_data):
+        """From hyperparameters to validation loss, gradient, losses of the steps, and diagnosis."""
+        data = self._data.training(x, y, self._values)
+        validation = self._data.validation(validation_data)
         compiled = self._compile(data)
 
-        def evaluate(values):
+        def differentiate(values):
             values = {h.name: h.check(values[h.name]) for h in self._hyperparameters}
-            loss, gradients, losses = compiled.differentiate(
+            loss, gradients, losses, norms = compiled.differentiate(
                 values, self._weights, self._statistics, data, validation
             )
             self._check_finite(losses)
             gradients = {name: np.asarray(g, "float64") for name, g in gradients.items()}
+            norms = ops.convert_to_numpy(norms)[-(self.truncate or self.steps) :]
+            return float(loss), gradients, ops.convert_to_numpy(losses), diagnosis_of(norms)
+
+        return differentiate
+
+    def _evaluation(self, x, y, validation_data):
+        """The same, checked, without the diagnosis."""
+        differentiate = self._differentiation(x, y, validation_data)
+
+        def evaluate(values):
+            loss, gradients, losses, diagnosis = differentiate(values)
             faults = [name for name, g in gradients.items() if not np.isfinite(g).all()]
             if faults or not np.isfinite(loss):
                 raise ValueError(
                     "The hypergradient must be finite; where training is and this is not, it grew "
-                    "beyond all numbers on the way back: lower the learning rates or take fewer "
-                    f"steps. Received: a validation loss of {float(loss):g}, and NaN or infinity "
-                    f"in the gradient of {faults}"
+                    "beyond all numbers on the way back: lower the learning rates, take fewer "
+                    f"steps, or pass truncate={diagnosis.truncate or self.steps // 2}. Received: "
+                    f"a validation loss of {loss:g}, and NaN or infinity in the gradient of "
+                    f"{faults}"
                 )
-            return float(loss), gradients, ops.convert_to_numpy(losses)
+            if self._warns:
+                warn_of_growth(diagnosis)
+            self._warns &= diagnosis.is_trustworthy
+            return loss, gradients, losses
 
         return evaluate
 
-    def _validation(self, validation_data):
-        x, y, *weights = validation_tensors(validation_data, self.model)
-        return x, self._paired(x, y, *weights), *weights
-
-    def _paired(self, x, y, sample_weight=None):
-        outputs = self.model(keras.tree.map_structure(lambda t: t[:1], x))
-        return paired_targets(y, outputs, self._losses.given, self._losses.names, sample_weight)
-
-    def _data(self, x, y):
-        x, y = self._learned("x", x), self._learned("y", y)
-        data = batches_of(x, y, self.steps, self.batch_size, self.seed, self.model)
-        paired = self._paired(data.x, data.y)
-        shapes = [tuple(t.shape) for t in keras.tree.flatten(paired)]
-        if "y" in self._values and shapes != [self._values["y"].shape]:
+    def _check_truncation(self):
+        if self.truncate is None:
+            return
+        if self.truncate > self.steps or self.memory == "reversal":
             raise ValueError(
-                "The hyperparameter 'y' must have the shape of the one output. Received: shape "
-                f"{self._values['y'].shape} for targets of shapes {shapes}"
+                '`truncate` must be at most `steps`, and `memory` not "reversal". Received: '
+                f"truncate={self.truncate}, steps={self.steps}, memory={self.memory!r}"
             )
-        data = data._replace(y=paired)
-        for h in self._hyperparameters:
-            if h.varies_over == "rows" and len(h.start) != data.rows:
-                raise ValueError(
-                    f"The hyperparameter {h.name!r} must have one value for each row of `x`. "
-                    f"Received: {len(h.start)} values for {data.rows} rows"
-                )
-        return data
-
-    def _learned(self, name, given):
-        """The training data of a name: those given, or the hyperparameter."""
-        if name not in self._values:
-            if given is None:
-                raise ValueError(
-                    f"`{name}` must be given, unless it is a hyperparameter. Received: {name}=None"
-                )
-            return given
-        if given is not None:
+        starts = [h.name for h in self._hyperparameters if h.kind in OF_THE_START]
+        if starts and self.truncate < self.steps:
             raise ValueError(
-                f"`{name}` must be None where it is a hyperparameter, whose value is trained on. "
-                f"Received: {name} of type {type(given).__name__}"
+                "`truncate` leaves the first steps out of the way back, so that initial weights "
+                f"have no gradient. Received: truncate={self.truncate} and the hyperparameters "
+                f"{starts}"
             )
-        return self._values[name].astype(self.model.trainable_variables[0].dtype)
 
     def _compile(self, data):
         """The compiled functions, made when the first data are seen, and checked on two rows."""
         if self._compiled is not None:
             return self._compiled
-        rows = keras.tree.map_structure(lambda t: t[:2], (data.x, data.y))
-        self._updated = updated_statistics(self.model, rows[0])
+        self._updated = updated_statistics(self.model, keras.tree.map_structure(_two, data.x))
         if self._updated and self.memory == "reversal":
             raise ValueError(
                 '`memory="reversal"` cannot undo the moving statistics that training updates; '
@@ -441,40 +519,10 @@ class UnrolledTraining:
             self._updated,
             self.seed,
         )
-        values = {h.name: ops.convert_to_tensor(h.start, step.dtype) for h in self._hyperparameters}
-        first = Batches(*rows, data.order[:1] * 0)
-        at = step.values_at(values, 0, first.order[0])
-        _, gradients, _ = backend.tried(
-            lambda: step.gradients(0, self._weights, self._statistics, at, first)
+        check_step(step, self.model, self._updated, data)
+        self._compiled = compiled_training(
+            step, self.steps, self.memory, self.truncate, self.jit_compile
         )
-        check_gradients_exist(self.model, self.model.trainable_variables, gradients, rows[0])
-        for name in {"x", "y"} & set(at):
-            check_data_gradient(
-                name,
-                backend.tried(
-                    lambda name=name: value_and_gradients(
-                        lambda rows: step.gradients(
-                            0, self._weights, self._statistics, {**at, name: rows[0]}, first
-                        )[0],
-                        [at[name]],
-                    )[1][0]
-                ),
-            )
-        check_model(
-            self.model,
-            lambda weights: step.gradients(0, weights, self._statistics, at, first)[1],
-            self._weights,
-            rows[0],
-            training=True,
-        )
-        if self.memory == "reversal":
-            if backend.BLOCKS_ROUND_ALIKE:
-                path = exact_reversal.ReversiblePath(step, self.steps, self.jit_compile)
-            else:
-                path = ReversiblePathInOneLoop(step, self.steps, self.jit_compile)
-        else:
-            path = CheckpointedPath(step, self.steps, self.memory == "all", self.jit_compile)
-        self._compiled = CompiledTraining(step, path, self.jit_compile)
         return self._compiled
 
     def _check_finite(self, losses):
@@ -484,3 +532,7 @@ class UnrolledTraining:
                 "Training must stay finite; lower the learning rates or initial scales. Received: "
                 f"a loss that is NaN or infinite at step {faults[0]} of {self.steps}"
             )
+
+
+def _two(rows):
+    return rows[:2]

@@ -105,7 +105,11 @@ def eigenvalues_of(matrix: Any) -> tuple[Any, Any, Any]:
     """Returns eigenvalues, eigenvectors, and the lowest eigenvalue over the largest in size."""
     # Solutions are differentiated implicitly; those of equal eigenvalues have no derivative.
     matrix = ops.stop_gradient(matrix)
+    # Some solvers fail for what is not finite, before anyone can say whose matrix it is.
+    is_finite = ops.all(ops.isfinite(matrix))
+    matrix = ops.where(is_finite, matrix, ops.zeros_like(matrix))
     values, axes = ops.eigh(0.5 * (matrix + ops.transpose(matrix)))
+    values = ops.where(is_finite, values, ops.full_like(values, float("nan")))
     largest = ops.max(ops.abs(values))
     tiny = ops.cast(np.finfo(keras.backend.standardize_dtype(matrix.dtype)).tiny, matrix.dtype)
     return values, axes, values[0] / ops.maximum(largest, tiny)

@@ -14,7 +14,7 @@ from keras_extras.autodiff.implicit.linear_solve import (
     norm,
     solve_any,
 )
-from keras_extras.optimizers.line_search import LineSearchResult, strong_wolfe
+from keras_extras.optimizers.line_search import strong_wolfe
 
 _MOST_HALVINGS = 20
 
@@ -39,31 +39,28 @@ def newton_minimum(
     def improve(count, is_done, point, value, gradient):
         direction = _newton_direction(lambda v: product(point, v), gradient)
         one = ops.ones_like(value)
-        found = strong_wolfe(
-            value_and_gradient, point, direction, value, gradient, one, epsilon(point)
-        )
         # The values that a line search compares are lost in rounding long before the gradient.
         full_value, full_gradient = value_and_gradient(point + direction)
         noise = epsilon(point) ** 0.5 * ops.maximum(ops.abs(value), one)
         halves = norm(full_gradient) < 0.5 * norm(gradient)
-        takes_full = halves & (full_value <= value + noise)
-        found = LineSearchResult(
-            ops.where(takes_full, one, found.step),
-            ops.where(takes_full, full_value, found.value),
-            ops.where(takes_full, full_gradient, found.gradient),
-            found.evaluations,
+        step, new_value, new_gradient = ops.cond(
+            ops.logical_and(halves, full_value <= value + noise),
+            lambda: (one, full_value, full_gradient),
+            lambda: strong_wolfe(
+                value_and_gradient, point, direction, value, gradient, one, epsilon(point)
+            )[:3],
         )
-        old, new = ops.max(ops.abs(gradient)), ops.max(ops.abs(found.gradient))
+        old, new = ops.max(ops.abs(gradient)), ops.max(ops.abs(new_gradient))
         is_small = old <= limit
-        is_better = found.step > 0.0
+        is_better = step > 0.0
         keeps = ops.logical_and(is_better, ops.logical_or(~is_small, new < old))
         is_done = ops.logical_or(~is_better, ops.logical_and(is_small, new > 0.5 * old))
         return (
             count + 1,
             is_done,
-            ops.where(keeps, point + found.step * direction, point),
-            ops.where(keeps, found.value, value),
-            ops.where(keeps, found.gradient, gradient),
+            ops.where(keeps, point + step * direction, point),
+            ops.where(keeps, new_value, value),
+            ops.where(keeps, new_gradient, gradient),
         )
 
     value, gradient = value_and_gradient(point)

@@ -26,6 +26,10 @@ def compiled(function, jit_compile=False, static=()):
     return jax.jit(function, static_argnames=static)
 
 
+def unrecorded(tensor):
+    return tensor
+
+
 def tried(function):
     return jax.eval_shape(function)
 

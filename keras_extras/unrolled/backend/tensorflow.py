@@ -27,6 +27,11 @@ def compiled(function: Callable, jit_compile: bool = False, static: Sequence[str
     return tf.function(function, autograph=False, jit_compile=jit_compile)
 
 
+def unrecorded(tensor: Any) -> Any:
+    """Returns an eager tensor of the same values whose use no tape records."""
+    return tf.constant(tensor.numpy())
+
+
 def tried(function: Callable) -> Any:
     """Returns what a function without arguments returns, of which only the form is looked at."""
     return function()
