@@ -155,6 +155,15 @@ def test_optimizer_race(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_train_integers(tmp_path, capsys):
+    medians = example("train_integers").main(out=tmp_path, fast=True)
+    assert medians["ternary, trained"] > medians["ternary, rounded"]
+    assert medians["int4, trained"] > 0.9 * medians["float"]
+    assert "medians of 1 splits" in capsys.readouterr().out
+    assert files(tmp_path) == {"accuracy.png"}
+
+
+@pytest.mark.slow
 def test_optimization_all_the_way_down(tmp_path, capsys):
     script = example("optimization_all_the_way_down")
     result = script.main(out=tmp_path, fast=True)

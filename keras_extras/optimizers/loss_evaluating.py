@@ -164,7 +164,8 @@ class LossEvaluatingOptimizer(BetweenBatches, UpdatesOutsideReplicas, keras.opti
             raise ValueError(
                 f"{type(self).__name__} found no trainable variables to change. Check that the "
                 "model has layers with weights, that not all of them have `trainable=False`, and "
-                "that it is built: call it on a batch before `minimize`."
+                "that it is built: call it on a batch before `minimize`. Integers of quantized "
+                "layers, which Keras marks as not trainable, are for QuantizedSearch."
             )
         if not self.built:
             self.build(variables)
