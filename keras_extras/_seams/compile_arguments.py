@@ -4,10 +4,9 @@ Wrapped are the public `compile` of Keras' trainer and its `_resolve_auto_jit_co
 private: `compile` calls it for `"auto"` and keeps, also in `get_compile_config`, no more than what
 it returns, so that a choice of Keras looks like one of the user. In
 `model.compile(optimizer=Optimizer())` the first such optimizer comes too late for its `compile` to
-be wrapped, but not for what that calls. An optimizer does not learn of its model, which Keras'
-loader builds it for before it reads its state.
-Known to hold since Keras 3.12. A compile config that keeps
-`"auto"`, and a hook of optimizers, would make it unnecessary.
+be wrapped, but not for what that calls. Nor does an optimizer learn of its model, for which Keras'
+loader builds it before it reads its state. Known to hold since Keras 3.12. A compile config that
+keeps `"auto"`, and a hook of optimizers, would make it unnecessary.
 """
 
 import inspect

@@ -53,10 +53,10 @@ class QuantizedSearch(LossEvaluatingOptimizer):
         q <- clip(q + round(r)),    r <- r - (change of q)
 
     with t the number of updates, v for each weight matrix, and s a step of the grid, 7 of them on
-    the fine grid of int8. The residual r collects steps that
-    are too small for the grid, so that rounding loses none (error feedback). Random numbers are
-    drawn again in place of being stored. Beside the integers there is one byte for each of them,
-    r in 254ths, rounded at random to be right in the mean.
+    the fine grid of int8. The residual r collects steps that are too small for the grid, so that
+    rounding loses none (error feedback). Random numbers are drawn again in place of being stored.
+    Beside the integers there is one byte for each of them, r in 254ths, rounded at random to be
+    right in the mean.
 
     Biases, layers that are not quantized, and the zero points of int4 stay as they are.
 
@@ -171,7 +171,7 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         # Keras gives the trainable variables, none of which this optimizer changes.
-        model = self._model and self._model()
+        model = None if self._model is None else self._model()
         if self.built or model is None or not model.built:
             return
         self._integers = integer_weights(model, self.weights, self.value_range)
@@ -255,8 +255,8 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        names = ("weights", "scales", "value_range", "population_size", "update_probability")
-        names += ("chunk_size", "vectorize", "seed")
+        names = ["weights", "scales", "value_range", "population_size", "update_probability"]
+        names += ["chunk_size", "vectorize", "seed"]
         return {
             "name": config["name"],
             "learning_rate": config["learning_rate"],
