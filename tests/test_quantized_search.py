@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_extras.optimizers import MonteCarloOptimizer, QuantizedSearch
+from keras_extras.optimizers import MonteCarloOptimizer, PartitionedOptimizer, QuantizedSearch
 from keras_extras.optimizers.integer_weights import integer_weights
 
 pytestmark = [
@@ -174,6 +174,19 @@ def test_losses_that_are_nan_leave_the_integers():
         model.fit(x, Y, batch_size=64, verbose=0)
     for old, variable in zip(before, model.weights):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(variable))
+
+
+def test_it_belongs_to_one_compiled_model():
+    optimizer = search()
+    fit(make_model(), optimizer)
+    with pytest.raises(ValueError, match="was built for another model"):
+        fit(make_model(), optimizer)
+    weight = keras.Variable([1.0, 2.0])
+    with pytest.raises(ValueError, match="trains the quantized layers of a model"):
+        search().minimize(lambda: ops.sum(weight**2), [weight])
+    parts = PartitionedOptimizer({"hidden/*": search(), "*": "sgd"})
+    with pytest.raises(ValueError, match="trains the quantized layers of a model"):
+        fit(make_model(None), parts)
 
 
 def test_searches_of_floats_say_what_to_take():

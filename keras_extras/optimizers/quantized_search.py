@@ -166,6 +166,12 @@ class QuantizedSearch(LossEvaluatingOptimizer):
         return list(self._searched) if self.built else []
 
     def _attach(self, model):
+        known = None if self._model is None else self._model()
+        if self.built and known is not model:
+            raise ValueError(
+                f"{self.name!r} was built for another model, whose integers it trains. Make a new "
+                f"{type(self).__name__} for this one. Received: the model {model.name!r}"
+            )
         self._model = weakref.ref(model)
         self.build([])
 
@@ -190,6 +196,12 @@ class QuantizedSearch(LossEvaluatingOptimizer):
         self.candidate_map.forget()
 
     def search(self, loss_of: Callable, variables: Sequence[keras.Variable]) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{type(self).__name__} trains the quantized layers of a model that was compiled "
+                "with it, alone and in `fit` or `train_on_batch`. Received: variables "
+                f"{[variable.path for variable in variables]}"
+            )
         check_built_for(self.name, variables, self._searched)
         if searching_strategy() is not None:
             raise ValueError(
