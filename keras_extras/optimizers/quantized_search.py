@@ -101,7 +101,8 @@ class QuantizedSearch(LossEvaluatingOptimizer):
 
     hidden = keras.layers.Dense(8, activation="relu")
     model = keras.Sequential([keras.Input((16,)), hidden, keras.layers.Dense(1)])
-    model.quantize("int4")
+    for layer in model.layers:
+        layer.quantize("int4")
     optimizer = keras_extras.optimizers.QuantizedSearch(seed=0)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
     model.fit(x, y, batch_size=64, epochs=2, verbose=0)
