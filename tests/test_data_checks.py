@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from precision import ON_JAX, needs_tensorflow
+from precision import ON_JAX
 
 from keras_extras import autodiff, unrolled
 from keras_extras.layers import MissingValueImputer
@@ -171,7 +171,6 @@ def test_vectors_and_hyperparameters_must_be_real_and_finite():
         unrolled_training().fit(X, Y, (X, Y), verbose="no")
 
 
-@needs_tensorflow
 class TestInference:
     @staticmethod
     def roads():

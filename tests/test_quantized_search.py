@@ -65,6 +65,28 @@ def test_integers_learn_and_stay_on_the_grid(mode):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(layer.kernel_scale))
 
 
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_embeddings_and_einsum_layers(mode):
+    keras.utils.set_random_seed(0)
+    embedding = keras.layers.Embedding(7, 6)
+    einsum = keras.layers.EinsumDense("abc,cd->abd", output_shape=(4, 5), activation="tanh")
+    model = keras.Sequential(
+        [keras.Input((4,)), embedding, einsum, keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    for layer in (embedding, einsum):
+        layer.quantize(mode)
+    tokens = RNG.integers(7, size=(64, 4))
+    targets = (tokens[:, :1] > 3).astype("float32")
+    model.compile(search(learning_rate=0.3), LOSS, jit_compile=False)
+    before = model.evaluate(tokens, targets, verbose=0)
+    kernels = [ops.convert_to_numpy(w.variable) for w in integer_weights(model)]
+    model.fit(tokens, targets, batch_size=32, epochs=15, verbose=0)
+    assert model.evaluate(tokens, targets, verbose=0) < before
+    for old, weight in zip(kernels, integer_weights(model), strict=True):
+        weight.check()
+        assert np.any(old != ops.convert_to_numpy(weight.variable))
+
+
 def test_scales_learn_if_asked():
     model = make_model("int8")
     before = [ops.convert_to_numpy(layer.kernel_scale) for layer in model.layers]
