@@ -1,4 +1,4 @@
-"""What is optimized may itself hold an optimization: five problems, each with its answer.
+"""Five nested optimization problems, each with its result.
 
 1. The penalty of a ridge regression, as a minimum over penalties of a loss of minima over weights.
 2. Two firms that each choose what earns them most, and the tax that makes them produce what is best
@@ -73,7 +73,7 @@ def best_tax() -> tuple[float, float]:
 
     def quantities(tax):
         def answers(choices):
-            """What earns each firm most, given the quantity of the other."""
+            """Returns the most profitable quantity of each firm, given that of the other."""
             first, second = choices
             return [0.5 * (10.0 - 1.0 - tax - other) for other in (second, first)]
 

@@ -10,7 +10,7 @@ from keras_extras.optimizers.integer_weights import integer_weights
 
 pytestmark = [
     pytest.mark.both_backends,
-    # Keras warns of its own.
+    # `Model.quantize` raises this warning for the input layer.
     pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method"),
 ]
 
@@ -145,6 +145,7 @@ def test_small_steps_are_not_lost_to_rounding():
     moved = ops.convert_to_numpy(kernel)
     # Hidden units that are active raise the output: 40 updates of about 0.01 strides of 7.
     active = ops.convert_to_numpy(model.layers[0](X)).max(axis=0) > 0.0
+    assert active.any()
     assert np.all(moved[active] > 0)
 
 

@@ -99,6 +99,8 @@ def test_what_an_outer_tape_cannot_have_is_named():
         training.stateless_run({"learning_rate": np.ones(2)}, DATA["x"], DATA["y"])
     with pytest.raises(ValueError, match="Values must be of the hyperparameters"):
         training.stateless_run({"momentum": 0.1}, DATA["x"], DATA["y"])
+    with pytest.raises(TypeError, match=r"must be a dict from names.*Received: 0\.1"):
+        training.stateless_run(0.1, DATA["x"], DATA["y"])
     training = make_training({"learning_rate": 0.1}, memory="reversal")
     with pytest.raises(ValueError, match='"all" or "checkpoints"'):
         training.stateless_run({}, DATA["x"], DATA["y"])

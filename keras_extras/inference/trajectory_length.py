@@ -61,7 +61,7 @@ def squared_jumps(
     end_mean = ops.sum(shares[:, None] * _finite(proposed_state), axis=0)
     mean = ops.stop_gradient(0.5 * (ops.mean(previous_state, axis=0) + end_mean))
     start, end = (ops.sum(ops.square(z - mean), axis=-1) for z in (previous_state, proposed_state))
-    # Ends that will not be accepted tell nothing of the posterior.
+    # Proposals count by their acceptance probability, since rejected ones are not draws.
     weights = ops.concatenate([ops.ones_like(shares), ops.cast(accept_prob, start.dtype)])
     weights = weights / ops.sum(weights)
     both = ops.stop_gradient(_finite(ops.concatenate([start, end])))

@@ -17,8 +17,8 @@ class IntegerCandidates:
     """The candidates of one update.
 
     A change has a tensor for each weight matrix, and for each of their scales if these are
-    searched. It is drawn for a chunk of pairs from a seed of its own, so that it can be drawn again
-    when the losses are known.
+    searched. Each chunk of pairs has its own seed, from which it is redrawn once the losses are
+    known.
 
     Args:
         weights: The weights.

@@ -1,4 +1,4 @@
-"""HypergradientDiagnosis: whether a derivative through a training is of use."""
+"""HypergradientDiagnosis: whether the derivative through a training run is reliable."""
 
 import bisect
 import warnings
@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_extras._core.user_frames import user_stacklevel
 
-# How much longer an adjoint may be than those after it.
+# The maximum ratio of the norm of an adjoint to the median of the later ones.
 _LARGEST_GROWTH = 1e3
-# The growth is looked at in so many places at most.
+# The maximum number of steps at which the growth is computed.
 _MOST_PLACES = 2000
 
 

@@ -41,11 +41,6 @@ class Hyperparameter:
     varies_over: str | None = None
 
     @property
-    def target(self) -> str:
-        """The part of the name after the first slash."""
-        return self.name.partition("/")[2]
-
-    @property
     def is_share(self) -> bool:
         """Whether it lies between 0 and 1, as a momentum does."""
         return self.kind in _SHARES

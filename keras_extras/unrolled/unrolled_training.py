@@ -190,7 +190,7 @@ class UnrolledTraining:
             self._losses.names,
             self.steps,
         )
-        self._losses.learn([h.target for h in self._hyperparameters if h.kind == "loss"])
+        self._losses.learn([h.targets[0] for h in self._hyperparameters if h.kind == "loss"])
         self._data = TrainingData(
             model, self._losses, self._hyperparameters, self.steps, self.batch_size, self.seed
         )
@@ -292,7 +292,7 @@ class UnrolledTraining:
         return loss_and_gradient
 
     def diagnose(self, x: Any, y: Any, validation_data: tuple) -> HypergradientDiagnosis:
-        """Returns how derivatives grow on the way back, and whether a hypergradient is of use.
+        """Returns how derivatives grow in the backward pass, and if a hypergradient is reliable.
 
         Args:
             x: Inputs, an array or a structure of arrays.
@@ -323,7 +323,7 @@ class UnrolledTraining:
             Lists of trainable and of non-trainable variables, in the order of the model's, for
             `model.stateless_call(trainable, non_trainable, x)`. They have first derivatives with
             respect to `hyperparameters`, by `tf.GradientTape` or `jax.grad`, outside of compiled
-            functions.
+            functions. They are NaN or infinite if training diverges.
 
         Raises:
             ValueError: If the data do not fit, a name is unknown, a value has another shape, or
@@ -435,6 +435,11 @@ class UnrolledTraining:
 
     def _all_values(self, values):
         """The hyperparameters, with the values that are given."""
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                "Values must be a dict from names of hyperparameters, such as "
+                f'{{"learning_rate": 0.1}}. Received: {values!r}'
+            )
         unknown = set(values) - set(self._values)
         if unknown:
             raise ValueError(
